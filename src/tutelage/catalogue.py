@@ -1,0 +1,84 @@
+"""What `tutelage ls` lists: every table of components, and the shipped recipes."""
+
+from collections.abc import Mapping
+
+from tutelage.components import Component
+from tutelage.errors import unknown_name
+
+FAMILIES = (
+    "recipes",
+    "methods",
+    "divergences",
+    "targets",
+    "curricula",
+    "schedules",
+    "difficulties",
+    "metrics",
+)
+
+Listing = dict[str, list[dict[str, str]]]
+
+
+def catalogue(family: str | None = None) -> Listing:
+    """Entries by family, each with name, summary and paper.
+
+    Args:
+        family: one of ``FAMILIES``; None for all.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
+    if family is not None and family not in FAMILIES:
+        raise unknown_name("family", family, FAMILIES)
+    return {name: _entries(name) for name in FAMILIES if family in (None, name)}
+
+
+def _entries(family: str) -> list[dict[str, str]]:
+    if family in ("recipes", "methods"):
+        from tutelage.recipe import list_recipes
+
+        kind = {"recipes": "run", "methods": "method"}[family]
+        return [
+            {"name": info.name, "summary": info.summary, "paper": info.paper}
+            for info in list_recipes()
+            if info.kind == kind
+        ]
+    return [
+        {"name": name, "summary": component.summary, "paper": component.paper}
+        for name, component in sorted(_table(family).items())
+    ]
+
+
+def _table(family: str) -> Mapping[str, Component]:
+    if family == "divergences":
+        from tutelage.divergences import DIVERGENCES as table
+    elif family == "targets":
+        from tutelage.targets import TARGETS as table
+    elif family == "curricula":
+        from tutelage.curriculum import CURRICULA as table
+    elif family == "schedules":
+        from tutelage.schedules import SCHEDULES, SHARE_MODES
+
+        modes = {
+            name: Component(lambda: None, f"student_share only: {summary}", "Zhang and Liu 2026")
+            for name, summary in SHARE_MODES.items()
+        }
+        return {**SCHEDULES, **modes}
+    elif family == "difficulties":
+        from tutelage.difficulty import DIFFICULTIES as table
+    else:
+        from tutelage.verifiers import VERIFIERS as table
+    return table
+
+
+def catalogue_text(listing: Listing) -> str:
+    """The listing for a terminal: names in one column, what they are in the next."""
+    lines: list[str] = []
+    for family, entries in listing.items():
+        lines += ["", family] if lines else [family]
+        width = max((len(entry["name"]) for entry in entries), default=0)
+        for entry in entries:
+            paper = f"  [{entry['paper']}]" if entry["paper"] else ""
+            lines.append(f"  {entry['name']:<{width}}  {entry['summary']}{paper}")
+    return "\n".join(lines)
+

@@ -1,0 +1,197 @@
+"""The command line. Heavy imports happen inside the commands, so that ``--help`` answers at once.
+
+Standard output is for results; progress and messages go to standard error. Exit codes: 0 done, 2 a mistake
+that the user can mend (one message, no traceback), 130 interrupted, 1 anything else.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tutelage.errors import TutelageError
+
+app = typer.Typer(
+    name="tutelage",
+    help="Distil a large language model into a small one with a curriculum.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="Name of a shipped recipe (see `tutelage ls recipes`) or a YAML file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one value, as in --set training.learning_rate=1e-4."),
+]
+RunDirOption = Annotated[
+    Path | None, typer.Option(help="The run folder; by default one of its own for each recipe.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Distil a large language model into a small one with a curriculum."""
+    if version:
+        from tutelage import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command("run")
+def run_command(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    run_dir: RunDirOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Carry out a recipe: data, difficulty, plan, students, evaluation, report.
+
+    The same command again continues where it was cut off, and does nothing that is done.
+    """
+    from tutelage.pipeline import run
+    from tutelage.report import load_run, results_table
+
+    result = run(recipe, set_ or (), run_dir=run_dir, quiet=quiet)
+    if int(os.environ.get("RANK", "0")) == 0:
+        _print(results_table(load_run(result.folder)))
+        typer.echo(f"student: {result.student}")
+        typer.echo(f"report:  {result.report}")
+
+
+@app.command("plan")
+def plan_command(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    difficulty: Annotated[
+        Path | None,
+        typer.Option(help="Plan from these scores (CSV or parquet: id, score), with no model."),
+    ] = None,
+    arm: Annotated[str | None, typer.Option(help="The arm to show; the main one otherwise.")] = None,
+    run_dir: RunDirOption = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show what a run would do before it does it: stages, exposure, cost, and a picture.
+
+    Difficulty is measured first, unless it was before or --difficulty gives it.
+    """
+    from tutelage.pipeline import show_plan
+
+    shown = show_plan(
+        recipe, set_ or (), arm=arm, difficulty=difficulty, run_dir=run_dir, quiet=quiet or json_
+    )
+    if json_:
+        typer.echo(json.dumps(shown.description, indent=2))
+        return
+    from tutelage.report import exposure_table, plan_table
+
+    _print(plan_table(shown.description))
+    _print(exposure_table(shown.description))
+    for warning in shown.description["warnings"]:
+        typer.echo(f"warning: {warning}")
+    for line in shown.lines:
+        typer.echo(line)
+
+
+@app.command("profile")
+def profile_command(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    run_dir: RunDirOption = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure the difficulty of the training data with the untrained student."""
+    from tutelage.pipeline import profile
+
+    shown = profile(recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_)
+    if json_:
+        typer.echo(json.dumps(shown.description, indent=2))
+        return
+    for line in shown.lines:
+        typer.echo(line)
+
+
+@app.command("report")
+def report_command(
+    run_dir: Annotated[Path, typer.Argument(help="A run folder, finished or not.")],
+) -> None:
+    """Write the HTML report of a run folder again, and print its results."""
+    from tutelage.report import load_run, results_table, write_report
+
+    path = write_report(run_dir)
+    _print(results_table(load_run(run_dir)))
+    typer.echo(f"report: {path}")
+
+
+@app.command("ls")
+def ls_command(
+    family: Annotated[
+        str | None,
+        typer.Argument(
+            help="One of recipes, methods, divergences, targets, curricula, schedules, difficulties,"
+            " metrics; all of them otherwise."
+        ),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List what there is: name, one line, paper."""
+    from tutelage.catalogue import catalogue, catalogue_text
+
+    listed = catalogue(family)
+    typer.echo(json.dumps(listed, indent=2) if json_ else catalogue_text(listed))
+
+
+@app.command("show")
+def show_command(recipe: RecipeArgument, set_: SetOption = None) -> None:
+    """Print a resolved recipe as YAML, with where each value came from."""
+    from tutelage.recipe import load_recipe, to_yaml
+
+    typer.echo(to_yaml(load_recipe(recipe, set_ or (), partial=True)), nl=False)
+
+
+@app.command("validate")
+def validate_command(recipe: RecipeArgument, set_: SetOption = None) -> None:
+    """Check a recipe without running anything."""
+    from tutelage.recipe import load_recipe
+
+    loaded = load_recipe(recipe, set_ or ())
+    arms = ", ".join(loaded.arms)
+    typer.echo(f"{loaded.recipe.name}: valid. Arms: {arms}. Fingerprint {loaded.fingerprint[:8]}.")
+
+
+def _print(renderable: Any) -> None:
+    """Print a table to standard output, 80 columns wide where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
+    console.print(renderable)
+
+
+def main() -> None:
+    """Entry point: run a command and turn a user's mistakes into one message and exit code 2."""
+    try:
+        app()
+    except TutelageError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command continues from the last checkpoint", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`tutelage ls | head`); there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

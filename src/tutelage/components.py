@@ -1,0 +1,81 @@
+"""Tables of named components, and how a recipe's ``{kind: ..., option: ...}`` becomes a call.
+
+A component is a plain function. Its keyword-only parameters are its options, so that an option is
+declared once: where it is used. A family (divergences, pacing functions, schedules) is one dictionary from
+name to ``Component``; a row in that dictionary buys the family's contract test, ``tutelage ls`` and
+validation of recipes.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.errors import ConfigError, did_you_mean, unknown_name
+
+
+@dataclass(frozen=True)
+class Component:
+    """A function with what ``tutelage ls`` says about it.
+
+    Attributes:
+        function: the component itself; its keyword-only parameters are its options.
+        summary: one line.
+        paper: where it comes from, as ``Author et al. YEAR, arXiv:ID``; empty for common knowledge.
+    """
+
+    function: Callable[..., Any]
+    summary: str
+    paper: str = ""
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The keyword-only parameters of the function by name."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def lookup(table: Mapping[str, Component], family: str, name: str) -> Component:
+    """The component called ``name``.
+
+    Args:
+        table: the family's table.
+        family: what its members are called in messages, for example ``"divergence"``.
+        name: the name to look up.
+
+    Raises:
+        ConfigError: there is no such name; the message suggests the nearest one.
+    """
+    if name not in table:
+        raise unknown_name(family, name, table)
+    return table[name]
+
+
+def bind(
+    table: Mapping[str, Component], family: str, name: str, options: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """The function called ``name`` with its options filled in.
+
+    Args:
+        table: the family's table.
+        family: what its members are called in messages.
+        name: the component's name.
+        options: values for keyword-only parameters of the function.
+
+    Raises:
+        ConfigError: unknown name, unknown option, or an option without default that is missing.
+    """
+    component = lookup(table, family, name)
+    known = component.options
+    for option in options:
+        if option not in known:
+            listed = f"Known: {', '.join(sorted(known))}." if known else "It has no options."
+            raise ConfigError(
+                f"The {family} '{name}' has no option '{option}'."
+                f"{did_you_mean(option, known)} {listed}"
+            )
+    for option, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and option not in options:
+            raise ConfigError(f"The {family} '{name}' needs the option '{option}'.")
+    return functools.partial(component.function, **options)

@@ -1,0 +1,142 @@
+"""What a plan gives to easy and to hard examples, against a plain shuffled run.
+
+A curriculum that brings the hardest examples last may bring them when the learning rate and the
+teacher's share are almost gone. This is visible before the run, and said in words.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tutelage.types import DifficultyProfile, Plan
+
+LITTLE = 0.15
+"""A decile that gets less than this part of a plain run's signal is named in a warning."""
+
+
+@dataclass(frozen=True)
+class DecileExposure:
+    """Totals over the examples of one tenth of the data, from easiest (1) to hardest (10).
+
+    Attributes:
+        decile: its number.
+        num_examples: how many examples it has; fewer than ten examples leave some deciles empty.
+        first_step: step (from 1) of the first visit to any of its examples; None when there is none.
+        visits: how often its examples are visited.
+        lr_visits: visits, each weighted by the learning rate as a part of its peak.
+        teacher_visits: the same, weighted by the teacher's share in the loss as well:
+            (1 - ce_weight) (1 - student_share).
+        plain_visits: visits in a plain shuffled run of ``baseline_steps``.
+        plain_lr_visits: the same weighted by its learning rate.
+    """
+
+    decile: int
+    num_examples: int
+    first_step: int | None
+    visits: int
+    lr_visits: float
+    teacher_visits: float
+    plain_visits: float
+    plain_lr_visits: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The exposure as plain values."""
+        return asdict(self)
+
+
+def exposure(plan: Plan, profile: DifficultyProfile) -> tuple[DecileExposure, ...]:
+    """Exposure of each decile of difficulty; ids join the two, so their orders may differ."""
+    decile_of = np.empty(len(profile), dtype=np.int64)
+    for number, positions in enumerate(np.array_split(profile.order, 10)):
+        decile_of[positions] = number
+    position_of = {example_id: position for position, example_id in enumerate(profile.ids)}
+    decile_of = decile_of[[position_of[example_id] for example_id in plan.ids]]
+
+    step_of_visit = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
+    visited = decile_of[plan.visits]
+    lr = plan.lr_factor[step_of_visit]
+    teacher = lr * ((1 - plan.ce_weight) * (1 - plan.student_share))[step_of_visit]
+    counts = np.bincount(decile_of, minlength=10)
+    visits = np.bincount(visited, minlength=10)
+    lr_visits = np.bincount(visited, weights=lr, minlength=10)
+    teacher_visits = np.bincount(visited, weights=teacher, minlength=10)
+    rows = []
+    for number in range(10):
+        steps = step_of_visit[visited == number]
+        plain = float(counts[number] * plan.baseline_epochs)
+        rows.append(
+            DecileExposure(
+                decile=number + 1,
+                num_examples=int(counts[number]),
+                first_step=int(steps[0]) + 1 if steps.size else None,
+                visits=int(visits[number]),
+                lr_visits=float(lr_visits[number]),
+                teacher_visits=float(teacher_visits[number]),
+                plain_visits=plain,
+                plain_lr_visits=plain * plan.baseline_lr_mean,
+            )
+        )
+    return tuple(rows)
+
+
+def plan_warnings(plan: Plan, rows: tuple[DecileExposure, ...]) -> list[str]:
+    """What the plan will regret, in words; empty when there is nothing to say."""
+    warnings = []
+    if plan.has_teacher_signal():
+        silent = [str(stage.stage) for stage in plan.stages if not stage.teacher]
+        if silent:
+            steps = sum(stage.steps for stage in plan.stages if not stage.teacher)
+            several = len(silent) > 1
+            warnings.append(
+                f"Stage{'s' if several else ''} {', '.join(silent)} ({steps} of"
+                f" {plan.total_steps} steps) {'have' if several else 'has'} no teacher's signal:"
+                " the target is the student itself or the weight of distillation is 0. With"
+                " student_share {kind: shifted} the teacher stays to the last stage."
+            )
+    kd_weight = float((1 - plan.ce_weight).mean())
+    present = [row for row in rows if row.num_examples]
+    training = [row for row in present if row.lr_visits < LITTLE * row.plain_lr_visits]
+    if training:
+        part = _part(training, "lr_visits", 1.0)
+        warnings.append(
+            f"{_arrival(plan, training)} In all they get {part:.0%} of the training"
+            " (visits x learning rate) of a plain run."
+        )
+    starved = [
+        row
+        for row in present
+        if row not in training
+        and row.teacher_visits < LITTLE * kd_weight * row.plain_lr_visits
+    ]
+    if plan.has_teacher_signal() and starved:
+        part = _part(starved, "teacher_visits", kd_weight)
+        warnings.append(
+            f"{_arrival(plan, starved)} In all they get {part:.0%} of the teacher's signal of a"
+            " plain run."
+        )
+    return warnings
+
+
+def _part(rows: list[DecileExposure], name: str, weight: float) -> float:
+    """What some deciles get, as a part of a plain run's."""
+    return sum(getattr(row, name) for row in rows) / (
+        weight * sum(row.plain_lr_visits for row in rows)
+    )
+
+
+def _arrival(plan: Plan, rows: list[DecileExposure]) -> str:
+    """Which deciles, when they come, and what is left of learning rate and teacher by then."""
+    numbers = ", ".join(str(row.decile) for row in rows)
+    name = f"Decile{'s' if len(rows) > 1 else ''} {numbers}"
+    if rows[-1].decile == 10:
+        name += " (10 is the hardest tenth)"
+    first_steps = [row.first_step for row in rows if row.first_step is not None]
+    if not first_steps:
+        return f"{name}: their examples are never visited."
+    step = min(first_steps) - 1
+    return (
+        f"{name}: their examples first come at step {step + 1} of {plan.total_steps}, with the"
+        f" learning rate at {plan.lr_factor[step]:.0%} of its peak and the teacher's share of the"
+        f" target at {1 - plan.student_share[step]:.0%}."
+    )

@@ -1,0 +1,96 @@
+"""From rows of tokens to padded tensors, and from lengths to batches that waste little padding."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from tutelage.errors import ConfigError
+
+IGNORED = -100
+"""The label of a token that is not learned; the value that PyTorch's cross-entropy skips."""
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id to pad with: the padding token, else the end-of-sequence token, else 0.
+
+    Padding is never attended to and never labelled, so any id will do, and nothing has to be added
+    to the vocabulary.
+    """
+    ids: list[Any] = [tokenizer.pad_token_id, tokenizer.eos_token_id, 0]
+    return next(i for i in ids if i is not None)
+
+
+def collate(rows: Sequence[Mapping[str, Any] | None], pad_token_id: int) -> dict[str, Tensor]:
+    """Pad rows on the right to the length of the longest.
+
+    A row of None is a filler, as the last batch of a process may need: one padding token that is
+    attended to, so that attention has no empty row and gives no NaN, and that is not labelled.
+
+    Args:
+        rows: mappings with ``input_ids`` and ``labels`` of equal length, or None.
+        pad_token_id: fills ``input_ids``; ``labels`` are filled with -100.
+
+    Returns:
+        ``input_ids``, ``attention_mask`` and ``labels``, int64, each of shape ``[B, T]``.
+
+    Examples:
+        >>> collate([{"input_ids": [5, 6], "labels": [-100, 6]}, None], pad_token_id=0)["labels"]
+        tensor([[-100,    6],
+                [-100, -100]])
+    """
+    filler = {"input_ids": [pad_token_id], "labels": [IGNORED]}
+    filled = [filler if row is None else row for row in rows]
+    shape = (len(filled), max((len(row["input_ids"]) for row in filled), default=0))
+    input_ids = torch.full(shape, pad_token_id, dtype=torch.long)
+    labels = torch.full(shape, IGNORED, dtype=torch.long)
+    attention_mask = torch.zeros(shape, dtype=torch.long)
+    for i, row in enumerate(filled):
+        length = len(row["input_ids"])
+        input_ids[i, :length] = torch.as_tensor(row["input_ids"], dtype=torch.long)
+        labels[i, :length] = torch.as_tensor(row["labels"], dtype=torch.long)
+        attention_mask[i, :length] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+def length_batches(
+    lengths: Sequence[int], *, max_tokens: int = 8192, max_rows: int = 64
+) -> list[list[int]]:
+    """Group positions of similar length into batches under a token budget.
+
+    The longest come first, so that a batch that does not fit into memory fails at once. Equal
+    lengths keep their order, so equal inputs give equal batches.
+
+    Args:
+        lengths: tokens of each row.
+        max_tokens: most tokens of a padded batch; a row that is longer gets a batch of its own.
+        max_rows: most rows of a batch.
+
+    Returns:
+        Batches of positions into ``lengths``; every position occurs once.
+
+    Raises:
+        ConfigError: a limit below 1.
+
+    Examples:
+        >>> length_batches([2, 9, 3, 8], max_tokens=18, max_rows=8)
+        [[1, 3], [2, 0]]
+    """
+    if max_tokens < 1 or max_rows < 1:
+        raise ConfigError(
+            f"A batch needs room for one row of one token, got {max_tokens=} and {max_rows=}."
+            " Raise them to at least 1."
+        )
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    room = 0
+    for i in order:
+        if not room:
+            # Sorted, so the first row of a batch is its longest and decides how many fit.
+            batches.append([])
+            room = min(max_rows, max(1, max_tokens // max(1, lengths[i])))
+        batches[-1].append(i)
+        room -= 1
+    return batches

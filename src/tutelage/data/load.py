@@ -1,0 +1,317 @@
+"""Reading a user's examples: JSON Lines, JSON, CSV, parquet, a saved ``datasets`` folder, the hub.
+
+A file has one row shape, decided by the columns of its first row, in this fixed order:
+
+1. ``messages``: a list of ``{"role", "content"}`` that ends with the assistant's turn;
+2. ``prompt`` + ``completion``: two texts, or two lists of messages;
+3. ``instruction`` (+ ``input``) + ``output``;
+4. ``question`` + ``answer``.
+
+An answer column may hold a list of accepted answers: the first one is learned, all count in
+evaluation. ``id`` names an example; the first of ``group``, ``level``, ``task`` and ``category``
+that exists labels it. Every other column is ignored.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.data.read import Row, read_rows
+from tutelage.errors import ConfigError, DataError
+from tutelage.files import fingerprint
+from tutelage.types import Example, Message
+
+GROUP_COLUMNS = ("group", "level", "task", "category")
+ROLES = ("system", "developer", "user", "assistant", "tool")
+_ID_DIGITS = 16  # of SHA-256: two of a million different examples share one once in 40 million runs
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A row with the same content as an earlier one.
+
+    Attributes:
+        id: the row's id.
+        of: the id of the first row with this content.
+        where: the file and the line or row number.
+        kept: True when the row has an id of its own and stays; False when it was left out.
+    """
+
+    id: str
+    of: str
+    where: str
+    kept: bool
+
+
+@dataclass(frozen=True)
+class LoadedExamples:
+    """The examples of one source.
+
+    Attributes:
+        examples: in the order of the file; ids are unique.
+        duplicates: every row of the source whose content occurred before, and what became of it.
+    """
+
+    examples: tuple[Example, ...]
+    duplicates: tuple[Duplicate, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a row says, before it has an id."""
+
+    fields: Mapping[str, str]
+    references: tuple[str, ...]
+    messages: tuple[Message, ...] = ()
+
+    def digest(self) -> str:
+        """A hash of the content alone: the same row has the same one in every file and order."""
+        turns = [[message.role, message.content] for message in self.messages]
+        return fingerprint([dict(self.fields), list(self.references), turns])[:_ID_DIGITS]
+
+
+def load_examples(
+    source: str, *, split: str = "train", limit: int | None = None, seed: int = 0
+) -> LoadedExamples:
+    """Read the examples of a file, a saved ``datasets`` folder or a hub data set.
+
+    Rows without an ``id`` column get an id made from their content, and exact copies among them are
+    left out but named. Rows with different ids and the same content stay, and are named as well.
+
+    Args:
+        source: a ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` file, a folder written by
+            ``datasets.save_to_disk``, or a hub name, optionally ``name:config``.
+        split: the split to read, where the source has splits.
+        limit: keep this many examples, drawn without replacement with ``seed``, in file order.
+        seed: seed of the draw.
+
+    Returns:
+        The examples, in file order, and the duplicates of the whole source.
+
+    Raises:
+        ConfigError: ``limit`` is not positive.
+        DataError: the source is missing or malformed; the message names file and line.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(
+            f"`limit` must be at least 1, got {limit}. Leave it out to keep all rows."
+        )
+    loaded = _build_examples(read_rows(source, split, _KNOWN_COLUMNS), source)
+    if limit is None or limit >= len(loaded.examples):
+        return loaded
+    drawn = sorted(random.Random(seed).sample(range(len(loaded.examples)), limit))
+    return LoadedExamples(tuple(loaded.examples[i] for i in drawn), loaded.duplicates)
+
+
+def _build_examples(rows: Iterable[Row], source: str) -> LoadedExamples:
+    """Turn rows into examples with unique ids, and find the duplicates."""
+    shape: _Shape | None = None
+    examples: dict[str, Example] = {}
+    first_place: dict[str, str] = {}
+    first_with_content: dict[str, str] = {}
+    duplicates = []
+    for row in rows:
+        shape = shape or _find_shape(row)
+        _check_columns(row, shape)
+        content = shape.build(row)
+        digest = content.digest()
+        own_id = _own_id(row)
+        identity = own_id or digest
+        original = first_with_content.setdefault(digest, identity)
+        is_copy = own_id is None and original in examples
+        if is_copy or original != identity:
+            duplicates.append(Duplicate(identity, original, row.where, kept=not is_copy))
+        if is_copy:
+            continue
+        if identity in examples:
+            raise DataError(
+                f"{row.where}: the id '{identity}' was used before, at {first_place[identity]}. Ids"
+                " must be unique, because scores and cached signals are kept by id. Rename one, or"
+                " remove the id column: ids are then made from the content."
+            )
+        first_place[identity] = row.where
+        examples[identity] = Example(
+            id=identity,
+            fields=content.fields,
+            completion=content.references[0],
+            references=content.references,
+            messages=content.messages,
+            group=_group(row),
+        )
+    if not examples:
+        raise DataError(f"'{source}' has no rows, so there is nothing to learn from. Add examples.")
+    return LoadedExamples(tuple(examples.values()), tuple(duplicates))
+
+
+def _own_id(row: Row) -> str | None:
+    """The row's own id as text; None when it has none."""
+    value = row.columns.get("id")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _wrong_type(row, "id", value, "text or a whole number")
+    if not str(value).strip():
+        raise DataError(
+            f"{row.where}: the column 'id' is empty. Give the row an id, or remove the column: ids"
+            " are then made from the content."
+        )
+    return str(value)
+
+
+def _group(row: Row) -> str:
+    """The label of the first group column that the row has; empty when there is none."""
+    for column in GROUP_COLUMNS:
+        value = row.columns.get(column)
+        if value is not None:
+            if not isinstance(value, str | int | float):
+                raise _wrong_type(row, column, value, "text or a number")
+            return str(value)
+    return ""
+
+
+def _wrong_type(row: Row, column: str, value: Any, expected: str) -> DataError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return DataError(
+        f"{row.where}: the column '{column}' holds {type(value).__name__} {shown}, but {expected}"
+        " is needed. Convert the column."
+    )
+
+
+def _text(row: Row, column: str) -> str:
+    """The text in a column that must not be empty."""
+    value = row.columns[column]
+    if value is not None and not isinstance(value, str):
+        raise _wrong_type(row, column, value, "text")
+    if value is None or not value.strip():
+        raise DataError(f"{row.where}: the column '{column}' is empty. Fill it or remove the row.")
+    return value
+
+
+def _answers(row: Row, column: str) -> tuple[str, ...]:
+    """The accepted answers in a column: one text, or a list of texts."""
+    value = row.columns[column]
+    if not isinstance(value, list):
+        return (_text(row, column),)
+    if not value or not all(isinstance(answer, str) and answer.strip() for answer in value):
+        raise _wrong_type(row, column, value, "a text or a list of texts that are not empty")
+    return tuple(value)
+
+
+def _messages(row: Row, column: str) -> tuple[Message, ...]:
+    """The turns in a column that holds a conversation."""
+    value = row.columns[column]
+    if not isinstance(value, list):
+        raise _wrong_type(row, column, value, 'a list of {"role", "content"} objects')
+    turns = []
+    for number, turn in enumerate(value, start=1):
+        role, content = (
+            (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
+        )
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise DataError(
+                f"{row.where}: message {number} of the column '{column}' needs a text under 'role'"
+                f' and a text under \'content\', such as {{"role": "user", "content": "Hello"}};'
+                f" it is {str(turn)[:60]!r}. Convert it."
+            )
+        if role not in ROLES:
+            raise DataError(
+                f"{row.where}: message {number} of the column '{column}' has the role '{role}'."
+                f" Known roles: {', '.join(ROLES)}. Rename it."
+            )
+        turns.append(Message(role, content))
+    return tuple(turns)
+
+
+def _conversation(row: Row, turns: tuple[Message, ...]) -> _Content:
+    """A conversation that ends with an answer of the assistant to something."""
+    answer = turns[-1] if turns else Message("", "")
+    if answer.role != "assistant" or not answer.content.strip():
+        raise DataError(
+            f"{row.where}: the conversation must end with a message of the assistant that is not"
+            " empty, because that is the answer to learn. Remove the last turn or the row."
+        )
+    asked = [turn.content for turn in turns if turn.role == "user"]
+    if not asked:
+        raise DataError(
+            f"{row.where}: the conversation has no message of the user, so the answer has no"
+            " prompt. Add one or remove the row."
+        )
+    return _Content({"prompt": asked[-1]}, (answer.content,), turns)
+
+
+def _from_messages(row: Row) -> _Content:
+    return _conversation(row, _messages(row, "messages"))
+
+
+def _from_prompt(row: Row) -> _Content:
+    # Under `completion`, a list of texts is a list of references; one of objects, a conversation.
+    completion = row.columns["completion"]
+    if isinstance(row.columns["prompt"], list):
+        return _conversation(row, _messages(row, "prompt") + _messages(row, "completion"))
+    if isinstance(completion, list) and any(isinstance(turn, Mapping) for turn in completion):
+        raise _wrong_type(row, "completion", completion, "a text, like the prompt,")
+    return _Content({"prompt": _text(row, "prompt")}, _answers(row, "completion"))
+
+
+def _from_instruction(row: Row) -> _Content:
+    given = row.columns.get("input")
+    if given is not None and not isinstance(given, str):
+        raise _wrong_type(row, "input", given, "text")
+    fields = {"instruction": _text(row, "instruction"), "input": given or ""}
+    return _Content(fields, _answers(row, "output"))
+
+
+def _from_question(row: Row) -> _Content:
+    return _Content({"question": _text(row, "question")}, _answers(row, "answer"))
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A set of columns that makes an example, and how."""
+
+    required: tuple[str, ...]
+    build: Callable[[Row], _Content]
+
+    @property
+    def name(self) -> str:
+        return " + ".join(self.required)
+
+
+_SHAPES = (
+    _Shape(("messages",), _from_messages),
+    _Shape(("prompt", "completion"), _from_prompt),
+    _Shape(("instruction", "output"), _from_instruction),
+    _Shape(("question", "answer"), _from_question),
+)
+_KNOWN_COLUMNS = (
+    *(column for shape in _SHAPES for column in shape.required),
+    "input",
+    "id",
+    *GROUP_COLUMNS,
+)
+
+
+def _find_shape(row: Row) -> _Shape:
+    """The first shape whose columns the row has."""
+    for shape in _SHAPES:
+        if all(column in row.columns for column in shape.required):
+            return shape
+    accepted = "; ".join(shape.name for shape in _SHAPES)
+    found = ", ".join(row.found) or "none"
+    raise DataError(
+        f"{row.where}: these columns make no example. Found: {found}. Accepted: {accepted}."
+        " Rename or add columns."
+    )
+
+
+def _check_columns(row: Row, shape: _Shape) -> None:
+    """Every row of a file has the columns of its first row's shape."""
+    missing = [column for column in shape.required if column not in row.columns]
+    if missing:
+        raise DataError(
+            f"{row.where}: the column '{missing[0]}' is missing; the first row has the shape"
+            f" {shape.name}, and a file has one shape. Found: {', '.join(row.found) or 'none'}."
+            " Add the column or remove the row."
+        )

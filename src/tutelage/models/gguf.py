@@ -1,0 +1,99 @@
+"""GGUF files: converted once to safetensors, in a cache folder, and loaded from there afterwards.
+
+The weights of a GGUF file are usually quantized in blocks, which cannot be trained. They are
+unpacked to the dtype that was asked for. Programs that compute with the packed weights give
+slightly other probabilities: do not mix both as one teacher.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.errors import MissingDependencyError, ModelError
+from tutelage.files import atomic_directory, file_sha256
+
+_ID_DIGITS = 16
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``$TUTELAGE_CACHE``, else ``~/.cache/tutelage``."""
+    return Path(os.environ.get("TUTELAGE_CACHE") or "~/.cache/tutelage").expanduser()
+
+
+def gguf_model_folder(name: str, dtype: torch.dtype) -> Path:
+    """The folder with the model of a GGUF file, converted now if it was not before.
+
+    Args:
+        name: path of the file.
+        dtype: dtype of the weights in the folder; each has its own conversion.
+
+    Raises:
+        ModelError: the file is missing or not a GGUF file that transformers knows.
+        MissingDependencyError: a package that reads GGUF is not installed.
+    """
+    file = _existing(name)
+    return _converted(file, str(dtype).removeprefix("torch."), lambda: _read_model(file, dtype))
+
+
+def gguf_tokenizer_folder(name: str) -> Path:
+    """The folder with the tokenizer of a GGUF file; see ``gguf_model_folder``."""
+    file = _existing(name)
+    return _converted(file, "tokenizer", lambda: _read_tokenizer(file))
+
+
+def _existing(name: str) -> Path:
+    file = Path(name).expanduser()
+    if not file.is_file():
+        raise ModelError(
+            f"There is no GGUF file '{name}'. Correct the path; it counts from '{Path.cwd()}'"
+            " unless it begins with '/'."
+        )
+    return file
+
+
+def _converted(file: Path, part: str, read: Callable[[], Any]) -> Path:
+    """The cache folder of one part of a file, made by ``read().save_pretrained`` if need be."""
+    # By content, so that a moved file is found again and a replaced one is not taken for the old.
+    folder = cache_folder() / "gguf" / file_sha256(file)[:_ID_DIGITS] / part
+    if not folder.is_dir():
+        value = _attempt(file, read)
+        with atomic_directory(folder) as temporary:
+            value.save_pretrained(temporary)
+    return folder
+
+
+def _attempt(file: Path, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"'{file}' needs the gguf package and a transformers that unpacks GGUF files, and one"
+            f" is missing ({error}). Install them: pip install -U 'tutelage[gguf]' transformers."
+        ) from error
+    except Exception as error:  # a cut or foreign binary file fails wherever it is read
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"'{file}' cannot be read as a GGUF model: {reason}. Download it again, or use the"
+            " safetensors version of the model."
+        ) from error
+
+
+def _read_model(file: Path, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM, GgufConfig  # GgufConfig is recent
+
+    # Without dequantize a quantizer stays attached: such a model can be neither saved nor trained.
+    return AutoModelForCausalLM.from_pretrained(
+        str(file.parent),
+        gguf_file=file.name,
+        quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+        dtype=dtype,
+    )
+
+
+def _read_tokenizer(file: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)

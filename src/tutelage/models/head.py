@@ -1,0 +1,143 @@
+"""From hidden states to logits: the only place that knows how a model's output head is built.
+
+Losses and measures here never ask a model for its logits, because an array of all tokens times the whole
+vocabulary is often the largest thing in memory. They take the hidden states that predict response
+tokens and rebuild logits a tile at a time.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.errors import ModelError
+
+# Shape suffixes: B batch, T tokens, N response tokens, H hidden, V vocabulary.
+
+
+def _causal_lm(model: nn.Module) -> Any:
+    """The causal language model inside wrappers (DDP, LoRA)."""
+    inner: Any = getattr(model, "module", model)
+    get_base_model = getattr(inner, "get_base_model", None)
+    return get_base_model() if get_base_model is not None else inner
+
+
+@contextlib.contextmanager
+def _hidden_states_only(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Catch what enters the output head, and give the head nothing to do."""
+    head = _causal_lm(model).get_output_embeddings()
+    if head is None:
+        raise ModelError(
+            f"{type(_causal_lm(model)).__name__} has no output embeddings, so it is not a causal"
+            " language model that can be distilled. Load one with AutoModelForCausalLM."
+        )
+    caught: list[Tensor] = []
+
+    def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor]:
+        caught.append(arguments[0])
+        return (arguments[0][:, :0],)
+
+    handle = head.register_forward_pre_hook(catch)
+    try:
+        yield caught
+    finally:
+        handle.remove()
+
+
+def response_hidden(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Last hidden states at the positions that predict response tokens.
+
+    The state at position t predicts token t + 1, so the states are those before each label.
+
+    Args:
+        model: a causal language model, possibly inside DDP or LoRA wrappers.
+        input_ids: shape ``[B, T]``.
+        attention_mask: shape ``[B, T]``.
+        labels: shape ``[B, T]``; token ids at response tokens, -100 elsewhere.
+
+    Returns:
+        ``hidden_NH`` (with its graph when gradients are on) and ``targets_N``, in reading order.
+    """
+    with _hidden_states_only(model) as caught:
+        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    assert len(caught) == 1, "the output head must run exactly once in a forward pass"
+    hidden_BTH = caught[0]
+    predicts_BT = labels[:, 1:] != -100
+    return hidden_BTH[:, :-1][predicts_BT], labels[:, 1:][predicts_BT]
+
+
+def head_logits(model: nn.Module, hidden_NH: Tensor, vocab_size: int | None = None) -> Tensor:
+    """Logits of hidden states, exactly as the model's own forward pass makes them, in float32.
+
+    Soft capping (Gemma) and logit scales (Cohere, Granite) are applied; rows that pad the
+    vocabulary beyond the tokenizer are cut off before the softmax, never filled with zeros.
+
+    Args:
+        model: the model whose head to use.
+        hidden_NH: hidden states as ``response_hidden`` gives them.
+        vocab_size: number of real tokens; None keeps the head's own width.
+
+    Returns:
+        ``logits_NV`` in float32 (float64 for a float64 head).
+    """
+    inner = _causal_lm(model)
+    head = inner.get_output_embeddings()
+    logits = head(hidden_NH)[..., :vocab_size]
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    config = inner.config.get_text_config()
+    scale = getattr(config, "logit_scale", None)
+    if scale is not None:
+        logits = logits * scale
+    divisor = getattr(config, "logits_scaling", None)
+    if divisor is not None:
+        logits = logits / divisor
+    cap = getattr(config, "final_logit_softcapping", None)
+    if cap is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
+def head_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The trainable parameters of the output head (its weight, its bias, its LoRA)."""
+    return [p for p in _causal_lm(model).get_output_embeddings().parameters() if p.requires_grad]
+
+
+def head_size(model: nn.Module) -> int:
+    """Number of rows of the output head, padding included."""
+    return _causal_lm(model).get_output_embeddings().weight.shape[0]
+
+
+@torch.no_grad()
+def check_head(model: nn.Module) -> None:
+    """Make sure that logits rebuilt from hidden states are the model's own.
+
+    A few tokens are run both ways; heads that do more than this module knows are found here, at the
+    start, and not as a wrong loss.
+
+    Raises:
+        ModelError: the two differ by more than rounding.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        device = next(model.parameters()).device
+        size = min(head_size(model), 1000)
+        input_ids = torch.arange(8, device=device).remainder(size).unsqueeze(0)
+        mask = torch.ones_like(input_ids)
+        expected = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits[0, :-1]
+        hidden, _ = response_hidden(model, input_ids, mask, input_ids)
+        rebuilt = head_logits(model, hidden)
+    finally:
+        model.train(was_training)
+    tolerance = 1e-3 if expected.dtype in (torch.float32, torch.float64) else 5e-2
+    scale = expected.float().abs().max().clamp_min(1.0)
+    if (expected.float() - rebuilt.float()).abs().max() > tolerance * scale:
+        raise ModelError(
+            f"The logits of {type(_causal_lm(model)).__name__} cannot be rebuilt from its hidden"
+            " states: its head does more than a linear map, soft capping and a logit scale. This"
+            " architecture is not supported for distillation; please report it."
+        )

@@ -1,0 +1,157 @@
+"""What a run says of itself: run.json, versions, model card; and whether the disk will do."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from tutelage.curriculum import load_plan
+from tutelage.errors import RunFolderError
+from tutelage.files import atomic_write_json, atomic_write_text, read_json
+from tutelage.models import ModelSize, describe_model
+from tutelage.pipeline.estimate import Cost, Scale, estimate
+from tutelage.pipeline.identity import versions
+from tutelage.pipeline.prepare import rows_of
+from tutelage.pipeline.session import Session
+from tutelage.recipe import Recipe
+from tutelage.report import card_values, load_run, model_card, write_report
+
+
+def student_size(session: Session) -> ModelSize:
+    """How big the student is."""
+    assert session.shop.student_place is not None
+    size = describe_model(session.shop.student().config)
+    return size
+
+
+def teacher_size(session: Session) -> ModelSize | None:
+    """How big the teacher is; None without one."""
+    if session.recipe.teacher is None:
+        return None
+    return describe_model(session.shop.teacher.config, dtype=session.recipe.teacher.dtype)
+
+
+def cost_of(session: Session, arm: str) -> Cost:
+    """An estimate of what training an arm will take."""
+    recipe = session.loaded.arms[arm]
+    rows = rows_of(session, "train")
+    tokens_of = {i: len(t) for i, t in zip(rows["id"], rows["input_ids"], strict=True)}
+    student, teacher = student_size(session), teacher_size(session)
+    speed = read_json(session.part("difficulty/summary.json")).get("tokens_per_second")
+    training = recipe.training
+    scale = Scale(
+        parameters=student.parameters,
+        trainable=_trainable(student, recipe),
+        teacher_parameters=0 if teacher is None else teacher.parameters,
+        teacher_bytes=0 if teacher is None else teacher.bytes,
+        layers=student.layers,
+        hidden=student.hidden_size,
+        vocab=session.shop.vocab_size,
+        micro_batch=training.micro_batch_size,
+        max_tokens=max(tokens_of.values()),
+        tile_tokens=training.tile_tokens,
+        forward_tokens_per_second=speed,
+        checkpoints=training.keep_checkpoints,
+    )
+    return estimate(load_plan(session.part(f"arms/{arm}/plan")), tokens_of, scale)
+
+
+def _trainable(size: ModelSize, recipe: Recipe) -> int:
+    """Parameters with gradients; for LoRA two thin matrices for each of about seven linear maps."""
+    lora = recipe.training.lora
+    if lora is None:
+        return size.parameters
+    return min(size.parameters, 7 * size.layers * 2 * lora.rank * size.hidden_size * 2)
+
+
+def check_disk(session: Session) -> None:
+    """Refuse to start what the disk cannot hold.
+
+    Raises:
+        RunFolderError: less space is free than the checkpoints and students will take.
+    """
+    need = sum(cost_of(session, arm).disk_bytes for arm in session.loaded.arms)
+    free = shutil.disk_usage(session.run.path).free
+    if free < need:
+        raise RunFolderError(
+            f"The run needs about {need / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB are free in"
+            f" '{session.run.path}'. Free some space, lower training.keep_checkpoints, or choose"
+            " another disk with --set output=FOLDER."
+        )
+
+
+def write_run_file(session: Session) -> None:
+    """Write ``run.json`` and ``versions.json``, which the report opens with."""
+    path = session.run.path / "run.json"
+    before = read_json(path) if path.exists() else {}
+    recipe, loaded = session.recipe, session.loaded
+    now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    arms = [arm for arm in loaded.arms if session.part(f"arms/{arm}/plan").is_dir()]
+    main_plan = load_plan(session.part(f"arms/{session.main_arm}/plan"))
+    seconds = session.run.path / "seconds.json"
+    atomic_write_json(
+        path,
+        {
+            "name": recipe.name,
+            "title": recipe.title or recipe.name,
+            "description": recipe.description,
+            "paper": recipe.paper,
+            "main_arm": session.main_arm,
+            "arms": arms,
+            "fingerprint": loaded.fingerprint,
+            "seed": recipe.seed,
+            "started": before.get("started", now),
+            "finished": now if _finished(session) else None,
+            "seconds": read_json(seconds) if seconds.exists() else {},
+            "student": _model_entry(_student_name(recipe), student_size(session)),
+            "teacher": _model_entry(
+                recipe.teacher.model if recipe.teacher is not None else None,
+                teacher_size(session),
+            ),
+            "baseline_steps": main_plan.baseline_steps,
+        },
+    )
+    atomic_write_json(session.run.path / "versions.json", versions())
+
+
+def _finished(session: Session) -> bool:
+    return all(session.part(f"arms/{arm}/student").is_dir() for arm in session.loaded.arms)
+
+
+def _student_name(recipe: Recipe) -> str:
+    student = recipe.student
+    assert student is not None
+    if student.init_from is None:
+        return str(student.model)
+    source = recipe.teacher.model if student.init_from == "TEACHER" else student.init_from  # type: ignore[union-attr]
+    return f"{source}, {student.layers} layers kept" if student.layers else str(source)
+
+
+def _model_entry(name: str | None, size: ModelSize | None) -> dict[str, Any] | None:
+    return None if size is None else {"name": name, "parameters": size.parameters}
+
+
+def finish(session: Session) -> Path:
+    """Write the report, and into each arm's student a card that says how it was made.
+
+    Returns:
+        The path of the report.
+    """
+    report = session.run.path / "report.html"
+    if not session.processes.is_first:
+        return report
+    write_run_file(session)
+    run = load_run(session.run.path)
+    hub_name = _hub_name(session)
+    for arm in run.arms:
+        text = model_card(card_values(run, arm, base_model=hub_name))
+        atomic_write_text(session.part(f"arms/{arm.name}/student/README.md"), text)
+    with session.display.task("Writing the report"):
+        return write_report(session.run.path)
+
+
+def _hub_name(session: Session) -> str:
+    """The hub's name of what the student started from; empty when it came from a folder."""
+    source = session.shop.student_source
+    local = Path(source).exists() or ":" in source
+    return "" if local else source

@@ -1,0 +1,136 @@
+"""The folder of a run: who may use it, what is in it, and what is still fresh.
+
+Every part (data, profile, plan, student, evaluation ...) is a folder that is written elsewhere and renamed
+into place when it is whole. Beside its files lies a manifest with the fingerprint of everything that
+went into it. A part whose fingerprint is the one wanted now is fresh, and is not made again.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from tutelage.errors import RunFolderError
+from tutelage.files import (
+    atomic_directory,
+    atomic_write_json,
+    atomic_write_text,
+    disk_errors,
+    fingerprint,
+    read_json,
+    remove_leftovers,
+)
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""Raised when the files of a part change their meaning, so that older parts are made again."""
+
+
+class PartsFolder:
+    """A folder of parts with manifests.
+
+    Args:
+        path: the folder; made when it is first written to.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def part(self, name: str) -> Path:
+        """The folder of a part, for example ``part("arms/cpd/plan")``."""
+        return self.path / name
+
+    def fingerprint(self, name: str) -> str:
+        """The fingerprint in a part's manifest; empty when there is no such part."""
+        manifest = self.part(name) / MANIFEST
+        return read_json(manifest)["fingerprint"] if manifest.is_file() else ""
+
+    def fresh(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether a part was made from exactly these inputs."""
+        return self.fingerprint(name) == _digest(name, inputs)
+
+    @contextlib.contextmanager
+    def making(self, name: str, inputs: Mapping[str, Any]) -> Iterator[Path]:
+        """Yield a temporary folder that becomes the part when the block ends well."""
+        with atomic_directory(self.part(name)) as folder:
+            yield folder
+            atomic_write_json(
+                folder / MANIFEST, {"fingerprint": _digest(name, inputs), "inputs": dict(inputs)}
+            )
+
+
+def _digest(name: str, inputs: Mapping[str, Any]) -> str:
+    return fingerprint({"format": FORMAT, "part": name, "inputs": dict(inputs)})
+
+
+class RunFolder(PartsFolder):
+    """The folder of one recipe, held by one process at a time.
+
+    Use it as a context manager: entering takes the lock and removes what a killed process left
+    half-written; leaving gives the lock back (and so does the death of the process).
+
+    Args:
+        path: the folder.
+        recipe_fingerprint: of the recipe; a folder made by another recipe is refused.
+        recipe_yaml: the resolved recipe, written into the folder.
+        lock: whether this process takes the lock; only the first of several does.
+    """
+
+    def __init__(
+        self, path: str | Path, recipe_fingerprint: str, recipe_yaml: str, *, lock: bool = True
+    ) -> None:
+        super().__init__(path)
+        self.recipe_fingerprint = recipe_fingerprint
+        self._recipe_yaml = recipe_yaml
+        self._wants_lock = lock
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> "RunFolder":
+        if not self._wants_lock:
+            return self
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            raise RunFolderError(
+                f"The run folder '{self.path}' is in use by process {holder}. Wait for it to end, or"
+                " choose another folder with --run-dir."
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        try:
+            self._check_recipe()
+        except BaseException:
+            self._lock.close()
+            raise
+        remove_leftovers(self.path)
+        atomic_write_text(self.path / "recipe.yaml", self._recipe_yaml)
+        atomic_write_json(self.path / "recipe.json", {"fingerprint": self.recipe_fingerprint})
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def _check_recipe(self) -> None:
+        record = self.path / "recipe.json"
+        others = [p for p in self.path.iterdir() if p.name != ".lock"]
+        if not record.is_file() and others:
+            raise RunFolderError(
+                f"'{self.path}' is not empty and is no run folder (it has '{others[0].name}')."
+                " Choose another folder with --run-dir, or an empty one."
+            )
+        if record.is_file() and read_json(record)["fingerprint"] != self.recipe_fingerprint:
+            raise RunFolderError(
+                f"The run folder '{self.path}' was made by another recipe: compare its recipe.yaml"
+                " with `tutelage show`. Leave --run-dir out and each recipe gets a folder of its own,"
+                " or choose another one."
+            )

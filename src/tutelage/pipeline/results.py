@@ -1,0 +1,125 @@
+"""Stages after training: evaluation, model card, report."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tutelage.evaluation import (
+    EvaluationSettings,
+    evaluate_answers,
+    save_agreement,
+    save_evaluation,
+    teacher_agreement,
+)
+from tutelage.files import read_json
+from tutelage.generation import GenerationSettings
+from tutelage.models import load_model
+from tutelage.pipeline.identity import model_identity
+from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.workshop import device
+
+
+def evaluation_settings(session: Session, *, greedy: bool = False) -> EvaluationSettings:
+    """The recipe's evaluation; ``greedy`` for the validations during training."""
+    settings = session.recipe.evaluation
+    return EvaluationSettings(
+        metrics={name: dict(options) for name, options in settings.metrics.items()},
+        generation=GenerationSettings(
+            max_new_tokens=settings.max_new_tokens,
+            max_total_tokens=settings.max_total_tokens,
+            sampling_temperature=0.0 if greedy else settings.sampling_temperature,
+            top_p=settings.top_p,
+            top_k=settings.top_k,
+            batch_tokens=settings.batch_tokens,
+            precision=settings.precision,
+        ),
+        seeds=tuple(settings.seeds),
+    )
+
+
+def make_validator(session: Session, rows: Any) -> Callable[[Any], dict[str, float]] | None:
+    """Named metrics of a model on the validation rows; None when there are none to select by."""
+    selection = session.recipe.selection
+    if rows is None or selection.metric is None:
+        return None
+    rows = rows.select(range(min(selection.limit or len(rows), len(rows))))
+    settings = evaluation_settings(session, greedy=True)
+
+    def validate(model: Any) -> dict[str, float]:
+        evaluation = evaluate_answers(model, session.shop.tokenizer, rows, settings)
+        return {name: score.mean for name, score in evaluation.scores.items()}
+
+    return validate
+
+
+def evaluate(session: Session, part: str, title: str, place: str, rows: Any) -> None:
+    """Evaluate the model at ``place`` on the test rows, and its agreement with the teacher."""
+    settings = session.recipe.evaluation
+    inputs = {
+        "model": model_identity(place),
+        "data": session.run.fingerprint("data"),
+        "evaluation": plain(settings),
+    }
+    if session.run.fresh(part, inputs):
+        return
+    if settings.limit is not None:
+        rows = rows.select(range(min(settings.limit, len(rows))))
+    is_teacher = part.startswith("references/teacher")
+    model = session.shop.teacher if is_teacher else load_model(place).to(device())
+    with (
+        session.timed("evaluation"),
+        session.display.task(f"Evaluating {title}") as report,
+        session.run.making(part, inputs) as folder,
+    ):
+        evaluation = evaluate_answers(
+            model, session.shop.tokenizer, rows, evaluation_settings(session), report
+        )
+        save_evaluation(folder, evaluation, rows)
+        if settings.agreement and session.recipe.teacher is not None and not is_teacher:
+            agreement = teacher_agreement(
+                model,
+                session.shop.teacher,
+                rows,
+                vocab_size=session.shop.vocab_size,
+                batch_tokens=session.recipe.difficulty.batch_tokens,
+            )
+            save_agreement(folder, agreement)
+
+
+def evaluate_references(session: Session, rows: Any) -> None:
+    """The teacher, and the student before distillation: what the arms are held against."""
+    if rows is None:
+        return
+    settings = session.recipe.evaluation
+    shop = session.shop
+    if settings.teacher and session.recipe.teacher is not None:
+        assert shop.teacher_place is not None
+        evaluate(
+            session, "references/teacher/evaluation", "the teacher", shop.teacher_place, rows
+        )
+    if settings.student_before:
+        assert shop.student_place is not None
+        evaluate(
+            session,
+            "references/student_before/evaluation",
+            "the student before distillation",
+            shop.student_place,
+            rows,
+        )
+
+
+def evaluate_arm(session: Session, arm: str, rows: Any) -> None:
+    """The selected student of an arm, and the last one when that is another."""
+    if rows is None:
+        return
+    evaluate(
+        session,
+        f"arms/{arm}/evaluation",
+        arm,
+        str(session.part(f"arms/{arm}/student")),
+        rows,
+    )
+    last = session.part(f"arms/{arm}/student_last")
+    if last.is_dir() and session.recipe.evaluation.checkpoints == "best_and_last":
+        evaluate(
+            session, f"arms/{arm}/evaluation_last", f"{arm}, last checkpoint", str(last), rows
+        )

@@ -1,0 +1,143 @@
+"""The stages of a run, on one screen: recipe -> data -> difficulty -> plan -> student -> report."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.files import read_json
+from tutelage.pipeline.finish import check_disk, finish
+from tutelage.pipeline.folder import PartsFolder, RunFolder
+from tutelage.pipeline.plans import prepare_plan
+from tutelage.pipeline.prepare import measure_difficulty, prepare_data, prepare_student, rows_of
+from tutelage.pipeline.processes import Processes
+from tutelage.pipeline.progress import Display
+from tutelage.pipeline.results import evaluate_arm, evaluate_references, make_validator
+from tutelage.pipeline.session import Session
+from tutelage.pipeline.teacher import prepare_teacher
+from tutelage.pipeline.training import train_arm
+from tutelage.pipeline.workshop import Workshop
+from tutelage.recipe import LoadedRecipe, load_recipe, to_yaml
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a run left what it made.
+
+    Attributes:
+        folder: the run folder.
+        student: the distilled student, in Hugging Face format with its tokenizer.
+        report: the HTML report.
+        scores: metric by metric the mean of each arm, and of the references.
+    """
+
+    folder: Path
+    student: Path
+    report: Path
+    scores: Mapping[str, Mapping[str, float]]
+
+
+def run(
+    recipe: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    run_dir: str | Path | None = None,
+    quiet: bool = True,
+) -> RunResult:
+    """Carry out a recipe, from data to report; what is already there and fresh is not done again.
+
+    Args:
+        recipe: name of a shipped recipe, path of a YAML file, or the recipe as a mapping.
+        overrides: ``a.b=c``, as after ``--set``.
+        run_dir: the run folder; by default one of its own for each recipe, below ``output``.
+        quiet: show no progress.
+
+    Raises:
+        TutelageError: anything that the user can mend; the message says how.
+    """
+    with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet) as session:
+        first = session.processes.first_goes_first
+        with first():
+            check_disk(session)
+        train_rows, test_rows = rows_of(session, "train"), rows_of(session, "test")
+        validator = make_validator(session, rows_of(session, "validation"))
+        with first():
+            evaluate_references(session, test_rows)
+        for arm in session.loaded.arms:
+            train_arm(session, arm, train_rows, validator)
+            with first():
+                evaluate_arm(session, arm, test_rows)
+        with first():
+            report = finish(session)
+        return RunResult(
+            folder=session.run.path,
+            student=session.part(f"arms/{session.main_arm}/student"),
+            report=report,
+            scores=_scores(session),
+        )
+
+
+@contextmanager
+def prepared(
+    recipe: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    run_dir: str | Path | None = None,
+    quiet: bool = True,
+    plans: bool = True,
+) -> Iterator[Session]:
+    """Do what comes before training: data, teacher, student, difficulty and plans."""
+    with open_session(load_recipe(recipe, overrides), run_dir, quiet) as session:
+        first = session.processes.first_goes_first
+        with first():
+            prepare_data(session)
+        prepare_teacher(session)
+        with first():
+            prepare_student(session)
+        with first():
+            profile = measure_difficulty(session)
+        with first():
+            for arm in session.loaded.arms if plans else ():
+                prepare_plan(session, arm, profile)
+        yield session
+
+
+@contextmanager
+def open_session(
+    loaded: LoadedRecipe, run_dir: str | Path | None, quiet: bool
+) -> Iterator[Session]:
+    """Open the run folder of a recipe and set up what the stages share."""
+    import datasets
+    import torch
+    from transformers.utils import logging
+
+    # Their progress bars would mix with ours; what matters of their warnings is an error here.
+    datasets.disable_progress_bars()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    recipe = loaded.recipe
+    if recipe.training.num_threads is not None:
+        torch.set_num_threads(recipe.training.num_threads)
+    processes = Processes()
+    output = Path(recipe.output)
+    path = Path(run_dir) if run_dir else output / f"{recipe.name}-{loaded.fingerprint[:8]}"
+    folder = RunFolder(path, loaded.fingerprint, to_yaml(loaded), lock=processes.is_first)
+    display = Display(quiet or not processes.is_first)
+    with folder:
+        processes.wait()
+        yield Session(
+            loaded, folder, PartsFolder(output / "cache"), Workshop(recipe), display, processes
+        )
+
+
+def _scores(session: Session) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    folders = {name: session.part(f"references/{name}") for name in ("teacher", "student_before")}
+    folders.update({arm: session.part(f"arms/{arm}") for arm in session.loaded.arms})
+    for name, folder in folders.items():
+        path = folder / "evaluation" / "scores.json"
+        if path.exists():
+            for metric, score in read_json(path)["scores"].items():
+                found.setdefault(metric, {})[name] = score["mean"]
+    return found

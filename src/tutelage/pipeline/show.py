@@ -1,0 +1,142 @@
+"""What can be seen before training: the difficulty profile and the plan with its cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.curriculum import describe_plan
+from tutelage.difficulty import load_profile
+from tutelage.errors import unknown_name
+from tutelage.files import read_json
+from tutelage.pipeline.estimate import Cost
+from tutelage.pipeline.finish import cost_of
+from tutelage.pipeline.pictures import plan_png
+from tutelage.pipeline.plans import compile_recipe
+from tutelage.pipeline.run import prepared
+from tutelage.recipe import load_recipe
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Something to print.
+
+    Attributes:
+        description: plain values, for ``--json``.
+        lines: further lines of text, for a person.
+    """
+
+    description: dict[str, Any]
+    lines: tuple[str, ...]
+
+
+def show_plan(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    arm: str | None = None,
+    difficulty: Path | None = None,
+    run_dir: Path | None = None,
+    quiet: bool = True,
+) -> Shown:
+    """The plan of a recipe, described, drawn and costed.
+
+    Args:
+        recipe: name or path; with ``difficulty`` a bare method will do.
+        overrides: ``a.b=c``.
+        arm: which arm; None for the main one.
+        difficulty: a file of scores; then no model is loaded and no cost is known.
+        run_dir: the run folder.
+        quiet: show no progress.
+
+    Raises:
+        ConfigError: the recipe has no such arm.
+    """
+    if difficulty is not None:
+        return _plan_from_scores(recipe, overrides, arm, difficulty)
+    loaded = load_recipe(recipe, overrides)
+    name = _arm(list(loaded.arms), arm)
+    with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet) as session:
+        folder = session.part(f"arms/{name}/plan")
+        description = read_json(folder / "plan.json")
+        cost = cost_of(session, name)
+        picture = folder / "plan.png"
+    return Shown(
+        {**description, "cost": cost.as_dict(), "picture": str(picture)},
+        (*_cost_lines(cost), f"picture: {picture}"),
+    )
+
+
+def _arm(known: Sequence[str], arm: str | None) -> str:
+    if arm is None:
+        return known[0]
+    if arm not in known:
+        raise unknown_name("arm", arm, known)
+    return arm
+
+
+def _plan_from_scores(
+    recipe: str, overrides: Sequence[str], arm: str | None, difficulty: Path
+) -> Shown:
+    loaded = load_recipe(recipe, overrides, partial=True)
+    profile = load_profile(difficulty)
+    name = _arm(list(loaded.arms), arm)
+    main_name, main = next(iter(loaded.arms.items()))
+    plan = compile_recipe(main, profile)
+    if name != main_name:
+        plan = compile_recipe(loaded.arms[name], profile, plan.total_steps)
+    description = describe_plan(plan, profile, loaded.recipe.name)
+    stem = f"{loaded.recipe.name}-{name}-{description['fingerprint'][:8]}"
+    picture = Path(loaded.recipe.output) / "plans" / f"{stem}.png"
+    plan_png(picture, description, plan, profile.measure, profile.scores)
+    return Shown({**description, "picture": str(picture)}, (f"picture: {picture}",))
+
+
+def profile(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    run_dir: Path | None = None,
+    quiet: bool = True,
+) -> Shown:
+    """Measure difficulty, or read what was measured, and sum it up."""
+    with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet, plans=False) as session:
+        folder = session.part("difficulty")
+        summary = read_json(folder / "summary.json")
+    unit = summary["unit"]
+    quantiles = ", ".join(f"{float(q):.0%} {v:.3f}" for q, v in summary["quantiles"].items())
+    lines = [
+        f"{summary['num_examples']:,} examples by {summary['measure']}, in {unit}",
+        f"mean {summary['mean']:.3f}, standard deviation {summary['std']:.3f},"
+        f" from {summary['min']:.3f} to {summary['max']:.3f}",
+        f"quantiles: {quantiles}",
+    ]
+    for label, group in summary["groups"].items():
+        lines.append(f"group {label}: mean {group['mean']:.3f} over {group['count']:,} examples")
+    files = {"scores": folder / "profile.parquet", "picture": folder / "profile.png"}
+    lines += [f"{name}: {path}" for name, path in files.items()]
+    return Shown({**summary, **{k: str(v) for k, v in files.items()}}, tuple(lines))
+
+
+def _cost_lines(cost: Cost) -> tuple[str, ...]:
+    lines = [f"tokens: the student reads {cost.tokens:,}, the teacher {cost.teacher_tokens:,}"]
+    if cost.seconds is not None and cost.baseline_seconds is not None:
+        lines.append(
+            f"training time: about {_duration(cost.seconds)} on this machine (estimated from the"
+            f" profile's speed; the plain run: {_duration(cost.baseline_seconds)})"
+        )
+    lines.append(
+        f"memory: about {_size(cost.memory_bytes)}; disk: about {_size(cost.disk_bytes)}"
+        " (estimates)"
+    )
+    return tuple(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

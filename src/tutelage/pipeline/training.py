@@ -1,0 +1,267 @@
+"""Stages that train: the plan of an arm, the arm itself, and a teacher's fine-tuning."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from tutelage.curriculum import load_plan
+from tutelage.errors import MissingDependencyError
+from tutelage.files import atomic_directory, atomic_write_json, read_json
+from tutelage.pipeline.identity import model_identity
+from tutelage.pipeline.progress import Report
+from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.workshop import Workshop, device
+from tutelage.recipe import Recipe
+from tutelage.training import DistillConfig, DistillTrainer
+from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, Rhythm
+from tutelage.training.checkpoints import last_checkpoint
+from tutelage.training.saving import disk_checked
+from tutelage.types import Plan
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training to carry out.
+
+    Attributes:
+        title: for the progress display.
+        folder: where checkpoints and logs go.
+        model: what is trained.
+        plan: what to do at which step; None for a plain run as ``arguments`` say.
+        teacher: the teacher, or None.
+        arguments: further arguments of ``DistillConfig``.
+        metrics: file of the training records.
+        validator: named metrics of a model, or None.
+        validate_after: steps after which to validate.
+        best: called with the trainer when validation is better than before; with its metric's name.
+    """
+
+    title: str
+    folder: Path
+    model: Any
+    plan: Plan | None
+    teacher: Any
+    arguments: dict[str, Any]
+    metrics: Path
+    validator: Callable[[Any], dict[str, float]] | None = None
+    validate_after: tuple[int, ...] = ()
+    metric: str | None = None
+    best: Path | None = None
+
+
+def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
+    """Train, from the newest whole checkpoint if there is one, to the end of the plan."""
+    arguments = DistillConfig(output_dir=str(job.folder), disable_tqdm=True, **job.arguments)
+    with session.display.task(job.title) as report:
+        trainer = DistillTrainer(
+            job.model,
+            arguments,
+            rows,
+            teacher=job.teacher,
+            plan=job.plan,
+            processing_class=session.shop.tokenizer,
+            vocab_size=session.shop.vocab_size,
+            validator=job.validator,
+        )
+        for callback in _callbacks(job, trainer, report):
+            trainer.add_callback(callback)
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        checkpoint = last_checkpoint(job.folder)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    session.processes.wait()
+    return trainer
+
+
+def _callbacks(job: Job, trainer: DistillTrainer, report: Report) -> Iterator[Any]:
+    def keep(step: int, value: float) -> None:
+        assert job.best is not None
+        with atomic_directory(job.best) as folder, disk_checked(folder):
+            trainer.save_model(str(folder))
+            atomic_write_json(folder / "selected.json", {"step": step, job.metric: value})
+
+    yield MetricsFile(job.metrics)
+    yield Rhythm(job.validate_after)
+    yield ProgressReport(report)
+    if job.validator is not None:
+        path = job.metrics.with_name("validation.jsonl")
+        yield BestStudent(path, job.metric, keep if job.best is not None else None)
+
+
+def train_arm(
+    session: Session,
+    arm: str,
+    rows: Any,
+    validator: Callable[[Any], dict[str, float]] | None,
+) -> None:
+    """Train the student of an arm as its plan says, and save it."""
+    recipe = session.loaded.arms[arm]
+    plan = load_plan(session.part(f"arms/{arm}/plan"))
+    inputs = {
+        "plan": session.run.fingerprint(f"arms/{arm}/plan"),
+        "student": _place_identity(session.shop.student_place),
+        "teacher": _place_identity(session.shop.teacher_place) if plan.has_teacher_signal() else {},
+        "loss": plain(recipe.loss),
+        "training": plain(recipe.training),
+        "selection": plain(recipe.selection),
+        "seed": recipe.seed,
+    }
+    student = f"arms/{arm}/student"
+    if session.run.fresh(student, inputs):
+        return
+    work = session.part(f"arms/{arm}/training")
+    _start_over_unless_same(session, work, inputs)
+    set_seed(recipe.seed)
+    model = session.shop.student()
+    selecting = recipe.selection.metric is not None and validator is not None
+    job = Job(
+        title=f"Training {arm}",
+        folder=work,
+        model=with_lora(model, recipe),
+        plan=plan,
+        teacher=session.shop.teacher if plan.has_teacher_signal() else None,
+        arguments=training_arguments(session, recipe),
+        metrics=session.part(f"arms/{arm}/metrics.jsonl"),
+        validator=validator if selecting else None,
+        validate_after=_validation_steps(plan, recipe.selection.every) if selecting else (),
+        metric=recipe.selection.metric,
+        best=work / "best" if selecting and recipe.selection.keep == "best" else None,
+    )
+    with session.timed(f"training {arm}"):
+        trainer = carry_out(session, job, rows)
+    if session.processes.is_first:
+        _save_students(session, arm, inputs, trainer, job)
+        shutil.rmtree(work)
+    session.processes.wait()
+
+
+def _start_over_unless_same(session: Session, work: Path, inputs: dict[str, Any]) -> None:
+    """Checkpoints are continued only when they were made from the same inputs."""
+    if session.processes.is_first:
+        record = work / "inputs.json"
+        if record.exists() and read_json(record) != inputs:
+            shutil.rmtree(work)
+            for name in ("metrics.jsonl", "validation.jsonl"):
+                (work.parent / name).unlink(missing_ok=True)
+        atomic_write_json(record, inputs)
+    session.processes.wait()
+
+
+def _validation_steps(plan: Plan, every: str | int | None) -> tuple[int, ...]:
+    """After each stage, or every so many steps; always after the last one."""
+    total = plan.total_steps
+    if isinstance(every, int):
+        return (*range(every, total, every), total)
+    ends, done = [], 0
+    for stage in plan.stages:
+        done += stage.steps
+        ends.append(done)
+    return tuple(ends)
+
+
+def with_lora(model: Any, recipe: Recipe) -> Any:
+    """The model with LoRA adapters when the recipe asks for them."""
+    lora = recipe.training.lora
+    if lora is None:
+        return model
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise MissingDependencyError(
+            "training.lora needs the package peft. Install it with: pip install 'tutelage[peft]'"
+        ) from error
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def training_arguments(session: Session, recipe: Recipe) -> dict[str, Any]:
+    """A recipe's settings as arguments of ``DistillConfig``."""
+    training, loss = recipe.training, recipe.loss
+    processes = session.processes.count
+    return {
+        "learning_rate": training.learning_rate,
+        "per_device_train_batch_size": training.micro_batch_size,
+        "gradient_accumulation_steps": training.accumulation(processes),
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "adam_beta1": training.adam_beta1,
+        "adam_beta2": training.adam_beta2,
+        "bf16": training.precision == "bfloat16",
+        "use_cpu": device().type == "cpu",
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "logging_steps": training.log_every,
+        "save_strategy": "steps",
+        "save_steps": training.checkpoint_every,
+        "keep_checkpoints": training.keep_checkpoints,
+        "report_to": list(training.report_to),
+        "run_name": recipe.name,
+        "seed": recipe.seed,
+        "max_steps": training.max_steps or -1,
+        "divergence": loss.divergence.kind,
+        "divergence_options": dict(loss.divergence.options),
+        "target": loss.target.kind,
+        "target_options": dict(loss.target.options),
+        "tau2_scaling": loss.tau2_scaling,
+        "tile_tokens": training.tile_tokens,
+        "dataloader_pin_memory": device().type != "cpu",
+    }
+
+
+def _save_students(
+    session: Session, arm: str, inputs: dict[str, Any], trainer: DistillTrainer, job: Job
+) -> None:
+    """The last student, and the selected one when that is another."""
+    lora = session.loaded.arms[arm].training.lora
+    best = job.best
+    with session.run.making(f"arms/{arm}/student", inputs) as folder, disk_checked(folder):
+        if best is not None and best.is_dir():
+            shutil.copytree(best, folder, dirs_exist_ok=True)
+            selected = read_json(folder / "selected.json")
+            if selected["step"] != trainer.state.global_step:
+                with (
+                    session.run.making(f"arms/{arm}/student_last", inputs) as last,
+                    disk_checked(last),
+                ):
+                    save_student(trainer.model, session.shop.tokenizer, last, lora)
+            if lora is not None and lora.merge:
+                _merge_adapter(session.shop, folder)
+        else:
+            save_student(trainer.model, session.shop.tokenizer, folder, lora)
+            atomic_write_json(folder / "selected.json", {"step": trainer.state.global_step})
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "training_args.bin").unlink()
+
+
+def save_student(model: Any, tokenizer: Any, folder: Path, lora: Any = None) -> None:
+    """Save a model in Hugging Face format, its LoRA adapters merged when the recipe says so."""
+    if lora is not None and lora.merge:
+        model = model.merge_and_unload()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _merge_adapter(shop: Workshop, folder: Path) -> None:
+    from peft import PeftModel
+
+    merged = PeftModel.from_pretrained(shop.student(), str(folder)).merge_and_unload()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    merged.save_pretrained(folder)
+
+
+def _place_identity(place: str | None) -> dict[str, Any]:
+    return {} if place is None else model_identity(place)

@@ -1,0 +1,242 @@
+"""YAML in which every value knows its file and line, and how two such trees are merged.
+
+Scalars follow the core schema of YAML 1.2: ``1e-4`` is a number, ``no`` and ``2024-01-01`` are text.
+Only plain values can come out of a file; tags that ask for anything else are refused.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tutelage.errors import ConfigError
+
+_TAG = "tag:yaml.org,2002:"
+_CORE_SCHEMA = (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without the surprises of YAML 1.1 (``no``, ``1:30``, ``012``)."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the attribute belongs to PyYAML
+
+
+for _name, _pattern, _first in _CORE_SCHEMA:
+    _Loader.add_implicit_resolver(
+        _TAG + _name, re.compile(f"^(?:{_pattern})$"), ["" if c == "\0" else c for c in _first]
+    )
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value with the place that it came from.
+
+    Attributes:
+        value: a scalar, a list of nodes, or a mapping from key to node.
+        origin: ``"file.yaml:12"``, ``"--set"``, or what else made it.
+        folder: the folder of its file, to which paths are relative; None when there is no file.
+    """
+
+    value: Any
+    origin: str
+    folder: Path | None = None
+
+    @property
+    def plain(self) -> Any:
+        """The value without origins."""
+        if isinstance(self.value, dict):
+            return {key: child.plain for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain for child in self.value]
+        return self.value
+
+    def get(self, path: str) -> "Node | None":
+        """The node at a dotted path below this one, or None."""
+        node = self
+        for key in path.split("."):
+            if not isinstance(node.value, dict) or key not in node.value:
+                return None
+            node = node.value[key]
+        return node
+
+    def without(self, *keys: str) -> "Node":
+        """This mapping without some of its keys."""
+        kept = {key: child for key, child in self.value.items() if key not in keys}
+        return Node(kept, self.origin, self.folder)
+
+    def put(self, path: str, node: "Node") -> "Node":
+        """A copy of this tree of mappings with ``node`` at a dotted path."""
+        key, _, rest = path.partition(".")
+        children = dict(self.value) if isinstance(self.value, dict) else {}
+        below = children.get(key, Node({}, node.origin, node.folder))
+        children[key] = below.put(rest, node) if rest else node
+        return Node(children, self.origin, self.folder)
+
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, "Node"]]:
+        """Dotted path and node of everything that is not a filled mapping."""
+        if isinstance(self.value, dict) and self.value:
+            for key, child in self.value.items():
+                yield from child.leaves(f"{prefix}.{key}" if prefix else key)
+        else:
+            yield prefix, self
+
+
+def from_value(value: Any, origin: str, folder: Path | None = None) -> Node:
+    """Plain values as a tree whose every part has the same origin."""
+    if isinstance(value, Mapping):
+        children = {str(key): from_value(child, origin, folder) for key, child in value.items()}
+        return Node(children, origin, folder)
+    if isinstance(value, (list, tuple)):
+        return Node([from_value(child, origin, folder) for child in value], origin, folder)
+    return Node(value, origin, folder)
+
+
+def parse(text: str, label: str, folder: Path | None = None, *, lines: bool = True) -> Node:
+    """Parse YAML text.
+
+    Args:
+        text: one YAML document; an empty one is null.
+        label: what the text is called in origins and messages, usually its file name.
+        folder: the folder to which paths in it are relative.
+        lines: add line numbers to origins.
+
+    Raises:
+        ConfigError: the text is not YAML, a key occurs twice in a mapping, or a tag asks for
+            something that is not a plain value.
+    """
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{label}:{mark.line + 1}" if mark and lines else label
+        hint = " Indent with spaces, not tabs." if "\\t" in (error.problem or "") else ""
+        raise ConfigError(
+            f"{where}: this is not valid YAML: {error.problem or error.context}.{hint}"
+            " Look for a missing colon, quote or bracket, or wrong indentation, here or just above."
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{label}: this is not a text file in YAML: {str(error).splitlines()[0]}."
+        ) from error
+    if root is None:
+        return Node(None, label, folder)
+    return _Builder(label, folder, lines).build(root, ())
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Turns PyYAML's nodes, which know their lines, into ours."""
+
+    label: str
+    folder: Path | None
+    lines: bool
+
+    def build(self, node: yaml.Node, above: tuple[yaml.Node, ...], line: int | None = None) -> Node:
+        origin = self._origin(node if line is None else line)
+        if node in above:
+            raise ConfigError(f"{origin}: this alias contains itself. Write the value out instead.")
+        above = (*above, node)
+        if isinstance(node, yaml.MappingNode):
+            return Node(self._mapping(node, above), origin, self.folder)
+        if isinstance(node, yaml.SequenceNode):
+            items = [self.build(child, above) for child in node.value]
+            return Node(items, origin, self.folder)
+        return Node(_scalar(node, origin), origin, self.folder)
+
+    def _mapping(self, node: yaml.MappingNode, above: tuple[yaml.Node, ...]) -> dict[str, Node]:
+        children: dict[str, Node] = {}
+        for key_node, value_node in node.value:
+            origin = self._origin(key_node)
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode) or not isinstance(
+                _scalar(key_node, origin), str
+            ):
+                raise ConfigError(f"{origin}: a key must be text. Put it in quotes.")
+            if key in children:
+                raise ConfigError(
+                    f"{origin}: the key '{key}' occurs twice in one mapping (first at"
+                    f" {children[key].origin}), and only one of the two can count. Remove one."
+                )
+            children[key] = self.build(value_node, above, key_node.start_mark.line)
+        return children
+
+    def _origin(self, place: yaml.Node | int) -> str:
+        if not self.lines:
+            return self.label
+        line = place if isinstance(place, int) else place.start_mark.line
+        return f"{self.label}:{line + 1}"
+
+
+def _scalar(node: yaml.Node, origin: str) -> Any:
+    kind, text = node.tag.removeprefix(_TAG), node.value
+    try:
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return {"true": True, "false": False}[text.lower()]
+        if kind == "int":
+            return int(text, 10)
+        if kind == "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        if kind == "str":
+            return text
+    except (KeyError, ValueError):
+        raise ConfigError(f"{origin}: '{text}' does not fit its tag !!{kind}.") from None
+    raise ConfigError(
+        f"{origin}: the tag '{node.tag}' is not allowed: a recipe holds plain values only."
+        " Remove the tag."
+    )
+
+
+# In these sections a key of the upper layer makes keys of the lower one void: they answer the same
+# question, and the last word counts.
+_REPLACES: dict[str, dict[str, tuple[str, ...]]] = {
+    "student": {"model": ("init_from", "layers"), "init_from": ("model",)},
+    "curriculum": {
+        "kind": ("passes", "order", "min_examples"),
+        "passes": ("iteration_ratio", "total_steps"),
+        "iteration_ratio": ("passes", "total_steps"),
+        "total_steps": ("passes", "iteration_ratio"),
+    },
+}
+
+
+def merge(base: Node, over: Node, key: str = "") -> Node:
+    """Lay one tree over another.
+
+    Mappings are merged key by key; scalars, lists and null replace. A mapping with another ``kind``
+    replaces wholly, because its options belong to the kind. The curriculum alone keeps what all its
+    kinds share (stages, epochs, updates), so that an ablation can change nothing but the kind.
+
+    Args:
+        base: the lower tree.
+        over: the upper tree, which wins.
+        key: the key at which the two are found, empty at the top.
+    """
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    replaces = _REPLACES.get(key, {})
+    old, new = base.get("kind"), over.get("kind")
+    other_kind = new is not None and (old is None or old.value != new.value)
+    if other_kind and "kind" not in replaces:
+        return over
+    void: set[str] = set()
+    for name, child in over.value.items():
+        if child.value is not None and (name != "kind" or other_kind):
+            void.update(replaces.get(name, ()))
+    merged = {name: child for name, child in base.value.items() if name not in void}
+    for name, child in over.value.items():
+        merged[name] = merge(merged[name], child, name) if name in merged else child
+    return Node(merged, base.origin if key == "" else over.origin, base.folder)

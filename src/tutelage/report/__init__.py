@@ -1,0 +1,35 @@
+"""Pictures, tables, one HTML page for a run, and the student's model card.
+
+Everything here reads the files of a run folder or plain values; nothing loads a model.
+"""
+
+from tutelage.report.card import CardResult, CardValues, card_values, model_card
+from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
+from tutelage.report.page import render_report, write_report
+from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
+from tutelage.report.run import Arm, Run, load_run
+from tutelage.report.svg import Panel, Picture
+from tutelage.report.tables import exposure_table, plan_table, results_table
+
+__all__ = [
+    "Arm",
+    "CardResult",
+    "CardValues",
+    "GroupScores",
+    "Panel",
+    "Picture",
+    "Run",
+    "card_values",
+    "exposure_figure",
+    "exposure_table",
+    "load_run",
+    "loss_figure",
+    "model_card",
+    "plan_figure",
+    "plan_table",
+    "profile_figure",
+    "render_report",
+    "results_figure",
+    "results_table",
+    "write_report",
+]

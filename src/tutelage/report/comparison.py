@@ -1,0 +1,264 @@
+"""What the evaluations say: models beside each other, paired differences, and a verdict in words.
+
+Everything is computed from the files of the run; nothing here knows which arm ought to win.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tutelage.report.quantities import (
+    Difference,
+    Interval,
+    bootstrap,
+    fixed,
+    metric_words,
+    paired_difference,
+)
+from tutelage.report.run import Evaluated, Run
+
+_LOWER_IS_BETTER = {"loss", "nll", "kl", "perplexity", "error", "errors", "distance"}
+OVERALL = "all"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is read and written.
+
+    Attributes:
+        name: as in ``scores.json``.
+        scale: factor between the stored value and the one that is shown.
+        lower_is_better: whether a smaller value is the better one.
+    """
+
+    name: str
+    scale: float = 1.0
+    lower_is_better: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name in words, with its unit."""
+        return self.words + (" (%)" if self.scale == 100 else "")
+
+    @property
+    def words(self) -> str:
+        """The name in words."""
+        return metric_words(self.name)
+
+    def text(self, value: float | None, *, sign: bool = False) -> str:
+        """A value on the scale that is shown."""
+        if value is None:
+            return fixed(None)
+        shown = fixed(self.scale * value, 1 if self.scale == 100 else 3)
+        return f"+{shown}" if sign and value > 0 else shown
+
+    def interval(self, value: Interval, *, sign: bool = False) -> str:
+        """The ends of an interval: ``68.1 to 74.0``; empty when there is none."""
+        if not value.known:
+            return ""
+        return f"{self.text(value.low, sign=sign)} to {self.text(value.high, sign=sign)}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One evaluated model.
+
+    Attributes:
+        name: what the reader calls it.
+        kind: ``"main"``, ``"arm"``, ``"last"`` (another checkpoint of an arm), ``"teacher"`` or
+            ``"before"`` (the student before distillation).
+        evaluated: its evaluation.
+        scores: metric name to mean and interval.
+        differences: metric name to "main arm minus this model" over the examples of both.
+    """
+
+    name: str
+    kind: str
+    evaluated: Evaluated
+    scores: Mapping[str, Interval]
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+
+    @property
+    def is_arm(self) -> bool:
+        """Whether the model is a student of this run, at its selected checkpoint."""
+        return self.kind in ("main", "arm")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All evaluated models of a run.
+
+    Attributes:
+        metrics: the first one is the one that counts.
+        models: main arm, other arms, other checkpoints, student before, teacher.
+        groups: labels of the test examples in natural order; empty when they have none.
+    """
+
+    metrics: tuple[Metric, ...]
+    models: tuple[Model, ...]
+    groups: tuple[str, ...]
+
+    @property
+    def arms(self) -> tuple[Model, ...]:
+        """The students of this run, the main one first."""
+        return tuple(model for model in self.models if model.is_arm)
+
+    def of_kind(self, kind: str) -> Model | None:
+        """The first model of a kind, or None."""
+        return next((model for model in self.models if model.kind == kind), None)
+
+    def by_group(self, model: Model, metric: Metric) -> dict[str, Interval]:
+        """Mean and interval of a model over all examples and within each group.
+
+        The mean comes from the scores; its interval is resampled from the single answers.
+        """
+        values = model.evaluated.values(metric.name)
+        members: dict[str, list[float]] = {}
+        for example, value in values.items():
+            group = str(model.evaluated.answers[example].get("group") or "")
+            members.setdefault(group, []).append(value)
+        means = model.evaluated.scores.get(metric.name, {}).get("groups") or {}
+        found = {OVERALL: model.scores[metric.name]} if metric.name in model.scores else {}
+        for group in self.groups:
+            resampled = bootstrap(members[group]) if group in members else None
+            if group in means:
+                ends = (resampled.low, resampled.high) if resampled else ()
+                found[group] = Interval(float(means[group]), *ends)
+            elif resampled is not None:
+                found[group] = resampled
+        return found
+
+
+def compare(run: Run) -> Comparison:
+    """Put the evaluated models of a run beside each other; those not evaluated yet are left out."""
+    entries: list[tuple[str, str, Evaluated | None]] = []
+    for arm in run.arms:
+        entries.append((arm.name, "main" if arm is run.main else "arm", arm.evaluation))
+    for arm in run.arms:
+        entries.append((f"{arm.name}, last checkpoint", "last", arm.evaluation_last))
+    entries.append(("student before", "before", run.student_before))
+    entries.append(("teacher", "teacher", run.teacher))
+    present = [(name, kind, found) for name, kind, found in entries if found is not None]
+    main = next((found for _, kind, found in present if kind == "main"), None)
+    names = {metric: None for _, _, found in present for metric in found.scores}
+    models = []
+    for name, kind, found in present:
+        scores = {metric: _score(found, metric) for metric in found.scores}
+        differences = {}
+        if main is not None and found is not main:
+            for metric in names:
+                difference = paired_difference(main.values(metric), found.values(metric))
+                if difference is not None:
+                    differences[metric] = difference
+        models.append(Model(name, kind, found, scores, differences))
+    groups = {
+        str(row["group"])
+        for model in models
+        for row in model.evaluated.answers.values()
+        if row.get("group")
+    }
+    groups |= {
+        str(group)
+        for model in models
+        for score in model.evaluated.scores.values()
+        for group in score.get("groups") or {}
+    }
+    return Comparison(
+        metrics=tuple(_metric(name, models) for name in names),
+        models=tuple(models),
+        groups=tuple(sorted(groups, key=natural)),
+    )
+
+
+def natural(text: str) -> list[tuple[int, int | str]]:
+    """Sort key that puts ``level 2`` before ``level 10``."""
+    parts = re.findall(r"\d+|\D+", text)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
+
+
+def _score(evaluated: Evaluated, metric: str) -> Interval:
+    stored = evaluated.scores[metric]
+    ends = stored.get("interval")
+    return Interval(float(stored["mean"]), *(map(float, ends) if ends else ()))
+
+
+def _metric(name: str, models: Sequence[Model]) -> Metric:
+    """Shares are shown in percent; a metric is a share when all its values lie in [0, 1]."""
+    lower = bool(_LOWER_IS_BETTER & set(re.split(r"[_\W]+", name.lower())))
+    means = [model.scores[name].mean for model in models if name in model.scores]
+    share = not lower and all(0 <= mean <= 1 for mean in means)
+    return Metric(name, scale=100.0 if share else 1.0, lower_is_better=lower)
+
+
+def verdict(comparison: Comparison) -> tuple[str, ...]:
+    """The result in sentences, computed from the numbers, whoever wins.
+
+    Returns:
+        One sentence or more; the last says how the main arm did against the best other arm.
+    """
+    main = comparison.of_kind("main")
+    if main is None or not comparison.metrics or comparison.metrics[0].name not in main.scores:
+        return ("The main arm has not been evaluated yet, so there is no result.",)
+    metric = comparison.metrics[0]
+    score = main.scores[metric.name]
+    interval = f" (95 % interval {metric.interval(score)})" if score.known else ""
+    unit = " %" if metric.scale == 100 else ""
+    sentences = [f"{main.name} reaches {metric.text(score.mean)}{unit} {metric.words}{interval}."]
+    others = [m for m in comparison.arms if m is not main and metric.name in m.scores]
+    gap = _gap_closed(comparison, metric)
+    if gap:
+        sentences.append(gap)
+    if others:
+        sign = -1 if metric.lower_is_better else 1
+        best = max(others, key=lambda model: sign * model.scores[metric.name].mean)
+        sentences.append(_against(metric, main, best, len(others)))
+    return tuple(sentences)
+
+
+def _against(metric: Metric, main: Model, other: Model, num_others: int) -> str:
+    """How the main arm did against the best control."""
+    control = "the best control" if num_others > 1 else "the control"
+    difference = other.differences.get(metric.name)
+    if difference is None:
+        return (
+            f"{other.name}, {control}, has {metric.text(other.scores[metric.name].mean)}; the two"
+            " share no test example, so there is no paired difference."
+        )
+    value = difference.interval
+    ahead = value.mean < 0 if metric.lower_is_better else value.mean > 0
+    unit = " points" if metric.scale == 100 else ""
+    size = metric.text(abs(value.mean))
+    ends = f" (95 % interval of the paired difference {metric.interval(value, sign=True)})"
+    if value.mean == 0:
+        return f"{other.name}, {control}, scores exactly the same."
+    if not value.known:
+        return f"{main.name} is {'ahead of' if ahead else 'behind'} {other.name} by {size}{unit}."
+    if not value.excludes_zero:
+        word = "ahead of" if ahead else "behind"
+        return (
+            f"{main.name} is {size}{unit} {word} {other.name}, {control}, but the interval includes"
+            f" zero{ends}: these test examples cannot tell the two apart."
+        )
+    word = "beats" if ahead else "loses to"
+    return f"{main.name} {word} {other.name}, {control}, by {size}{unit}{ends}."
+
+
+def _gap_closed(comparison: Comparison, metric: Metric) -> str:
+    """How much of the way from the student before distillation to the teacher was made."""
+    main, before = comparison.of_kind("main"), comparison.of_kind("before")
+    teacher = comparison.of_kind("teacher")
+    models = (main, before, teacher)
+    if any(model is None or metric.name not in model.scores for model in models):
+        return ""
+    reached, start, goal = (m.scores[metric.name].mean for m in models if m is not None)
+    sign = -1 if metric.lower_is_better else 1
+    unit = " %" if metric.scale == 100 else ""
+    before_text, teacher_text = f"{metric.text(start)}{unit}", f"{metric.text(goal)}{unit}"
+    if sign * (goal - start) <= 0:
+        return f"The student ({before_text}) was no worse than the teacher ({teacher_text}) before."
+    if sign * (reached - start) < 0:
+        return f"Before distillation the student was better: {before_text}."
+    return (
+        f"This closes {100 * (reached - start) / (goal - start):.0f} % of the gap between the"
+        f" student before distillation ({before_text}) and the teacher ({teacher_text})."
+    )

@@ -1,0 +1,170 @@
+"""Pictures of what came out: the logged curves and the results by group."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import FigureBase
+from numpy.typing import NDArray
+
+from tutelage.report.drawing import DASHES, MARKERS, legend, new_axes
+from tutelage.report.quantities import Interval, metric_words, number
+from tutelage.report.run import series
+from tutelage.report.svg import INK, PANEL_HEIGHT, SERIES, Panel, Picture
+
+_MAX_LOGGED = 120  # points of a logged curve; more is noise on noise
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """One model's scores in ``results_figure``.
+
+    Attributes:
+        name: of the model.
+        scores: label of the group to its mean and interval.
+        reference: whether it is a model to compare with (teacher, student before) and not an arm.
+    """
+
+    name: str
+    scores: Mapping[str, Interval]
+    reference: bool = False
+
+
+def loss_figure(
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    validation: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> Picture | None:
+    """Parts of the loss and other logged quantities over steps, one line for each arm.
+
+    Args:
+        metrics: arm name to its logged rows, ascending by step.
+        validation: arm name to its validation rows, ascending by step.
+
+    Returns:
+        The picture, or None when nothing was logged.
+    """
+    quantities = (
+        ("loss", "Loss"),
+        ("ce", "Cross-entropy"),
+        ("kd", "Divergence from the target"),
+        ("token_agreement", "Agreement with the teacher's top token"),
+        ("grad_norm", "Gradient norm"),
+        ("learning_rate", "Learning rate"),
+    )
+    panels = []
+    for key, title in quantities:
+        curves = {arm: series(rows, key) for arm, rows in metrics.items()}
+        panels.append(_curve_panel(key, title, curves))
+    validation = validation or {}
+    names = {key: None for rows in validation.values() for row in rows for key in row}
+    for name in names:
+        if name != "step":
+            curves = {arm: series(rows, name) for arm, rows in validation.items()}
+            panels.append(
+                _curve_panel(f"validation-{name}", f"Validation: {metric_words(name)}", curves)
+            )
+    drawn = tuple(panel for panel in panels if panel is not None)
+    if not drawn:
+        return None
+    caption = (
+        f"Logged during training; long curves are averaged into {_MAX_LOGGED} points. Losses of"
+        " different methods are not on one scale (targets, temperatures and weights differ):"
+        " compare results, not losses."
+    )
+    return Picture("loss", caption, drawn)
+
+
+def _curve_panel(
+    name: str, title: str, curves: Mapping[str, tuple[NDArray, NDArray]]
+) -> Panel | None:
+    """One line for each arm that has values; None when none has."""
+    present = {arm: _binned(*curve) for arm, curve in curves.items() if curve[0].size}
+    if not present:
+        return None
+    styles = {arm: index for index, arm in enumerate(curves)}
+    ends = [f"{arm} from {number(y[0])} to {number(y[-1])}" for arm, (_, y) in present.items()]
+
+    def draw(figure: FigureBase) -> None:
+        axes = new_axes(figure, title, "step", "")
+        for arm, (steps, values) in present.items():
+            index = styles[arm]
+            axes.plot(
+                steps,
+                values,
+                color=SERIES[index % len(SERIES)],
+                linestyle=DASHES[index % len(DASHES)],
+                marker=MARKERS[index % len(MARKERS)] if steps.size < 12 else None,
+                markersize=4,
+                linewidth=1.6,
+                label=arm,
+            )
+        legend(axes)
+
+    slug = "".join(c if c.isalnum() else "-" for c in name)
+    return Panel(slug, f"{title} over steps: {'; '.join(ends)}.", draw)
+
+
+def _binned(steps: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
+    """Means of neighbouring points, so that at most ``_MAX_LOGGED`` remain."""
+    pieces = min(_MAX_LOGGED, steps.size)
+    return (
+        np.array([part.mean() for part in np.array_split(steps, pieces)]),
+        np.array([part.mean() for part in np.array_split(values, pieces)]),
+    )
+
+
+def results_figure(models: Sequence[GroupScores], title: str) -> Picture:
+    """A metric by group for every model, with its 95 % intervals.
+
+    Args:
+        models: arms and references; every one may lack some groups.
+        title: name of the metric with its unit.
+    """
+    groups = list(dict.fromkeys(group for model in models for group in model.scores))
+    spacing = 1.0 / (len(models) + 1)
+    lines = []
+    for model in models:
+        values = ", ".join(f"{group} {number(v.mean)}" for group, v in model.scores.items())
+        lines.append(f"{model.name}: {values}")
+
+    def draw(figure: FigureBase) -> None:
+        axes = new_axes(figure, title, "", "")
+        arm = 0
+        for row, model in enumerate(models):
+            shown = [
+                (i, model.scores[group]) for i, group in enumerate(groups) if group in model.scores
+            ]
+            places = [i + (row + 1) * spacing - 0.5 for i, _ in shown]
+            means = np.array([value.mean for _, value in shown])
+            ends = np.array(
+                [(v.low, v.high) if v.known else (v.mean, v.mean) for _, v in shown]
+            ).reshape(-1, 2)
+            colour = INK if model.reference else SERIES[arm % len(SERIES)]
+            axes.hlines(places, ends[:, 0], ends[:, 1], colors=colour, linewidth=1.6)
+            axes.plot(
+                means,
+                places,
+                MARKERS[row % len(MARKERS)],
+                color=colour,
+                markerfacecolor="none" if model.reference else colour,
+                markersize=5.5,
+                label=model.name,
+            )
+            arm += not model.reference
+        for edge in range(1, len(groups)):
+            axes.axhline(edge - 0.5, color=INK, linewidth=0.6, alpha=0.25)
+        axes.set_yticks(range(len(groups)), groups)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        legend(axes)
+
+    height = max(PANEL_HEIGHT, 95 + len(groups) * (14 + 13 * len(models)))
+    alt = f"{title} by group. " + ". ".join(lines) + "."
+    return Picture(
+        "results",
+        "Points are means, bars their 95 % intervals over test examples;"
+        " open marks are references.",
+        (Panel("groups", alt, draw, height),),
+    )

@@ -1,0 +1,234 @@
+"""One self-contained HTML page about a run: what was planned, what was done, what came out.
+
+The page has its style and its pictures inside, runs no script and loads nothing. It can be written
+at any time; what is not there yet is named instead of shown.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tutelage.files import atomic_write_text
+from tutelage.report import page_tables as views
+from tutelage.report.comparison import Comparison, compare, verdict
+from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
+from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
+from tutelage.report.quantities import count, duration, large, number
+from tutelage.report.run import Arm, Run, load_run
+from tutelage.report.samples import Sample, choose_samples
+from tutelage.report.svg import SERIES_DARK, Picture
+from tutelage.report.tables import plan_totals
+
+REPORT_NAME = "report.html"
+_SECTIONS = (
+    ("results", "Results"),
+    ("data", "Data"),
+    ("difficulty", "Difficulty"),
+    ("plan", "Plan"),
+    ("training", "Training"),
+    ("samples", "Sample answers"),
+    ("reproduce", "How to reproduce"),
+)
+_SAMPLE_RULE = (
+    "Chosen by rule, not by hand: of each group one example that the main arm got right and one"
+    " that it got wrong (or, where scores have more values, one near the top and one near the"
+    " bottom); among equals the hash of the id decides."
+)
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Write ``report.html`` into a run folder, wholly or not at all.
+
+    Args:
+        run_dir: the run folder; the run may be unfinished.
+
+    Returns:
+        The path of the page. The same files always give the same page.
+
+    Raises:
+        RunFolderError: there is no such folder, one of its files is broken, or it is read-only.
+    """
+    run = load_run(run_dir)
+    path = run.folder / REPORT_NAME
+    atomic_write_text(path, render_report(run))
+    return path
+
+
+def render_report(run: Run) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    comparison = compare(run)
+    page = environment.get_template("report.html").render(
+        sections=_SECTIONS,
+        series_dark=SERIES_DARK,
+        title=run.title,
+        name=run.info.get("name", ""),
+        description=run.info.get("description", ""),
+        paper=str(run.info.get("paper") or "").rstrip("."),
+        verdict=verdict(comparison),
+        caution=_caution(comparison),
+        facts=_facts(run),
+        waiting=[arm.name for arm in run.arms if arm.evaluation is None],
+        main_arm=run.main.name if run.main else "",
+        **_results(comparison),
+        **_data(run),
+        **_difficulty(run),
+        plans=[_plan(arm) for arm in run.arms if arm.plan.get("stages")],
+        curves=loss_figure(
+            {arm.name: arm.metrics for arm in run.arms},
+            {arm.name: arm.validation for arm in run.arms},
+        ),
+        progress=views.progress_view(run),
+        samples=[_sample(sample, comparison) for sample in choose_samples(comparison)],
+        sample_rule=_SAMPLE_RULE,
+        recipe=run.recipe,
+        command=run.info.get("command") or "tutelage run recipe.yaml",
+        identity=views.identity_view(run),
+        times=views.times_view(run),
+        versions=views.versions_view(run),
+    )
+    return page.lstrip()
+
+
+def _caution(comparison: Comparison) -> str:
+    """What the intervals do not cover; empty when there is nothing to compare."""
+    if len(comparison.arms) < 2:
+        return ""
+    return (
+        "One training run for each arm: the intervals cover the choice of test examples, not the"
+        " luck of a training seed. Repeat with other seeds before believing a small difference."
+    )
+
+
+def _facts(run: Run) -> list[dict[str, str]]:
+    """The few numbers that say what kind of run this is."""
+    facts: list[dict[str, str]] = []
+    for key in ("student", "teacher"):
+        model = run.info.get(key)
+        if model:
+            facts.append(
+                {
+                    "name": key.capitalize(),
+                    "text": f"{large(model.get('parameters'))} parameters",
+                    "note": str(model.get("name", "")),
+                }
+            )
+    train = run.data.get("train") or {}
+    if train:
+        tokens = f"{large(train.get('response_tokens'))} response tokens"
+        facts.append(
+            {"name": "Training examples", "text": count(train.get("kept")), "note": tokens}
+        )
+    if run.main and run.main.plan:
+        steps, plain = run.main.plan.get("total_steps"), run.main.plan.get("baseline_steps")
+        facts.append(
+            {
+                "name": "Optimizer steps",
+                "text": count(steps),
+                "note": f"plain run: {count(plain)}" if plain else "",
+            }
+        )
+    if len(run.arms) > 1:
+        names = ", ".join(arm.name for arm in run.arms)
+        facts.append({"name": "Arms", "text": str(len(run.arms)), "note": names})
+    seconds = run.info.get("seconds") or {}
+    if seconds:
+        total = duration(sum(seconds.values()))
+        finished = "" if run.info.get("finished") else "not finished"
+        facts.append({"name": "Time", "text": total, "note": finished})
+    return facts
+
+
+def _results(comparison: Comparison) -> dict[str, Any]:
+    """Tables for all metrics, and a picture and a table by group for the first one."""
+    results: dict[str, Any] = {
+        "results": views.results_views(comparison),
+        "by_group": None,
+        "group_figures": [],
+        "agreement": views.agreement_view(comparison),
+    }
+    shown = [model for model in comparison.models if model.kind != "last"]
+    if not comparison.groups or not shown:
+        return results
+    results["by_group"] = views.group_view(comparison, shown)
+    metric = comparison.metrics[0]
+    models = [
+        GroupScores(
+            model.name,
+            {
+                group: views.scaled(value, metric.scale)
+                for group, value in comparison.by_group(model, metric).items()
+            },
+            reference=not model.is_arm,
+        )
+        for model in shown
+    ]
+    results["group_figures"] = [results_figure(models, metric.label)]
+    return results
+
+
+def _data(run: Run) -> dict[str, Any]:
+    train = run.data.get("train") or {}
+    return {"data": views.data_view(run), "template": str(train.get("template") or "")}
+
+
+def _difficulty(run: Run) -> dict[str, Any]:
+    """The profile's picture, a sentence about it, and its means by group."""
+    summary = run.difficulty
+    unit = str(summary.get("unit") or "nats per token")
+    profile: Picture | None = None
+    if run.scores.size:
+        stages = run.main.plan.get("stages") or () if run.main else ()
+        profile = profile_figure(run.scores, unit=unit, stages=stages)
+    text = ""
+    if summary:
+        quantiles = summary.get("quantiles") or {}
+        text = (
+            f"Measured by {str(summary.get('measure', 'difficulty')).replace('_', ' ')} on"
+            f" {count(summary.get('num_examples'))} examples, in {unit}: mean"
+            f" {number(summary.get('mean'))}, standard deviation {number(summary.get('std'))}, from"
+            f" {number(summary.get('min'))} to {number(summary.get('max'))}; the middle half lies"
+            f" between {number(quantiles.get('0.25'))} and {number(quantiles.get('0.75'))}."
+        )
+        if summary.get("seconds"):
+            text += f" This took {duration(summary['seconds'])}."
+    return {
+        "profile": profile,
+        "difficulty_text": text,
+        "difficulty_groups": views.difficulty_view(run),
+    }
+
+
+def _plan(arm: Arm) -> dict[str, Any]:
+    exposure = arm.plan.get("exposure") or []
+    examples = int(arm.plan.get("num_examples") or 0)
+    return {
+        "name": arm.name,
+        "warnings": arm.plan.get("warnings") or [],
+        "stages": views.stages_view(arm),
+        "totals": plan_totals(arm.plan),
+        "figure": plan_figure(arm.plan["stages"], arm.steps),
+        "exposure": views.exposure_view(arm) if exposure and examples else None,
+        "exposure_figure": exposure_figure(exposure, examples) if exposure and examples else None,
+    }
+
+
+def _sample(sample: Sample, comparison: Comparison) -> dict[str, Any]:
+    """A sample with each answer's score in words."""
+    metric = comparison.metrics[0]
+    view = asdict(sample)
+    for answer in view["answers"]:
+        right = answer["right"]
+        answer["tone"] = "" if right is None else ("right" if right else "wrong")
+        answer["note"] = answer["tone"]
+        if right is None and answer["score"] is not None:
+            answer["note"] = f"{metric.words} {metric.text(answer['score'])}"
+    return view

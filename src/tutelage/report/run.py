@@ -1,0 +1,223 @@
+"""A run folder read into plain values. Any file may be missing: then its value is empty or None."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from tutelage.errors import RunFolderError
+from tutelage.files import read_json, read_jsonl
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The evaluation of one model on the test set.
+
+    Attributes:
+        scores: metric name to ``{"mean", "seeds", "interval", "groups"}``.
+        answers: example id to ``{id, prompt, reference, answer, group, scores}``, in file order.
+        agreement: closeness to the teacher; empty when there is no teacher or it was not measured.
+        num_examples: how many prompts were answered.
+        truncated: share of answers that hit the length limit; None when it is not known.
+    """
+
+    scores: Mapping[str, Mapping[str, Any]]
+    answers: Mapping[str, Mapping[str, Any]]
+    agreement: Mapping[str, float]
+    num_examples: int
+    truncated: float | None
+
+    def values(self, metric: str) -> dict[str, float]:
+        """The metric of every answered example by id; answers without it are left out."""
+        found = {i: row.get("scores", {}).get(metric) for i, row in self.answers.items()}
+        return {i: float(v) for i, v in found.items() if v is not None and math.isfinite(v)}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One student of the run, with its plan and what was logged.
+
+    Attributes:
+        name: of the arm.
+        plan: ``plan.json``; empty when there is none yet.
+        steps: columns of ``steps.parquet``; empty when there is none yet.
+        metrics: one row for each logged optimizer step, ascending.
+        validation: one row for each validation, ascending.
+        evaluation: the selected checkpoint on the test set.
+        evaluation_last: the last checkpoint, when another one was selected.
+    """
+
+    name: str
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    metrics: Sequence[Mapping[str, Any]] = ()
+    validation: Sequence[Mapping[str, Any]] = ()
+    evaluation: Evaluated | None = None
+    evaluation_last: Evaluated | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a report reads.
+
+    Attributes:
+        folder: the run folder.
+        info: ``run.json``.
+        recipe: the resolved recipe as YAML text; empty when it is missing.
+        versions: ``versions.json``.
+        data: ``data/summary.json``, by split.
+        difficulty: ``difficulty/summary.json``.
+        scores: difficulty of every example, shape ``[N]``; empty when it is not measured yet.
+        arms: the main arm first, the others in the order of the recipe.
+        teacher: the teacher's evaluation.
+        student_before: the student's evaluation before distillation.
+    """
+
+    folder: Path
+    info: Mapping[str, Any]
+    recipe: str
+    versions: Mapping[str, Any]
+    data: Mapping[str, Any]
+    difficulty: Mapping[str, Any]
+    scores: NDArray[np.float64]
+    arms: tuple[Arm, ...]
+    teacher: Evaluated | None
+    student_before: Evaluated | None
+
+    @property
+    def main(self) -> Arm | None:
+        """The arm that the run is about; None when there is no arm yet."""
+        return self.arms[0] if self.arms else None
+
+    @property
+    def title(self) -> str:
+        """The title of the run, or its name, or the name of its folder."""
+        return str(self.info.get("title") or self.info.get("name") or self.folder.name)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder, finished or not.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        Its content; what is not there yet is empty or None.
+
+    Raises:
+        RunFolderError: there is no such folder, or one of its files is broken.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunFolderError(
+            f"There is no run folder '{folder}', so there is nothing to report on. Give the folder"
+            " that `tutelage run` printed, or make one with `tutelage run RECIPE`."
+        )
+    info = _json(folder / "run.json")
+    recipe = folder / "recipe.yaml"
+    references = folder / "references"
+    return Run(
+        folder=folder,
+        info=info,
+        recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
+        versions=_json(folder / "versions.json"),
+        data=_json(folder / "data" / "summary.json"),
+        difficulty=_json(folder / "difficulty" / "summary.json"),
+        scores=np.asarray(
+            _columns(folder / "difficulty" / "profile.parquet").get("score", []), dtype=np.float64
+        ),
+        arms=tuple(_load_arm(folder / "arms" / name) for name in _arm_names(folder, info)),
+        teacher=_load_evaluation(references / "teacher" / "evaluation"),
+        student_before=_load_evaluation(references / "student_before" / "evaluation"),
+    )
+
+
+def _arm_names(folder: Path, info: Mapping[str, Any]) -> list[str]:
+    """Names of the arms, the main one first."""
+    names = [str(name) for name in info.get("arms") or []]
+    if not names and (folder / "arms").is_dir():
+        found = (path for path in (folder / "arms").iterdir() if path.is_dir())
+        names = sorted(path.name for path in found if not path.name.startswith("."))
+    main = info.get("main_arm")
+    return sorted(names, key=lambda name: name != main)
+
+
+def _load_arm(folder: Path) -> Arm:
+    return Arm(
+        name=folder.name,
+        plan=_json(folder / "plan" / "plan.json"),
+        steps=_columns(folder / "plan" / "steps.parquet"),
+        metrics=_by_step(read_jsonl(folder / "metrics.jsonl")),
+        validation=_by_step(read_jsonl(folder / "validation.jsonl")),
+        evaluation=_load_evaluation(folder / "evaluation"),
+        evaluation_last=_load_evaluation(folder / "evaluation_last"),
+    )
+
+
+def _load_evaluation(folder: Path) -> Evaluated | None:
+    """The evaluation in ``folder``; None when its scores are not there yet."""
+    scores = _json(folder / "scores.json")
+    if not scores:
+        return None
+    answers = {str(row["id"]): row for row in read_jsonl(folder / "answers.jsonl") if "id" in row}
+    return Evaluated(
+        # A metric that could not be computed has no mean, and nothing to show.
+        scores={
+            metric: score
+            for metric, score in (scores.get("scores") or {}).items()
+            if score.get("mean") is not None
+        },
+        answers=answers,
+        agreement=_json(folder / "agreement.json"),
+        num_examples=int(scores.get("num_examples") or len(answers)),
+        truncated=scores.get("truncated"),
+    )
+
+
+def _by_step(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows ascending by step; of a step done twice (the run was resumed) the later row counts."""
+    last = {int(row["step"]): row for row in rows if "step" in row}
+    return [last[step] for step in sorted(last)]
+
+
+def series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray, NDArray]:
+    """Steps and values of a logged quantity, without rows where it is absent or not finite."""
+    pairs = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+    pairs = [(step, float(value)) for step, value in pairs if math.isfinite(value)]
+    return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
+
+
+def _broken(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(
+        f"'{path}' cannot be read: {error}. It was changed or cut off after the run wrote it."
+        " Delete this file and give the same `tutelage run` command again; it is made anew."
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty when there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        value = read_json(path)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise _broken(path, error) from error
+    if not isinstance(value, dict):
+        raise _broken(path, TypeError("it does not hold a JSON object"))
+    return value
+
+
+def _columns(path: Path) -> dict[str, list[Any]]:
+    """The columns of a parquet file; empty when there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        return pyarrow.parquet.read_table(path).to_pydict()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise _broken(path, error) from error

@@ -1,0 +1,31 @@
+"""Which progress the k-th of n stages (or steps) has."""
+
+from tutelage.errors import unknown_name
+
+GRIDS = {
+    "span": "(k - 1) / (n - 1): the first has 0, the last has 1; 0 when there is only one",
+    "start": "(k - 1) / n: the progress when it begins",
+    "end": "k / n: the progress when it is done",
+}
+
+
+def progress_at(number: int, total: int, grid: str = "span") -> float:
+    """Progress of number ``number`` out of ``total``, in [0, 1].
+
+    Args:
+        number: from 1 to ``total``.
+        total: how many there are.
+        grid: one of ``GRIDS``. CPD's temperature uses ``span`` and its student share ``end``
+            (as printed) or ``start`` (the shift that keeps the teacher to the last stage).
+
+    Raises:
+        ConfigError: the grid is unknown.
+    """
+    assert 1 <= number <= total
+    if grid == "span":
+        return (number - 1) / (total - 1) if total > 1 else 0.0
+    if grid == "start":
+        return (number - 1) / total
+    if grid == "end":
+        return number / total
+    raise unknown_name("schedule grid", grid, GRIDS)

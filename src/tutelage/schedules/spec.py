@@ -1,0 +1,112 @@
+"""From the words of a recipe to the value of each step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.components import bind
+from tutelage.errors import ConfigError
+from tutelage.schedules.basic import Schedule, constant, linear
+from tutelage.schedules.grid import GRIDS, progress_at
+from tutelage.schedules.table import SCHEDULES
+
+Spec = float | int | Mapping[str, Any]
+"""A number, or ``{kind: ..., options, per: stage | step, grid: span | start | end}``."""
+
+SHARE_MODES = {
+    "paper": "e / n: as CPD prints it; the last stage has no teacher",
+    "shifted": "(e - 1) / n: begins with the teacher alone and keeps it to the last stage",
+    "capped": "max * e / n: as printed, but never beyond max",
+}
+"""Names for the student's share of stage e of n, beside the general schedules."""
+
+
+@dataclass(frozen=True)
+class ScheduledValue:
+    """A schedule with the rule of when it moves.
+
+    Attributes:
+        schedule: progress to value.
+        per: ``"stage"`` holds the value within a stage, ``"step"`` moves it at every optimizer step.
+        grid: which progress a stage (or step) has; see ``GRIDS``.
+    """
+
+    schedule: Schedule
+    per: Literal["stage", "step"] = "stage"
+    grid: str = "span"
+
+    def values(self, step_stage: NDArray[np.int64], num_stages: int) -> NDArray[np.float64]:
+        """The value of every step.
+
+        Args:
+            step_stage: stage number of each step, from 1, shape ``[S]``.
+            num_stages: how many stages there are.
+
+        Returns:
+            Shape ``[S]``.
+        """
+        if self.per == "step":
+            total = len(step_stage)
+            return np.asarray(
+                [self.schedule(progress_at(k, total, self.grid)) for k in range(1, total + 1)],
+                dtype=np.float64,
+            )
+        by_stage = np.asarray(
+            [
+                self.schedule(progress_at(k, num_stages, self.grid))
+                for k in range(1, num_stages + 1)
+            ],
+            dtype=np.float64,
+        )
+        return by_stage[step_stage - 1]
+
+
+def scheduled(spec: Spec | ScheduledValue) -> ScheduledValue:
+    """Build what a recipe describes.
+
+    Args:
+        spec: a number; or a mapping with ``kind`` (a name in ``SCHEDULES`` or ``SHARE_MODES``), the
+            options of that kind, and optionally ``per`` and ``grid``.
+
+    Raises:
+        ConfigError: unknown kind, option, ``per`` or ``grid``, or values that do not fit.
+    """
+    if isinstance(spec, ScheduledValue):
+        return spec
+    if isinstance(spec, (int, float)):
+        return ScheduledValue(constant(value=float(spec)))
+    options = dict(spec)
+    kind = options.pop("kind", None)
+    if kind is None:
+        raise ConfigError(f"A schedule needs a `kind`, got {dict(spec)}.")
+    per = options.pop("per", "stage")
+    if per not in ("stage", "step"):
+        raise ConfigError(f"`per` of a schedule is 'stage' or 'step', got '{per}'.")
+    if kind in SHARE_MODES:
+        limit = float(options.pop("max", 0.9)) if kind == "capped" else 1.0
+        if options:
+            raise ConfigError(f"The share mode '{kind}' has no option '{next(iter(options))}'.")
+        return ScheduledValue(
+            linear(start=0.0, end=limit), per, "start" if kind == "shifted" else "end"
+        )
+    grid = options.pop("grid", "span")
+    if grid not in GRIDS:
+        raise ConfigError(f"`grid` of a schedule is one of {', '.join(GRIDS)}, got '{grid}'.")
+    return ScheduledValue(_build(kind, options), per, grid)
+
+
+def _build(kind: str, options: Mapping[str, Any]) -> Schedule:
+    options = dict(options)
+    if kind == "join":
+        options["schedules"] = [
+            scheduled(part).schedule for part in options.get("schedules", ())
+        ]
+    try:
+        return bind(SCHEDULES, "schedule", kind, options)()
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"The schedule '{kind}' does not fit: {error}") from error

@@ -1,0 +1,9 @@
+"""Where the teacher's signal comes from."""
+
+from tutelage.teachers.live import LiveTeacher
+from tutelage.teachers.signal import TeacherSignal
+
+__all__ = [
+    "LiveTeacher",
+    "TeacherSignal",
+]

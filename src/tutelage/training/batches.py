@@ -1,0 +1,105 @@
+"""From the plan's steps to micro-batches, for any number of processes and accumulation steps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from tutelage.data.collate import collate
+from tutelage.errors import DataError
+from tutelage.types import Plan
+
+Visit = tuple[int, int]
+"""Row of the data set (-1 for a filler) and step of the plan (from 0)."""
+
+
+class PlannedRows(Dataset):
+    """The data set, read by visits; each item also knows its step and its id."""
+
+    def __init__(self, rows: Any, ids: Sequence[str]) -> None:
+        self.rows = rows.select_columns(["input_ids", "labels"])
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, visit: Visit) -> tuple[int, Mapping[str, Any] | None]:
+        """The step, and the row or None for a filler."""
+        row, step = visit
+        return step, None if row < 0 else {**self.rows[row], "id": self.ids[row]}
+
+
+class PlanSampler(Sampler[list[Visit]]):
+    """Micro-batches of one process, in the order of the plan.
+
+    Every optimizer step is cut into ``accumulation * num_processes`` micro-batches of equal size, as
+    near as may be. Within a step the examples are sorted by length, so that rows of a micro-batch
+    need little padding; the sum over the step does not depend on it. A step too small to fill all
+    micro-batches gets fillers, which have no response token and so weigh nothing.
+
+    Args:
+        plan: the plan.
+        rows: row of the data set for each position in ``plan.ids``.
+        lengths: tokens of each row of the data set.
+        accumulation: micro-batches of a step on each process.
+        num_processes: number of processes.
+        process_index: which of them this is.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        rows: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        accumulation: int,
+        num_processes: int = 1,
+        process_index: int = 0,
+    ) -> None:
+        self.plan = plan
+        self.rows = rows
+        self.lengths = lengths
+        self.accumulation = accumulation
+        self.num_processes = num_processes
+        self.process_index = process_index
+
+    def __len__(self) -> int:
+        return self.plan.total_steps * self.accumulation
+
+    def __iter__(self) -> Iterator[list[Visit]]:
+        for step in range(self.plan.total_steps):
+            rows = self.rows[self.plan.positions(step)]
+            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+            parts = np.array_split(rows, self.accumulation * self.num_processes)
+            for part in parts[self.process_index :: self.num_processes]:
+                yield [(int(row), step) for row in part] or [(-1, step)]
+
+
+def join_by_id(plan: Plan, ids: Sequence[str]) -> NDArray[np.int64]:
+    """Row of the data set for each position in ``plan.ids``; ids join the two, never positions.
+
+    Raises:
+        DataError: the data lacks an id that the plan needs.
+    """
+    row_of = {example_id: row for row, example_id in enumerate(ids)}
+    missing = [example_id for example_id in plan.ids if example_id not in row_of]
+    if missing:
+        raise DataError(
+            f"The plan names {len(missing)} examples that the training data does not have, for"
+            f" example '{missing[0]}'. The plan was compiled from other data: compile it again."
+        )
+    return np.asarray([row_of[example_id] for example_id in plan.ids], dtype=np.int64)
+
+
+def collate_visits(
+    items: Sequence[tuple[int, Mapping[str, Any] | None]], pad_token_id: int
+) -> dict[str, Tensor | int | list[str]]:
+    """One micro-batch: tensors, the step they belong to, and the ids of the rows."""
+    rows = [row for _, row in items]
+    return {
+        **collate(rows, pad_token_id),
+        "step": items[0][0],
+        "ids": [row["id"] for row in rows if row is not None],
+    }

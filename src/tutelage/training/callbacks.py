@@ -1,0 +1,150 @@
+"""What happens around the steps: the log file, validation, progress."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import TrainerCallback
+
+from tutelage.files import append_jsonl, read_jsonl
+from tutelage.training.checkpoints import truncate_log
+
+_HIDDEN = ("epoch", "total_flos")
+
+
+class MetricsFile(TrainerCallback):
+    """Append every training record to a JSON Lines file, on the first process.
+
+    After a resume the rows that the lost steps had written are dropped first, so that each step
+    stands in the file once.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._started = time.monotonic()
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **keywords: Any,
+    ) -> None:
+        """Drop rows beyond the step that training starts from."""
+        self._started = time.monotonic()
+        if state.is_world_process_zero:
+            truncate_log(self._path, state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> None:
+        """Write the record of a training step."""
+        if not state.is_world_process_zero or logs is None or "loss" not in logs:
+            return
+        row = {key: value for key, value in logs.items() if key not in _HIDDEN}
+        row = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+        row["seconds"] = round(time.monotonic() - self._started, 3)
+        append_jsonl(self._path, {"step": state.global_step, **row})
+
+
+class Rhythm(TrainerCallback):
+    """Validate at given steps, and log whenever a checkpoint is made.
+
+    The second makes every logged window start and end at the same steps in a resumed run.
+    """
+
+    def __init__(self, validate_after: Sequence[int] = ()) -> None:
+        self._validate_after = frozenset(validate_after)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **keywords: Any,
+    ) -> None:
+        """Ask for what this step calls for."""
+        if state.global_step in self._validate_after:
+            control.should_evaluate = True
+        if control.should_save:
+            control.should_log = True
+
+
+class BestStudent(TrainerCallback):
+    """Record validation and call ``keep`` whenever the metric is better than ever before.
+
+    The record is a file; after a resume, rows of lost steps are dropped and come again.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        metric: str | None,
+        keep: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self._path = Path(path)
+        self._metric = metric
+        self._keep = keep
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **keywords: Any,
+    ) -> None:
+        """Drop rows beyond the step that training starts from."""
+        if state.is_world_process_zero:
+            truncate_log(self._path, state.global_step)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **keywords: Any,
+    ) -> None:
+        """Write the metrics; keep the student when it is the best so far."""
+        if not state.is_world_process_zero or metrics is None:
+            return
+        row = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+        earlier = [r[self._metric] for r in read_jsonl(self._path)] if self._metric else []
+        append_jsonl(self._path, {"step": state.global_step, **row})
+        if self._metric and self._keep and row[self._metric] > max(earlier, default=-math.inf):
+            self._keep(state.global_step, row[self._metric])
+
+
+class ProgressReport(TrainerCallback):
+    """Tell a progress display how many steps are done."""
+
+    def __init__(self, report: Callable[[int, int], None]) -> None:
+        self._report = report
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **keywords: Any,
+    ) -> None:
+        """Show where training starts from."""
+        self._report(state.global_step, state.max_steps)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **keywords: Any,
+    ) -> None:
+        """Show one more step."""
+        self._report(state.global_step, state.max_steps)

@@ -1,0 +1,336 @@
+"""The trainer: it carries out a plan and decides nothing."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_callback import TrainerCallback
+
+from tutelage.components import bind
+from tutelage.data.collate import collate, length_batches, padding_id
+from tutelage.divergences import DIVERGENCES
+from tutelage.errors import ConfigError, DataError, NonFiniteLossError
+from tutelage.files import atomic_write_json
+from tutelage.models.head import check_head, head_logits, head_size, response_hidden
+from tutelage.targets import TARGETS
+from tutelage.teachers import LiveTeacher, TeacherSignal
+from tutelage.training.batches import PlannedRows, PlanSampler, collate_visits, join_by_id
+from tutelage.training.checkpoints import mark_complete, rotate
+from tutelage.training.config import DistillConfig
+from tutelage.training.loss import AGREED, CE, KD, KD_TOKENS, DistillLoss, StepValues
+from tutelage.training.plain import plain_plan
+from tutelage.training.saving import disk_checked
+from tutelage.types import Plan
+
+
+class DistillTrainer(Trainer):
+    r"""``transformers.Trainer`` that trains a student as a plan says.
+
+    The loss of an optimizer step is the sum over its response tokens, over all micro-batches and all
+    processes, divided once by their number, so it does not depend on how the step is cut up.
+
+    Args:
+        model: the student, a causal language model (a LoRA model of ``peft`` is one too).
+        args: settings; the loss is set up from them.
+        train_dataset: rows with ``input_ids`` and ``labels`` (-100 outside of response tokens), and
+            with ``id`` when a plan is given. ``tutelage.data.tokenize_examples`` makes such rows.
+        teacher: a model with the student's vocabulary, or any ``TeacherSignal``; None when no step
+            of the plan has a teacher's signal.
+        plan: what to do at which step; None makes a plain shuffled run from the settings.
+        eval_dataset: rows like those for training; evaluation gives their cross-entropy.
+        processing_class: the tokenizer; it is saved beside the student and pads the batches.
+        vocab_size: number of real tokens; None takes the smaller of both heads.
+        validator: called with the student in evaluation mode, gives named metrics; when given, it
+            takes the place of the cross-entropy on ``eval_dataset``.
+        callbacks: further callbacks of transformers.
+
+    Raises:
+        ConfigError: the plan needs a teacher and there is none.
+        DataError: ids of the plan that the data lacks.
+        NonFiniteLossError: during training, when loss or gradient is NaN or infinite; the ids of
+            the batch are saved in the output folder.
+
+    Example:
+        >>> trainer = DistillTrainer(student, DistillConfig("out"), rows, teacher=teacher)
+        ... # doctest: +SKIP
+        >>> trainer.train()  # doctest: +SKIP
+    """
+
+    # compute_loss divides by the token count of the whole step itself.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: DistillConfig,
+        train_dataset: Any,
+        *,
+        teacher: nn.Module | TeacherSignal | None = None,
+        plan: Plan | None = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        vocab_size: int | None = None,
+        validator: Callable[[nn.Module], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        sizes = [head_size(m) for m in (model, teacher) if isinstance(m, nn.Module)]
+        vocab_size = vocab_size if vocab_size is not None else min(sizes)
+        self._plan_rules_lr = plan is not None
+        super().__init__(
+            model=model,  # type: ignore[arg-type]
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+        )
+        self._ids = _row_ids(train_dataset)
+        self.plan = plan if plan is not None else plain_plan(args, self._ids)
+        # The plan holds every pass over the data, so it is one epoch to transformers.
+        args.num_train_epochs = 1
+        self.validator = validator
+        autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        if isinstance(teacher, nn.Module):
+            check_head(teacher)
+            teacher = LiveTeacher(teacher.to(args.device), vocab_size, autocast)
+        if teacher is None and self.plan.has_teacher_signal():
+            raise ConfigError(
+                "The plan distils from a teacher and none was given. Pass `teacher=`, or set"
+                " ce_weight to 1 for plain fine-tuning."
+            )
+        self.teacher: TeacherSignal | None = teacher
+        check_head(model)
+        self.distill_loss = DistillLoss(
+            bind(DIVERGENCES, "divergence", args.divergence, args.divergence_options),
+            bind(TARGETS, "target", args.target, args.target_options),
+            vocab_size,
+            args.tau2_scaling,
+            args.tile_tokens,
+            autocast,
+        )
+        self._pad_token_id = 0 if processing_class is None else padding_id(processing_class)
+        self._step_ids: list[str] = []
+        self._parts = torch.zeros(5, dtype=torch.float64, device=args.device)
+        self._response_tokens = 0
+        self.add_callback(_GradientCheck(self))
+
+    # ---- data -------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Micro-batches of this process in the order of the plan; not shuffled, not sharded."""
+        lengths = np.asarray([len(tokens) for tokens in self.train_dataset["input_ids"]])  # type: ignore[index]
+        sampler = PlanSampler(
+            self.plan,
+            join_by_id(self.plan, self._ids),
+            lengths,
+            self.args.gradient_accumulation_steps,
+            self.args.world_size,
+            self.args.process_index,
+        )
+        return DataLoader(
+            PlannedRows(self.train_dataset, self._ids),
+            batch_sampler=sampler,
+            collate_fn=functools.partial(collate_visits, pad_token_id=self._pad_token_id),
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            # A loader draws a seed when iteration begins; not from the global stream, which a
+            # resumed run restores before or after that, depending on the version of transformers.
+            generator=torch.Generator().manual_seed(self.args.seed),
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor]:
+        """The micro-batches of one step and the number of their response tokens everywhere."""
+        batches = [next(epoch_iterator) for _ in range(num_batches)]
+        self._step_ids = [example_id for batch in batches for example_id in batch["ids"]]
+        count = torch.zeros((), dtype=torch.int64, device=device)
+        for batch in batches:
+            count += (batch["labels"][:, 1:] != -100).sum().to(device)
+        count = self.accelerator.reduce(count, "sum")
+        self._response_tokens += int(count)
+        return batches, count.clamp_min(1)
+
+    # ---- loss -------------------------------------------------------------------------------
+
+    def step_values(self, step: int) -> StepValues:
+        """The scheduled values of a step (from 0)."""
+        return StepValues(
+            float(self.plan.student_share[step]),
+            float(self.plan.distill_temperature[step]),
+            float(self.plan.ce_weight[step]),
+        )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """This micro-batch's part of the step's loss: its sum over the tokens of the whole step."""
+        assert inputs["step"] == self.state.global_step, "the batch belongs to another step"
+        assert num_items_in_batch is not None and not return_outputs
+        values = self.step_values(inputs["step"])
+        rows = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        hidden_NH, targets_N = response_hidden(model, *rows)
+        teacher_hidden_NH = None
+        if values.needs_teacher:
+            assert self.teacher is not None
+            teacher_hidden_NH = self.teacher.hidden(inputs["ids"], *rows)
+        sums = self.distill_loss(
+            model, hidden_NH, targets_N, values, self.teacher, teacher_hidden_NH
+        )
+        if not torch.isfinite(sums.total):
+            self.stop_for_non_finite("loss", inputs["ids"])
+        parts = sums.parts.clone()
+        parts[[CE, KD]] /= num_items_in_batch
+        self._parts[:4] += parts
+        self._parts[4] += sums.total.detach() / num_items_in_batch
+        # Gradients are averaged over processes afterwards, and the sum is what is meant.
+        return sums.total / num_items_in_batch * self.args.world_size
+
+    def stop_for_non_finite(self, what: str, ids: list[str]) -> None:
+        """Save which examples were in hand, and stop."""
+        step = self.state.global_step
+        record = {"step": step + 1, "what": what, "ids": ids, **vars(self.step_values(step))}
+        path = f"{self.args.output_dir}/non_finite_{self.args.process_index}.json"
+        atomic_write_json(path, record)
+        raise NonFiniteLossError(
+            f"The {what} became NaN or infinite at step {step + 1} of {self.plan.total_steps}, so"
+            f" training stopped; the last checkpoint is unharmed. The {len(ids)} example ids in"
+            f" hand are saved in '{path}'. Look at them, lower the learning rate, or train in"
+            " float32."
+        )
+
+    # ---- learning rate, log, evaluation, checkpoints ------------------------------------------
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The plan's learning rates; without a plan, those of the settings."""
+        if not self._plan_rules_lr:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            factors = self.plan.lr_factor
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer,  # type: ignore[arg-type]
+                lambda step: float(factors[min(step, len(factors) - 1)]),
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the parts of the loss and the plan's values to a training record."""
+        if "loss" in logs:
+            steps = self.state.global_step - getattr(self, "_logged_step", self._initial_global_step)
+            self._logged_step = self.state.global_step
+            parts = self.accelerator.reduce(self._parts, "sum").tolist()
+            step = self.state.global_step - 1
+            stage = self.plan.stage_of(step)
+            values = self.step_values(step)
+            logs.update(loss=parts[4] / steps, ce=parts[CE] / steps)
+            if parts[KD_TOKENS]:
+                logs.update(
+                    kd=parts[KD] / steps, token_agreement=parts[AGREED] / parts[KD_TOKENS]
+                )
+            logs.update(
+                stage=stage.stage,
+                **vars(values),
+                teacher=stage.teacher,  # type: ignore[arg-type]
+                response_tokens=self._response_tokens / steps,
+            )
+            self._parts.zero_()
+            self._response_tokens = 0
+        super().log(logs, start_time)
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """The validator's metrics, or token-mean cross-entropy in nats on the evaluation rows.
+
+        Neither random state nor the plan moves.
+        """
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.random.fork_rng():
+                metrics = (
+                    self.validator(self.model)
+                    if self.validator is not None
+                    else {"loss": self._cross_entropy(rows)}
+                )
+        finally:
+            self.model.train(was_training)
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.log(dict(named))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, named
+        )
+        return named
+
+    def _cross_entropy(self, rows: Any) -> float:
+        if rows is None:
+            raise ConfigError("Evaluation needs `eval_dataset` or a `validator`; there is neither.")
+        total, tokens = 0.0, 0
+        for batch in length_batches([len(t) for t in rows["input_ids"]], max_tokens=8192):
+            inputs = collate([rows[i] for i in batch], self._pad_token_id)
+            inputs = self._prepare_inputs(inputs)
+            hidden_NH, targets_N = response_hidden(
+                self.model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
+            )
+            for start in range(0, len(targets_N), self.args.tile_tokens):
+                tile = slice(start, start + self.args.tile_tokens)
+                logits = head_logits(self.model, hidden_NH[tile], self.distill_loss.vocab_size)
+                total += float(
+                    nn.functional.cross_entropy(logits, targets_N[tile], reduction="sum")
+                )
+            tokens += len(targets_N)
+        return total / max(tokens, 1)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save, then mark as whole, then remove older ones: a kill at any moment loses nothing."""
+        folder = f"{self.args.output_dir}/checkpoint-{self.state.global_step}"
+        with disk_checked(folder):
+            super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            mark_complete(folder)
+            rotate(self.args.output_dir, self.args.keep_checkpoints)  # type: ignore[attr-defined]
+
+
+class _GradientCheck(TrainerCallback):
+    """Stop before an update with a gradient that is not finite: it would spoil the weights."""
+
+    def __init__(self, trainer: DistillTrainer) -> None:
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
+        trainer = self._trainer
+        grads = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        if not torch.isfinite(nn.utils.get_total_norm(grads)):
+            trainer.stop_for_non_finite("gradient", trainer._step_ids)
+
+
+def _row_ids(rows: Any) -> list[str]:
+    """Ids of the rows; their numbers when they have none."""
+    for column in ("input_ids", "labels"):
+        if column not in rows.column_names:
+            raise DataError(
+                f"The training data has no column '{column}'; it has"
+                f" {', '.join(rows.column_names)}. Tokenize it first with"
+                " tutelage.data.tokenize_examples, or let `tutelage run` do it."
+            )
+    if "id" in rows.column_names:
+        return list(rows["id"])
+    return [str(number) for number in range(len(rows))]

@@ -1,0 +1,243 @@
+"""The values that travel between the parts: all frozen, none with behaviour beyond reading itself.
+
+``Example`` -> ``DifficultyProfile`` -> ``Plan`` (a tuple of ``Stage`` and of steps) -> ``Evaluation``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.errors import DataError
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training or evaluation example, as the user's file gave it.
+
+    Attributes:
+        id: unique within its split; kept from the file, or made from the content.
+        fields: the columns that a template may name, for example ``{"instruction": ..., "input": ...}``.
+        completion: the answer to learn, without template or end-of-sequence token.
+        references: accepted answers for evaluation; ``(completion,)`` unless the file has several.
+        messages: the whole conversation when the file has one, ending with the assistant's turn.
+        group: a label by which results are reported (a level, a task); empty when there is none.
+    """
+
+    id: str
+    fields: Mapping[str, str]
+    completion: str
+    references: tuple[str, ...] = ()
+    messages: tuple[Message, ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class DifficultyProfile:
+    r"""One score per example id, higher = harder, with its running mean (CPD section 3.1).
+
+    With examples sorted by ``(score, id)`` the running mean is
+    :math:`\bar L(k) = \frac1k \sum_{j \le k} L_{s_j}`, accumulated in float64.
+
+    Attributes:
+        ids: example ids in the order of the data set.
+        scores: float64, shape ``[N]``, in the unit of the measure (nats per token for cross-entropy).
+        measure: the name of the difficulty, for example ``"student_loss"``.
+
+    Raises:
+        DataError: no example, ids that repeat, lengths that differ, or a score that is not finite.
+
+    References:
+        Zhang and Liu, Calibrated Progressive Distillation, Findings of ACL 2026.
+    """
+
+    ids: tuple[str, ...]
+    scores: NDArray[np.float64]
+    measure: str = "student_loss"
+
+    def __post_init__(self) -> None:
+        scores = np.asarray(self.scores, dtype=np.float64)
+        scores.setflags(write=False)
+        object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "scores", scores)
+        if not self.ids:
+            raise DataError("A difficulty profile needs at least one example; there is none.")
+        if scores.shape != (len(self.ids),):
+            raise DataError(f"{len(self.ids)} ids came with scores of shape {scores.shape}.")
+        if len(set(self.ids)) != len(self.ids):
+            raise DataError("Example ids repeat in the difficulty profile; each needs one score.")
+        bad = np.flatnonzero(~np.isfinite(scores))
+        if bad.size:
+            first = int(bad[0])
+            raise DataError(
+                f"The difficulty of example '{self.ids[first]}' is {scores[first]}"
+                f" ({bad.size} such in all). Remove these examples or mend the measure."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Positions from easiest to hardest, shape ``[N]``; ties are broken by id."""
+        return np.lexsort((np.asarray(self.ids), self.scores)).astype(np.int64)
+
+    @cached_property
+    def running_mean(self) -> NDArray[np.float64]:
+        """Mean difficulty of the k easiest examples for k = 1..N, shape ``[N]``; never falls."""
+        sorted_scores = self.scores[self.order]
+        means = np.cumsum(sorted_scores) / np.arange(1, len(self) + 1)
+        # Rounding may lower a mean by one ulp among ties; the definition says that it never falls.
+        return np.maximum.accumulate(means)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A span of optimizer steps with one subset and one teacher.
+
+    Attributes:
+        stage: number, from 1.
+        num_examples: size of the subset.
+        mean_difficulty: mean score of the subset, in the unit of the profile.
+        target_difficulty: the mean that the curriculum aimed at; None when it aims at none.
+        passes: how often the subset is visited, as asked; may be fractional.
+        steps: optimizer steps.
+        student_share: share of the student in the target; mean over the steps of the stage.
+        distill_temperature: softens teacher and student; mean over the steps of the stage.
+        ce_weight: weight of cross-entropy in the loss; mean over the steps of the stage.
+        teacher: name of the teacher, empty when no step of the stage has a teacher's signal.
+    """
+
+    stage: int
+    num_examples: int
+    mean_difficulty: float
+    target_difficulty: float | None
+    passes: float
+    steps: int
+    student_share: float
+    distill_temperature: float
+    ce_weight: float
+    teacher: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stage as plain values, in the order of its fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """For every optimizer step: its examples, its stage and its scheduled values.
+
+    The trainer carries it out and decides nothing. Shapes: M visits, S steps.
+
+    Attributes:
+        ids: all example ids, in the order of the profile.
+        visits: positions in ``ids`` in the order of training, shape ``[M]``, int64.
+        offsets: step s uses ``visits[offsets[s]:offsets[s + 1]]``, shape ``[S + 1]``, int64.
+        step_stage: number of the stage of each step, from 1, shape ``[S]``, int64.
+        student_share: share of the student in the target, shape ``[S]``.
+        distill_temperature: softens teacher and student, shape ``[S]``.
+        ce_weight: weight of cross-entropy; distillation has the rest, shape ``[S]``.
+        lr_factor: learning rate as a part of its peak, shape ``[S]``.
+        stages: the stages in order.
+        batch_size: examples of a full step, over all processes.
+        curriculum: name of the curriculum.
+        seed: what the shuffling was drawn from.
+        baseline_steps: steps of the plain shuffled run that this plan is compared with.
+        baseline_epochs: passes of that plain run over the data.
+        baseline_lr_mean: mean of its learning-rate factor.
+    """
+
+    ids: tuple[str, ...]
+    visits: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    step_stage: NDArray[np.int64]
+    student_share: NDArray[np.float64]
+    distill_temperature: NDArray[np.float64]
+    ce_weight: NDArray[np.float64]
+    lr_factor: NDArray[np.float64]
+    stages: tuple[Stage, ...]
+    batch_size: int
+    curriculum: str
+    seed: int
+    baseline_steps: int
+    baseline_epochs: float
+    baseline_lr_mean: float
+
+    @property
+    def total_steps(self) -> int:
+        """Number of optimizer steps."""
+        return len(self.step_stage)
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples in the data, visited or not."""
+        return len(self.ids)
+
+    def positions(self, step: int) -> NDArray[np.int64]:
+        """Positions in ``ids`` of the examples of a step (from 0)."""
+        return self.visits[self.offsets[step] : self.offsets[step + 1]]
+
+    def stage_of(self, step: int) -> Stage:
+        """The stage that a step (from 0) belongs to."""
+        return self.stages[int(self.step_stage[step]) - 1]
+
+    def has_teacher_signal(self) -> bool:
+        """Whether any step takes anything from a teacher."""
+        return bool(np.any((self.ce_weight < 1.0) & (self.student_share < 1.0)))
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of an evaluation.
+
+    Attributes:
+        mean: mean over seeds of the mean over examples.
+        seeds: the mean over examples for each sampling seed (one entry when greedy).
+        interval: 95 % interval of the mean, by bootstrap over examples.
+        groups: mean by group label; empty when examples have no group.
+    """
+
+    mean: float
+    seeds: tuple[float, ...]
+    interval: tuple[float, float]
+    groups: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model scored on one data set.
+
+    Attributes:
+        num_examples: how many prompts were answered (once for each seed).
+        scores: metric name to its score; every metric is better when higher unless its name says so.
+        answers: the generated text by example id, of the first seed.
+        truncated: share of answers that hit the length limit instead of ending by themselves.
+    """
+
+    num_examples: int
+    scores: Mapping[str, Score]
+    answers: Mapping[str, str]
+    truncated: float = 0.0
+
+
+def check_unique(ids: Sequence[str]) -> None:
+    """Raise a ``DataError`` that names the ids which occur more than once."""
+    seen: set[str] = set()
+    repeated = [i for i in ids if i in seen or seen.add(i)]
+    if repeated:
+        raise DataError(
+            f"{len(repeated)} example ids repeat, for example '{repeated[0]}'. Ids must be unique:"
+            " rename them, or leave the id column out and ids are made from the content."
+        )

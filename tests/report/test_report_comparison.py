@@ -1,0 +1,227 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutelage.report import load_run
+from tutelage.report.comparison import Comparison, Metric, Model, compare, natural, verdict
+from tutelage.report.quantities import (
+    bootstrap,
+    count,
+    decile_sizes,
+    duration,
+    large,
+    number,
+    paired_difference,
+    percent,
+    small,
+)
+from tutelage.report.run import Evaluated
+from tutelage.report.samples import choose_samples, shorten
+
+
+def evaluated(values: dict[str, float], groups: dict[str, str] | None = None) -> Evaluated:
+    groups = groups or {}
+    mean = float(np.mean(list(values.values())))
+    answers = {
+        i: {"id": i, "answer": "x", "group": groups.get(i, ""), "scores": {"exact_match": v}}
+        for i, v in values.items()
+    }
+    score = {"mean": mean, "seeds": [mean], "interval": [mean, mean], "groups": {}}
+    return Evaluated({"exact_match": score}, answers, {}, len(values), 0.0)
+
+
+def versus(main: list[float], other: list[float], *extra: tuple[str, float]) -> tuple[str, ...]:
+    """The verdict on a main arm against one control."""
+    a, b = ({f"t{i:04d}": v for i, v in enumerate(values)} for values in (main, other))
+    first, second = bootstrap(main), bootstrap(other)
+    difference = paired_difference(a, b)
+    assert difference is not None
+    models = [
+        Model("cpd", "main", evaluated(a), {"exact_match": first}),
+        Model("sft", "arm", evaluated(b), {"exact_match": second}, {"exact_match": difference}),
+    ]
+    for kind, value in extra:
+        models.append(
+            Model(kind, kind, evaluated({"t": value}), {"exact_match": bootstrap([value])})
+        )
+    return verdict(Comparison((Metric("exact_match", 100.0),), tuple(models), ()))
+
+
+def test_bootstrap_agrees_with_the_normal_interval():
+    values = np.random.default_rng(1).normal(3.0, 2.0, 2000)
+    found = bootstrap(values)
+    half = 1.96 * values.std() / math.sqrt(values.size)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.02)
+    assert bootstrap(values) == found
+
+
+def test_bootstrap_in_chunks_is_the_same_as_at_once(monkeypatch):
+    values = np.random.default_rng(2).random(37)
+    whole = bootstrap(values)
+    monkeypatch.setattr("tutelage.report.quantities._CHUNK", 100)
+    assert bootstrap(values) == whole
+
+
+def test_one_example_has_no_interval():
+    assert not bootstrap([1.0]).known
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
+def test_interval_holds_the_mean_of_resamples_within_the_range(values):
+    found = bootstrap(values, resamples=50)
+    slack = 1e-6 * max(map(abs, values)) + 1e-12
+    assert min(values) - slack <= found.low <= found.high <= max(values) + slack
+
+
+def test_paired_difference_matches_by_id_not_by_position():
+    first = {"a": 1.0, "b": 0.0, "only first": 9.0}
+    second = {"only second": 7.0, "b": 0.0, "a": 0.0}
+    found = paired_difference(first, second)
+    assert found is not None
+    assert found.num_examples == 2
+    assert found.interval.mean == pytest.approx(0.5)
+    assert paired_difference({"a": 1.0}, {"b": 1.0}) is None
+
+
+def test_pairs_take_out_what_examples_share():
+    hard = np.random.default_rng(3).normal(0, 10, 200)
+    first = {str(i): float(v) + 0.1 for i, v in enumerate(hard)}
+    second = {str(i): float(v) for i, v in enumerate(hard)}
+    found = paired_difference(first, second)
+    assert found is not None and found.interval.excludes_zero
+
+
+def test_main_arm_is_first_and_groups_sort_naturally(run_folder):
+    comparison = compare(load_run(run_folder))
+    kinds = [model.kind for model in comparison.models]
+    assert kinds == ["main", "arm", "arm", "last", "before", "teacher"]
+    assert comparison.groups == tuple(f"level {k}" for k in range(1, 6))
+    assert sorted(["level 10", "level 2", "add"], key=natural) == ["add", "level 2", "level 10"]
+    assert [metric.label for metric in comparison.metrics] == ["exact match (%)", "ROUGE-L (%)"]
+
+
+def test_by_group_keeps_the_stored_mean_and_adds_an_interval(run_folder):
+    run = load_run(run_folder)
+    comparison = compare(run)
+    found = comparison.by_group(comparison.models[0], comparison.metrics[0])
+    stored = run.main.evaluation.scores["exact_match"]
+    assert found["all"].mean == stored["mean"]
+    assert {g: v.mean for g, v in found.items() if g != "all"} == stored["groups"]
+    assert all(v.known and v.low <= v.mean <= v.high for v in found.values())
+
+
+def test_a_win_a_loss_a_draw_are_said_as_such():
+    won = versus([1.0] * 90 + [0.0] * 10, [0.0] * 50 + [1.0] * 50)[-1]
+    assert won.startswith("cpd beats sft, the control, by 40.0 points")
+    lost = versus([0.0] * 50 + [1.0] * 50, [1.0] * 90 + [0.0] * 10)[-1]
+    assert lost.startswith("cpd loses to sft, the control, by 40.0 points")
+    unclear = versus([1.0, 0.0] * 20 + [1.0], [0.0, 1.0] * 20 + [0.0])[-1]
+    assert "ahead of sft" in unclear and "includes zero" in unclear
+    assert versus([1.0, 0.0], [1.0, 0.0])[-1] == "sft, the control, scores exactly the same."
+
+
+def test_the_gap_to_the_teacher_is_said_in_all_cases():
+    half = versus([1.0, 0.0], [1.0, 0.0], ("before", 0.0), ("teacher", 1.0))[1]
+    assert half.startswith("This closes 50 % of the gap")
+    worse = versus([0.0, 0.0], [1.0, 0.0], ("before", 0.5), ("teacher", 1.0))[1]
+    assert worse == "Before distillation the student was better: 50.0 %."
+    pointless = versus([1.0, 0.0], [1.0, 0.0], ("before", 0.9), ("teacher", 0.4))[1]
+    assert "was no worse than the teacher" in pointless
+
+
+def test_lower_is_better_turns_the_verdict_round():
+    values = {"t0": 0.5, "t1": 0.6, "t2": 0.4}
+    worse = {i: v + 1 for i, v in values.items()}
+    difference = paired_difference(values, worse)
+    assert difference is not None
+    models = (
+        Model("cpd", "main", evaluated(values), {"test_nll": bootstrap([0.5, 0.6, 0.4])}),
+        Model(
+            "sft", "arm", evaluated(worse), {"test_nll": bootstrap([1.5])}, {"test_nll": difference}
+        ),
+    )
+    found = verdict(Comparison((Metric("test_nll", lower_is_better=True),), models, ()))
+    assert found[-1].startswith("cpd beats sft")
+
+
+def test_no_evaluation_is_said():
+    assert "not been evaluated" in verdict(Comparison((), (), ()))[0]
+
+
+def test_samples_are_right_and_wrong_of_each_group_and_fixed(run_folder):
+    comparison = compare(load_run(run_folder))
+    samples = choose_samples(comparison)
+    assert samples == choose_samples(comparison)
+    main = comparison.models[0].evaluated
+    for group in comparison.groups:
+        rights = [s.answers[0].right for s in samples if s.group == group]
+        values = {main.values("exact_match")[s.id] for s in samples if s.group == group}
+        assert len(rights) == len(set(rights)) == len(values)
+    assert {s.answers[0].right for s in samples} == {True, False}
+    assert [a.model for a in samples[0].answers] == [
+        "cpd",
+        "teacher",
+        "sft",
+        "forward_kl",
+        "student before",
+    ]
+
+
+def test_samples_do_not_depend_on_the_order_of_the_file():
+    values = {f"t{i}": float(i % 2) for i in range(20)}
+    backwards = dict(reversed(values.items()))
+    chosen = []
+    for answers in (values, backwards):
+        model = Model("cpd", "main", evaluated(answers), {"exact_match": bootstrap([0.5])})
+        comparison = Comparison((Metric("exact_match"),), (model,), ())
+        chosen.append([sample.id for sample in choose_samples(comparison)])
+    assert chosen[0] == chosen[1] and len(chosen[0]) == 2
+
+
+def test_graded_metrics_are_sampled_near_both_ends():
+    values = {f"t{i:03d}": i / 100 for i in range(101)}
+    model = Model("cpd", "main", evaluated(values), {"exact_match": bootstrap([0.5])})
+    samples = choose_samples(Comparison((Metric("exact_match"),), (model,), ()))
+    assert [s.id for s in samples] == ["t090", "t010"]
+    assert samples[0].answers[0].right is None
+
+
+def test_long_texts_are_cut_with_a_note():
+    assert shorten("a" * 1200) == "a" * 1200
+    assert shorten("a" * 3000).endswith("[... 1,800 more characters]")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (number(0.0), "0"),
+        (number(0.123456), "0.123"),
+        (number(12.3456), "12.3"),
+        (number(12345.6), "12,346"),
+        (number(0.00001234), "1.2e-05"),
+        (number(float("nan")), "-"),
+        (number(None), "-"),
+        (count(1234567), "1,234,567"),
+        (percent(0.1234), "12.3 %"),
+        (small(0.001), "<0.01"),
+        (small(0.0), "0.00"),
+        (large(134_515_008), "135 M"),
+        (large(412_032), "412 k"),
+        (duration(4.25), "4.2 s"),
+        (duration(59.7), "1 min 0 s"),
+        (duration(3725), "1 h 2 min"),
+    ],
+)
+def test_numbers_for_people(text, expected):
+    assert text == expected
+
+
+@given(st.integers(0, 10_000))
+def test_decile_sizes_cover_everything_evenly(total):
+    sizes = decile_sizes(total)
+    assert sizes.sum() == total and sizes.max() - sizes.min() <= 1

@@ -1,0 +1,184 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from tutelage.errors import RunFolderError
+from tutelage.report import load_run, render_report, write_report
+
+VOID = {"meta", "link", "br", "path", "use"}
+
+
+class Checker(HTMLParser):
+    """Collects what the tests ask about and checks that elements are closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.headings, self.attributes = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def check(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    return checker
+
+
+@pytest.fixture(scope="module")
+def page(run_folder):
+    return render_report(load_run(run_folder))
+
+
+def test_page_loads_nothing_and_runs_nothing(page):
+    checker = check(page)
+    assert not {"script", "img", "iframe", "object", "embed", "video"} & set(checker.tags)
+    for tag, name, value in checker.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href", "xlink:href", "action", "srcset"):
+            assert value.startswith(("#", "data:")), (tag, name, value)
+    assert "http://" not in page and "https://" not in page
+    assert "@import" not in page and "url(http" not in page
+
+
+def test_user_text_is_escaped(page):
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "a &lt;b&gt;bold&lt;/b&gt; &amp; brave value" in page
+    assert "gets almost nothing: &lt;2 %" in page
+
+
+def test_page_is_accessible(page):
+    checker = check(page)
+    assert checker.headings[0] == 1 and checker.headings.count(1) == 1
+    steps = zip(checker.headings, checker.headings[1:], strict=False)
+    assert all(after - before <= 1 for before, after in steps)
+    assert '<html lang="en">' in page
+    scopes = [value for tag, name, value in checker.attributes if tag == "th" and name == "scope"]
+    assert checker.tags.count("th") == len(scopes) and set(scopes) == {"col", "row"}
+    assert checker.tags.count("caption") == checker.tags.count("table")
+    labels = [v for tag, name, v in checker.attributes if tag == "svg" and name == "aria-label"]
+    assert len(labels) == checker.tags.count("svg") and all(labels)
+    ids = [value for _, name, value in checker.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    anchors = [v for tag, name, v in checker.attributes if tag == "a" and name == "href"]
+    assert {anchor[1:] for anchor in anchors} <= set(ids)
+
+
+def test_page_knows_light_dark_and_narrow(page):
+    assert "prefers-color-scheme: dark" in page
+    assert "--series-1: #56a9e8" in page
+    assert 'name="viewport"' in page
+    assert page.count('<div class="scroll"') >= page.count("<table>")
+
+
+def test_page_says_what_came_out(page, run_folder):
+    scores = json.loads((run_folder / "arms/cpd/evaluation/scores.json").read_text())
+    assert f"cpd reaches {100 * scores['scores']['exact_match']['mean']:.1f} % exact match" in page
+    for text in ("cpd minus this model", "cpd, last checkpoint", "student before", "level 5"):
+        assert text in page
+    for text in ("hardly any teacher", "almost nothing", "Plan of sft", "Plan of forward_kl"):
+        assert text in page
+    for text in ("2.13.0", "longer than 128 tokens", "tutelage run recipe.yaml", "ab12" * 16):
+        assert text in page
+    assert "Not there yet" not in page
+
+
+def test_page_is_deterministic_and_written_in_place(new_run, tmp_path):
+    folder = new_run(tmp_path / "run", examples=30, steps=8, tests=10)
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    first = path.read_bytes()
+    assert not list(folder.glob(".tmp-*"))
+    moved = shutil.copytree(folder, tmp_path / "elsewhere")
+    (moved / "report.html").unlink()
+    assert write_report(moved).read_bytes() == first
+
+
+def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
+    page = write_report(tmp_path).read_text()
+    check(page)
+    assert page.count("Not there yet") == 8
+    assert "has not been evaluated yet" in page
+
+
+MISSING = [
+    "recipe.yaml",
+    "run.json",
+    "versions.json",
+    "data",
+    "difficulty",
+    "difficulty/profile.parquet",
+    "arms",
+    "arms/cpd",
+    "arms/cpd/plan/plan.json",
+    "arms/cpd/plan/steps.parquet",
+    "arms/cpd/metrics.jsonl",
+    "arms/cpd/validation.jsonl",
+    "arms/cpd/evaluation",
+    "arms/cpd/evaluation/answers.jsonl",
+    "arms/cpd/evaluation/agreement.json",
+    "arms/sft/evaluation",
+    "arms/cpd/evaluation_last",
+    "references",
+    "references/teacher",
+]
+
+
+@pytest.fixture(scope="module")
+def template_run(new_run, tmp_path_factory):
+    return new_run(tmp_path_factory.mktemp("whole") / "run", examples=20, steps=4, tests=10)
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_any_file_may_be_missing(template_run, tmp_path, monkeypatch, name):
+    folder = shutil.copytree(template_run, tmp_path / "run")
+    gone = folder / name
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    # Drawing is slow and tested elsewhere; the alternative texts are still computed.
+    monkeypatch.setattr("tutelage.report.svg.Picture._svg", lambda self, panel: "<svg></svg>")
+    page = render_report(load_run(folder))
+    check(page)
+    assert ("Not evaluated yet: sft." in page) == (name == "arms/sft/evaluation")
+
+
+def test_rows_done_twice_after_a_resume_count_once(template_run, tmp_path):
+    folder = shutil.copytree(template_run, tmp_path / "run")
+    with (folder / "arms/cpd/metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "loss": 77.0}\n{"step": 3, "lo')
+    rows = load_run(folder).arms[0].metrics
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert rows[1]["loss"] == 77.0
+
+
+def test_errors_say_what_why_and_what_to_do(template_run, tmp_path):
+    with pytest.raises(RunFolderError, match=r"no run folder.*tutelage run RECIPE"):
+        write_report(tmp_path / "nowhere")
+    folder = shutil.copytree(template_run, tmp_path / "run")
+    (folder / "run.json").write_text('{"name": ')
+    with pytest.raises(RunFolderError, match=r"run\.json' cannot be read.*Delete this file"):
+        write_report(folder)
+    (folder / "run.json").write_text("[1]")
+    with pytest.raises(RunFolderError, match="does not hold a JSON object"):
+        write_report(folder)
+    (folder / "run.json").write_text("{}")
+    (folder / "difficulty/profile.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(RunFolderError, match=r"profile\.parquet' cannot be read"):
+        write_report(folder)

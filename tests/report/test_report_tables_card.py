@@ -1,0 +1,187 @@
+import io
+
+import pytest
+import yaml
+from rich.console import Console
+
+from tutelage.report import (
+    CardResult,
+    CardValues,
+    card_values,
+    exposure_table,
+    load_run,
+    model_card,
+    plan_table,
+    results_table,
+)
+from tutelage.report.tables import exposure_rows
+
+
+def shown(renderable, **options) -> str:
+    file = io.StringIO()
+    Console(file=file, width=80, **options).print(renderable)
+    return file.getvalue()
+
+
+def plan_of(lr_visits: list[float], teacher: list[float], examples: int = 100) -> dict:
+    rows = [
+        {
+            "decile": i + 1,
+            "visits": 40.0,
+            "lr_visits": lr,
+            "teacher_visits": t,
+            "plain_visits": 40.0,
+            "plain_lr_visits": 20.0,
+        }
+        for i, (lr, t) in enumerate(zip(lr_visits, teacher, strict=True))
+    ]
+    return {"num_examples": examples, "exposure": rows}
+
+
+@pytest.fixture(scope="module")
+def run(run_folder):
+    return load_run(run_folder)
+
+
+def test_tables_fit_80_columns_and_need_no_colour(run):
+    for renderable in (
+        plan_table(run.main.plan),
+        exposure_table(run.main.plan),
+        results_table(run),
+    ):
+        text = shown(renderable, no_color=True)
+        assert max(map(len, text.splitlines())) <= 80
+        assert "\x1b" not in text
+
+
+def test_colour_carries_nothing(run):
+    plain = shown(exposure_table(run.main.plan))
+    assert "<- almost nothing" in plain
+    assert "\x1b[3" not in shown(results_table(run), force_terminal=True, color_system="standard")
+
+
+def test_large_plans_and_long_names_still_fit(run):
+    stage = {
+        **run.main.plan["stages"][0],
+        "stage": 20,
+        "num_examples": 1_234_567,
+        "mean_difficulty": 1234.5,
+        "steps": 123_456,
+        "teacher": "some-organisation/some-very-long-model-name-instruct",
+    }
+    text = shown(plan_table({**run.main.plan, "stages": [stage], "baseline_steps": 28_588}))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "1,234,567" in text and "123,456" in text and "28,588" in text
+
+
+def test_plan_table_shows_stages_totals_and_warnings(run):
+    text = shown(plan_table(run.main.plan))
+    assert "strong" in text and "as many steps as a plain run" in text
+    assert "Warning: Decile 10 gets almost nothing" in text
+
+
+def test_markup_in_names_is_text(run):
+    stage = {**run.main.plan["stages"][0], "teacher": "[red]x[/red]"}
+    assert "[red]" in shown(plan_table({**run.main.plan, "stages": [stage], "recipe": "[b]r"}))
+
+
+def test_exposure_is_divided_by_the_size_of_the_decile():
+    rows = exposure_rows(plan_of([20.0] * 10, [20.0] * 10, examples=100))
+    assert [row["visits"] for row in rows] == [4.0] * 10
+    assert [row["share"] for row in rows] == [1.0] * 10
+    assert not any(row["mark"] for row in rows)
+
+
+def test_marks_for_little_of_all_and_little_of_the_teacher():
+    lr = [20.0, 4.0, 1.0, 20.0, 4.0] + [20.0] * 5
+    teacher = [20.0, 4.0, 0.0, 1.0, 0.0] + [20.0] * 5
+    marks = [row["mark"] for row in exposure_rows(plan_of(lr, teacher))]
+    assert marks[:5] == [
+        "",
+        "little",
+        "almost nothing",
+        "hardly any teacher",
+        "little, hardly any teacher",
+    ]
+    # A run without a teacher is not warned about that at every decile.
+    assert not any(row["mark"] for row in exposure_rows(plan_of([20.0] * 10, [0.0] * 10)))
+
+
+def test_fewer_examples_than_deciles():
+    rows = exposure_rows(plan_of([2.0] * 10, [0.0] * 10, examples=3))
+    assert [row["decile"] for row in rows] == [1, 2, 3]
+    assert exposure_rows({}) == []
+
+
+def test_results_table_before_and_after_evaluation(run, tmp_path):
+    text = shown(results_table(run))
+    for part in (
+        "cpd minus it",
+        "forward_kl",
+        "level 3",
+        "ROUGE-L",
+        "95 % interval",
+        "cpd reaches",
+    ):
+        assert part in text
+    assert shown(results_table(load_run(tmp_path))).strip() == "Nothing has been evaluated yet."
+
+
+def front_matter(card: str) -> dict:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_card_says_how_the_student_was_made(run):
+    card = model_card(card_values(run, run.main))
+    assert front_matter(card) == {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["distillation", "tutelage"],
+    }
+    for part in (
+        "| teacher | assets/strong (1.31 M parameters) |",
+        "| train examples | 200 |",
+        "Calibrated Progressive Distillation",
+        "| 4 | 200 |",
+        "| this student | exact match (%) |",
+        "tutelage run recipe.yaml",
+        "| torch | 2.13.0 |",
+        "cpd reaches",
+    ):
+        assert part in card
+    assert "license" not in card.lower()
+    assert "\n\n\n" not in card
+
+
+def test_card_of_a_control_claims_no_teacher_and_no_verdict(run):
+    sft = next(arm for arm in run.arms if arm.name == "sft")
+    card = model_card(card_values(run, sft))
+    assert "| teacher | none |" in card
+    assert "cpd reaches" not in card
+    assert "(sft)" in card.splitlines()[card.splitlines().index("---", 1) + 2]
+
+
+def test_base_model_is_given_not_guessed():
+    values = CardValues("T", "r", "a", "org/name", "t", "tutelage run r", base_model="org/name")
+    assert front_matter(model_card(values))["base_model"] == "org/name"
+
+
+def test_card_with_little_known_and_hostile_text():
+    values = CardValues(
+        title="two\nlines --- # x",
+        recipe_name="r",
+        arm="a",
+        student="s|t\nu",
+        teacher="",
+        command="tutelage run r",
+        base_model='a: "b"\n- c',
+        results=[CardResult("x|y", "m", "1.0")],
+        num_test_examples=5,
+    )
+    card = model_card(values)
+    assert front_matter(card)["base_model"] == 'a: "b"\n- c'
+    assert "# two lines --- # x\n" in card
+    assert "| student started from | s\\|t u |" in card
+    assert "| x\\|y | m | 1.0 | - |" in card
+    assert "Not evaluated." in model_card(CardValues("T", "r", "a", "s", "t", "c"))

@@ -1,0 +1,189 @@
+"""The tiled loss against a dense one in float64 that is written another way."""
+
+import pytest
+import torch
+from conftest_models import VOCAB, tiny_model
+from scipy.special import log_softmax
+
+from tutelage.divergences import forward_kl, reverse_kl
+from tutelage.models.head import head_logits, response_hidden
+from tutelage.targets import probability_mix
+from tutelage.teachers import LiveTeacher
+from tutelage.training.loss import DistillLoss, StepValues
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(5)
+    input_ids = torch.randint(3, VOCAB, (4, 11))
+    labels = input_ids.clone()
+    labels[:, :4] = -100
+    labels[1, 7:] = -100
+    labels[3] = -100  # a row without response tokens
+    return input_ids, torch.ones_like(input_ids), labels
+
+
+def dense_loss(student, teacher, batch, values, *, reverse=False, tau2=True, vocab=VOCAB):
+    """Sum over response tokens, from whole logits, with numpy's and scipy's own formulas."""
+    input_ids, mask, labels = batch
+    with torch.no_grad():
+        z_s = student(input_ids=input_ids, attention_mask=mask).logits.double().numpy()
+        z_t = teacher(input_ids=input_ids, attention_mask=mask).logits.double().numpy()
+    total = 0.0
+    for b in range(len(input_ids)):
+        for t in range(input_ids.shape[1] - 1):
+            label = int(labels[b, t + 1])
+            if label == -100:
+                continue
+            s, z = z_s[b, t, :vocab], z_t[b, t, :vocab]
+            tau, share = values.distill_temperature, values.student_share
+            q, p = log_softmax(s / tau), log_softmax(z / tau)
+            m = share * torch.tensor(q).exp() + (1 - share) * torch.tensor(p).exp()
+            q_tensor = torch.tensor(q).exp()
+            left, right = (q_tensor, m) if reverse else (m, q_tensor)
+            kd = float((left * (left / right).log()).sum()) * (tau**2 if tau2 else 1.0)
+            ce = -float(log_softmax(s)[label])
+            total += values.ce_weight * ce + (1 - values.ce_weight) * kd
+    return total
+
+
+def tiled(student, teacher, batch, values, *, vocab=VOCAB, **options):
+    signal = LiveTeacher(teacher, vocab)
+    loss = DistillLoss(
+        options.pop("divergence", forward_kl), probability_mix, vocab_size=vocab, **options
+    )
+    hidden, targets = response_hidden(student, *batch)
+    return loss(student, hidden, targets, values, signal, signal.hidden([], *batch))
+
+
+@pytest.mark.parametrize("tile_tokens", [1, 3, 1000])
+@pytest.mark.parametrize(
+    "values",
+    [
+        StepValues(0.0, 1.0, 0.0),
+        StepValues(0.4, 2.0, 0.3),
+        StepValues(1.0, 2.0, 0.3),
+        StepValues(0.4, 1.5, 1.0),
+    ],
+)
+def test_value_equals_the_dense_reference(student, teacher, batch, values, tile_tokens):
+    sums = tiled(student, teacher, batch, values, tile_tokens=tile_tokens)
+    expected = dense_loss(student, teacher, batch, values)
+    assert sums.total.item() == pytest.approx(expected, rel=3e-5)
+
+
+def test_reverse_kl_and_the_tau2_switch(student, teacher, batch):
+    values = StepValues(0.2, 2.0, 0.1)
+    for tau2 in (True, False):
+        sums = tiled(
+            student, teacher, batch, values, divergence=reverse_kl, tau2_scaling=tau2
+        )
+        expected = dense_loss(student, teacher, batch, values, reverse=True, tau2=tau2)
+        assert sums.total.item() == pytest.approx(expected, rel=3e-5)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tile_tokens", [2, 1000])
+def test_gradients_equal_those_of_the_dense_loss(teacher, batch, tile_tokens, tied):
+    values = StepValues(0.4, 2.0, 0.3)
+    students = [tiny_model(seed=1, tie_word_embeddings=tied) for _ in range(2)]
+    tiled(students[0], teacher, batch, values, tile_tokens=tile_tokens).total.backward()
+
+    input_ids, mask, labels = batch
+    response = labels[:, 1:] != -100
+    logits = students[1](input_ids=input_ids, attention_mask=mask).logits[:, :-1][response]
+    with torch.no_grad():
+        z = teacher(input_ids=input_ids, attention_mask=mask).logits[:, :-1][response]
+    q, p = (logits / 2).log_softmax(-1), (z / 2).log_softmax(-1)
+    m = 0.4 * q.exp() + 0.6 * p.exp()
+    kd = 4 * (m * (m.log() - q)).sum()
+    ce = torch.nn.functional.cross_entropy(logits, labels[:, 1:][response], reduction="sum")
+    (0.3 * ce + 0.7 * kd).backward()
+    for (name, a), b in zip(
+        students[0].named_parameters(), students[1].parameters(), strict=True
+    ):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_parts(student, teacher, batch):
+    values = StepValues(0.0, 1.0, 0.25)
+    sums = tiled(student, teacher, batch, values)
+    ce, kd, agreed, tokens = sums.parts.tolist()
+    assert 0.25 * ce + 0.75 * kd == pytest.approx(sums.total.item(), rel=1e-6)
+    assert tokens == int((batch[2][:, 1:] != -100).sum())
+    assert 0 <= agreed <= tokens
+    same = tiled(student, student, batch, values)
+    assert same.parts[1].abs() < 1e-4 and same.parts[2] == tokens
+
+
+def test_padded_vocabularies_are_cut_not_filled(batch):
+    student = tiny_model(seed=1, vocab=VOCAB + 4)
+    teacher = tiny_model(seed=2, vocab=VOCAB + 9)
+    values = StepValues(0.3, 1.0, 0.5)
+    sums = tiled(student, teacher, batch, values, vocab=VOCAB)
+    assert sums.total.item() == pytest.approx(
+        dense_loss(student, teacher, batch, values, vocab=VOCAB), rel=3e-5
+    )
+    with torch.no_grad():  # rows beyond the tokenizer say nothing
+        student.lm_head.weight[VOCAB:] += 50.0
+        teacher.lm_head.weight[VOCAB:] -= 50.0
+    again = tiled(student, teacher, batch, values, vocab=VOCAB)
+    assert again.total.item() == pytest.approx(sums.total.item(), rel=1e-6)
+
+
+def test_no_response_token_gives_zero_and_zero_gradients(student, teacher, batch):
+    input_ids, mask, labels = batch
+    nothing = (input_ids, mask, torch.full_like(labels, -100))
+    sums = tiled(student, teacher, nothing, StepValues(0.0, 1.0, 0.5))
+    sums.total.backward()
+    assert sums.total == 0
+    assert all(p.grad is not None and p.grad.abs().max() == 0 for p in student.parameters())
+
+
+def test_full_logits_are_never_made(student, teacher, batch, monkeypatch):
+    """The head sees at most a tile of tokens at a time."""
+    seen = []
+    for model in (student, teacher):
+        forward = model.lm_head.forward
+
+        def spy(hidden, forward=forward):
+            seen.append(hidden.shape[:-1].numel())
+            return forward(hidden)
+
+        monkeypatch.setattr(model.lm_head, "forward", spy)
+    tiled(student, teacher, batch, StepValues(0.0, 1.0, 0.5), tile_tokens=3)
+    assert max(seen) == 3
+
+
+def test_heads_that_change_logits_are_rebuilt():
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    model = Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=VOCAB,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=8,
+            final_logit_softcapping=0.5,
+        )
+    ).eval()
+    input_ids = torch.randint(3, VOCAB, (2, 7))
+    mask = torch.ones_like(input_ids)
+    with torch.no_grad():
+        hidden, targets = response_hidden(model, input_ids, mask, input_ids)
+        expected = model(input_ids=input_ids, attention_mask=mask).logits[:, :-1].flatten(0, 1)
+        torch.testing.assert_close(head_logits(model, hidden), expected)
+    assert expected.abs().max() <= 0.5
+    torch.testing.assert_close(targets, input_ids[:, 1:].flatten())
+
+
+def test_sixteen_bits_only_in_the_matrix_product(student, teacher, batch):
+    values = StepValues(0.4, 2.0, 0.3)
+    exact = tiled(student, teacher, batch, values).total
+    rounded = tiled(student, teacher, batch, values, autocast_dtype=torch.bfloat16).total
+    assert rounded.dtype == torch.float32
+    assert rounded.item() == pytest.approx(exact.item(), rel=0.02)
