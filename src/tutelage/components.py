@@ -1,9 +1,9 @@
 """Tables of named components, and how a recipe's ``{kind: ..., option: ...}`` becomes a call.
 
 A component is a plain function. Its keyword-only parameters are its options, so that an option is
-declared once: where it is used. A family (divergences, pacing functions, schedules) is one dictionary from
-name to ``Component``; a row in that dictionary buys the family's contract test, ``tutelage ls`` and
-validation of recipes.
+declared once: where it is used. A family (divergences, pacing functions, schedules) is one
+dictionary from name to ``Component``; a row in that dictionary buys the family's contract test,
+``tutelage ls`` and validation of recipes.
 """
 
 import functools

@@ -1,8 +1,8 @@
 """One base error, and one child for each kind of mistake that a user can make.
 
 Each child also inherits the standard type that fits, so that callers who never heard of Tutelage
-can catch it. To add one: subclass ``TutelageError`` and the standard type, say in the docstring what
-the user did, and raise it with a message of three parts: what is wrong, why, and what to do.
+can catch it. To add one: subclass ``TutelageError`` and the standard type, say in the docstring
+what the user did, and raise it with a message of three parts: what is wrong, why, and what to do.
 The command line prints the message alone and exits with code 2.
 """
 

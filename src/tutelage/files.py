@@ -34,7 +34,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise RunFolderError(
-                f"'{path}' cannot be written: {error.strerror}. Choose another folder with --output."
+                f"'{path}' cannot be written: {error.strerror}. Choose another folder."
             ) from error
         raise
 

@@ -1,6 +1,7 @@
 """The values that travel between the parts: all frozen, none with behaviour beyond reading itself.
 
-``Example`` -> ``DifficultyProfile`` -> ``Plan`` (a tuple of ``Stage`` and of steps) -> ``Evaluation``.
+``Example`` -> ``DifficultyProfile`` -> ``Plan`` (a tuple of ``Stage`` and of steps) ->
+``Evaluation``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,8 @@ class Example:
 
     Attributes:
         id: unique within its split; kept from the file, or made from the content.
-        fields: the columns that a template may name, for example ``{"instruction": ..., "input": ...}``.
+        fields: the columns that a template may name, for example ``{"instruction": ..., "input":
+            ...}``.
         completion: the answer to learn, without template or end-of-sequence token.
         references: accepted answers for evaluation; ``(completion,)`` unless the file has several.
         messages: the whole conversation when the file has one, ending with the assistant's turn.
@@ -52,7 +54,8 @@ class DifficultyProfile:
 
     Attributes:
         ids: example ids in the order of the data set.
-        scores: float64, shape ``[N]``, in the unit of the measure (nats per token for cross-entropy).
+        scores: float64, shape ``[N]``, in the unit of the measure (nats per token for
+            cross-entropy).
         measure: the name of the difficulty, for example ``"student_loss"``.
 
     Raises:
@@ -221,15 +224,18 @@ class Evaluation:
 
     Attributes:
         num_examples: how many prompts were answered (once for each seed).
-        scores: metric name to its score; every metric is better when higher unless its name says so.
+        scores: metric name to its score; every metric is better when higher unless its name says
+            so.
         answers: the generated text by example id, of the first seed.
         truncated: share of answers that hit the length limit instead of ending by themselves.
+        values: metric name to the value of each example by id, mean over seeds.
     """
 
     num_examples: int
     scores: Mapping[str, Score]
     answers: Mapping[str, str]
     truncated: float = 0.0
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def check_unique(ids: Sequence[str]) -> None:

@@ -96,9 +96,7 @@ def test_calibrated_meets_its_target_with_the_fewest_examples(scores, stages, ba
 def test_plans_do_not_depend_on_the_order_of_the_data(scores, kind, stages, seed):
     profile = profile_of(scores)
     shuffled = np.random.default_rng(seed).permutation(len(profile))
-    other = DifficultyProfile(
-        tuple(profile.ids[i] for i in shuffled), profile.scores[shuffled]
-    )
+    other = DifficultyProfile(tuple(profile.ids[i] for i in shuffled), profile.scores[shuffled])
     options = CurriculumOptions(kind, stages)
     plans = [compile_plan(p, options, batch_size=4, seed=seed) for p in (profile, other)]
     visits = [[plan.ids[i] for i in plan.visits] for plan in plans]

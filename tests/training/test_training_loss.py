@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest_models import VOCAB, tiny_model
 from scipy.special import log_softmax
 
+from conftest_models import VOCAB, tiny_model
 from tutelage.divergences import forward_kl, reverse_kl
 from tutelage.models.head import head_logits, response_hidden
 from tutelage.targets import probability_mix
@@ -75,9 +75,7 @@ def test_value_equals_the_dense_reference(student, teacher, batch, values, tile_
 def test_reverse_kl_and_the_tau2_switch(student, teacher, batch):
     values = StepValues(0.2, 2.0, 0.1)
     for tau2 in (True, False):
-        sums = tiled(
-            student, teacher, batch, values, divergence=reverse_kl, tau2_scaling=tau2
-        )
+        sums = tiled(student, teacher, batch, values, divergence=reverse_kl, tau2_scaling=tau2)
         expected = dense_loss(student, teacher, batch, values, reverse=True, tau2=tau2)
         assert sums.total.item() == pytest.approx(expected, rel=3e-5)
 
@@ -99,9 +97,7 @@ def test_gradients_equal_those_of_the_dense_loss(teacher, batch, tile_tokens, ti
     kd = 4 * (m * (m.log() - q)).sum()
     ce = torch.nn.functional.cross_entropy(logits, labels[:, 1:][response], reduction="sum")
     (0.3 * ce + 0.7 * kd).backward()
-    for (name, a), b in zip(
-        students[0].named_parameters(), students[1].parameters(), strict=True
-    ):
+    for (name, a), b in zip(students[0].named_parameters(), students[1].parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 

@@ -1,4 +1,4 @@
-"""The trainer carries out the plan; how a step is cut up and when it is interrupted change nothing."""
+"""The trainer carries out the plan; cutting a step up or interrupting it changes nothing."""
 
 import json
 import shutil
@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest_models import random_rows, tiny_model
 from transformers.trainer_callback import TrainerCallback
 
+from conftest_models import random_rows, tiny_model
 from tutelage import DistillConfig, DistillTrainer
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.errors import ConfigError, DataError, NonFiniteLossError
@@ -193,7 +193,9 @@ def test_resume_is_exact_to_the_bit(tmp_path, rows, kill_at, substep):
     whole = make(tmp_path / "whole", rows, plan=plan, callbacks=[Rhythm()], **options)
     whole.train()
     folder = tmp_path / "broken"
-    broken = make(folder, rows, plan=plan, callbacks=[Rhythm(), KillAt(kill_at, substep)], **options)
+    broken = make(
+        folder, rows, plan=plan, callbacks=[Rhythm(), KillAt(kill_at, substep)], **options
+    )
     with pytest.raises(KeyboardInterrupt):
         broken.train()
     # A half-written newer checkpoint must not be believed.

@@ -22,7 +22,8 @@ class DecileExposure:
     Attributes:
         decile: its number.
         num_examples: how many examples it has; fewer than ten examples leave some deciles empty.
-        first_step: step (from 1) of the first visit to any of its examples; None when there is none.
+        first_step: step (from 1) of the first visit to any of its examples; None when there is
+            none.
         visits: how often its examples are visited.
         lr_visits: visits, each weighted by the learning rate as a part of its peak.
         teacher_visits: the same, weighted by the teacher's share in the loss as well:
@@ -106,8 +107,7 @@ def plan_warnings(plan: Plan, rows: tuple[DecileExposure, ...]) -> list[str]:
     starved = [
         row
         for row in present
-        if row not in training
-        and row.teacher_visits < LITTLE * kd_weight * row.plain_lr_visits
+        if row not in training and row.teacher_visits < LITTLE * kd_weight * row.plain_lr_visits
     ]
     if plan.has_teacher_signal() and starved:
         part = _part(starved, "teacher_visits", kd_weight)

@@ -24,7 +24,7 @@ def _finish(sizes: IntArray, num_examples: int) -> IntArray:
 
 
 def calibrated_targets(running_mean: FloatArray, num_stages: int) -> FloatArray:
-    r"""Mean difficulties that rise by equal amounts: :math:`\frac{e}{n}\,\bar L(N)`, shape ``[n]``."""
+    r"""Mean difficulties that rise by equal amounts, :math:`\frac{e}{n}\,\bar L(N)`, ``[n]``."""
     return running_mean[-1] * np.arange(1, num_stages + 1) / num_stages
 
 

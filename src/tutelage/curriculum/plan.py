@@ -25,8 +25,8 @@ class CurriculumOptions:
     Attributes:
         kind: name of a curriculum in ``CURRICULA``.
         stages: n; CPD's published runs have one stage for each epoch.
-        passes: visits of each stage to its subset, may be fractional; None takes the curriculum's usual
-            number (2 for ``calibrated``, which is what CPD's printed iteration counts imply).
+        passes: visits of each stage to its subset, may be fractional; None takes the curriculum's
+            usual number (2 for ``calibrated``, which is what CPD's printed iteration counts imply).
         iteration_ratio: instead of ``passes``: total visits as a part of the plain run's.
         total_steps: instead of both: the number of optimizer steps, shared out among the stages in
             proportion to their sizes; this is how controls are matched to a run.

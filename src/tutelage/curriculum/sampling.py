@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int64]
 Remainder = Literal["carry", "partial", "drop"]
 REMAINDERS: dict[str, str] = {
-    "carry": "what does not fill a batch opens the next stage's first batch; only the last is short",
+    "carry": "what does not fill a batch opens the next stage; only the last step is short",
     "partial": "each stage ends with a short batch",
     "drop": "what does not fill a batch is left out, unless the stage would have no step",
 }
@@ -17,8 +17,8 @@ REMAINDERS: dict[str, str] = {
 def stage_visits(subset: IntArray, num_visits: int, *, seed: int, stage: int) -> IntArray:
     """Visit a subset in shuffled passes until ``num_visits`` is reached.
 
-    Whole passes come first, each shuffled by itself; a broken rest is a random part of one more pass,
-    so no example is visited twice more often than another within a stage.
+    Whole passes come first, each shuffled by itself; a broken rest is a random part of one more
+    pass, so no example is visited twice more often than another within a stage.
 
     Args:
         subset: positions of the examples.

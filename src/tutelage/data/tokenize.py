@@ -214,7 +214,8 @@ def _tokenize_chunk(
     texts = [i for i, name in enumerate(names) if name != "chat"]
     chats = [i for i, name in enumerate(names) if name == "chat"]
     tokens = dict(zip(texts, _tokenize_texts([rendered[i] for i in texts], tokenizer), strict=True))
-    in_chat = _tokenize_chats([chunk[i] for i in chats], tokenizer, system)
+    prompts = [rendered[i].prompt for i in chats]
+    in_chat = _tokenize_chats([chunk[i] for i in chats], prompts, tokenizer, system)
     tokens.update(zip(chats, in_chat, strict=True))
     return [tokens[i] for i in range(len(chunk))]
 
@@ -238,13 +239,19 @@ def _tokenize_texts(
 
 
 def _tokenize_chats(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, system: str | None
+    examples: Sequence[Example],
+    prompts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    system: str | None,
 ) -> list[_Tokens]:
     """Conversations in the tokenizer's chat format, with every turn of the assistant labelled."""
     if not examples:
         return []
     marked = bool(_GENERATION_MARK.search(tokenizer.get_chat_template()))
-    cuts = [_cuts(example, tokenizer, system, last_only=marked) for example in examples]
+    cuts = [
+        _cuts(example, prompt, tokenizer, system, last_only=marked)
+        for example, prompt in zip(examples, prompts, strict=True)
+    ]
     ids = iter(_ids(list(itertools.chain(*cuts)), tokenizer))
     control = _control_ids(tokenizer)
     tokens = []
@@ -263,9 +270,16 @@ def _tokenize_chats(
 
 
 def _cuts(
-    example: Example, tokenizer: PreTrainedTokenizerBase, system: str | None, *, last_only: bool
+    example: Example,
+    prompt: str,
+    tokenizer: PreTrainedTokenizerBase,
+    system: str | None,
+    *,
+    last_only: bool,
 ) -> list[str]:
-    """The conversation up to where each answer begins and ends; the last text is all of it.
+    """The conversation up to where each answer begins and ends.
+
+    The last text is all of it, and the one before that is the prompt.
 
     Raises:
         DataError: one of these texts is not the beginning of the whole conversation, so that its
@@ -276,12 +290,12 @@ def _cuts(
     full = render_chat(example, turns, tokenizer, answer_next=False)
     cuts = []
     for i in answers[-1:] if last_only else answers:
-        last = i == len(turns) - 1
-        cuts.append(render_chat(example, turns[:i], tokenizer, answer_next=True))
-        cuts.append(
-            full if last else render_chat(example, turns[: i + 1], tokenizer, answer_next=False)
-        )
-        for cut, what in zip(cuts[-2:], ("before", "after"), strict=True):
+        before, after = prompt, full
+        if i < len(turns) - 1:
+            before = render_chat(example, turns[:i], tokenizer, answer_next=True)
+            after = render_chat(example, turns[: i + 1], tokenizer, answer_next=False)
+        cuts += [before, after]
+        for cut, what in ((before, "before"), (after, "after")):
             if not full.startswith(cut):
                 raise DataError(
                     f"Example '{example.id}': the chat template writes the conversation {what} turn"

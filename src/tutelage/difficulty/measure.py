@@ -42,8 +42,8 @@ def example_losses(
 ) -> ExampleLosses:
     """Cross-entropy of every row's response tokens, summed by row.
 
-    Rows of similar length share a batch; the result is by row, in the order of ``rows``, and does not
-    depend on the batches beyond rounding.
+    Rows of similar length share a batch; the result is by row, in the order of ``rows``, and does
+    not depend on the batches beyond rounding.
 
     Args:
         model: the student; it is put in evaluation mode for the time.

@@ -17,8 +17,8 @@ def student_loss(
 
     .. math:: L_i = -\tfrac{1}{|y_i|} \sum_t \log q_0(y_{i,t} \mid x_i, y_{i,<t})
 
-    CPD prints the sum; its iteration counts and its authors' code fit the mean over tokens, and a sum
-    mostly measures length. ``reduce="sum"`` gives the printed form.
+    CPD prints the sum; its iteration counts and its authors' code fit the mean over tokens, and a
+    sum mostly measures length. ``reduce="sum"`` gives the printed form.
 
     Args:
         loss_sums: summed negative log-probability of each answer in nats, shape ``[N]``.

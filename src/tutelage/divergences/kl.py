@@ -8,12 +8,12 @@ LOG_FLOOR = -1e4
 
 
 def as_float(logp: Tensor) -> Tensor:
-    """``logp`` in float32, or unchanged in float64: a divergence in 16 bits can come out negative."""
+    """``logp`` in float32, or unchanged in float64: in 16 bits a divergence can be negative."""
     return logp if logp.dtype == torch.float64 else logp.float()
 
 
 def expectation(logp: Tensor, values: Tensor) -> Tensor:
-    r"""Mean of ``values`` under a distribution: :math:`\sum_v e^{\log p_v} x_v`, with 0 where p is 0.
+    r"""Mean under a distribution: :math:`\sum_v e^{\log p_v} x_v`, with 0 where p is 0.
 
     Args:
         logp: log-probabilities, shape ``[..., V]``; may hold minus infinity.

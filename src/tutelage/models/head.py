@@ -1,8 +1,8 @@
 """From hidden states to logits: the only place that knows how a model's output head is built.
 
-Losses and measures here never ask a model for its logits, because an array of all tokens times the whole
-vocabulary is often the largest thing in memory. They take the hidden states that predict response
-tokens and rebuild logits a tile at a time.
+Losses and measures here never ask a model for its logits, because an array of all tokens times
+the whole vocabulary is often the largest thing in memory. They take the hidden states that
+predict response tokens and rebuild logits a tile at a time.
 """
 
 import contextlib

@@ -12,7 +12,7 @@ BACKWARD = 3.0
 """A training step costs about this many forward passes of the student."""
 
 ACTIVATION_BYTES = 34 * 2
-"""Bytes of activations for each token, layer and hidden unit that a backward pass needs, roughly."""
+"""Bytes of activations for each token, layer and hidden unit, roughly."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The folder of a run: who may use it, what is in it, and what is still fresh.
 
-Every part (data, profile, plan, student, evaluation ...) is a folder that is written elsewhere and renamed
-into place when it is whole. Beside its files lies a manifest with the fingerprint of everything that
-went into it. A part whose fingerprint is the one wanted now is fresh, and is not made again.
+Every part (data, profile, plan, student, evaluation ...) is a folder that is written elsewhere
+and renamed into place when it is whole. Beside its files lies a manifest with the fingerprint of
+everything that went into it. A part whose fingerprint is the one wanted now is fresh, and is not
+made again.
 """
 
 import contextlib
@@ -100,8 +101,8 @@ class RunFolder(PartsFolder):
             holder = self._lock.read().strip() or "unknown"
             self._lock.close()
             raise RunFolderError(
-                f"The run folder '{self.path}' is in use by process {holder}. Wait for it to end, or"
-                " choose another folder with --run-dir."
+                f"The run folder '{self.path}' is in use by process {holder}. Wait for it to end,"
+                " or choose another folder with --run-dir."
             ) from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
@@ -131,6 +132,6 @@ class RunFolder(PartsFolder):
         if record.is_file() and read_json(record)["fingerprint"] != self.recipe_fingerprint:
             raise RunFolderError(
                 f"The run folder '{self.path}' was made by another recipe: compare its recipe.yaml"
-                " with `tutelage show`. Leave --run-dir out and each recipe gets a folder of its own,"
-                " or choose another one."
+                " with `tutelage show`. Leave --run-dir out: then each recipe gets a folder of"
+                " its own."
             )

@@ -13,7 +13,9 @@ def profile_png(path: Path, profile: DifficultyProfile, unit: str) -> None:
     profile_figure(profile.scores, unit=unit).save_png(path)
 
 
-def plan_png(path: Path, description: Mapping[str, Any], plan: Plan, unit: str, scores: Any) -> None:
+def plan_png(
+    path: Path, description: Mapping[str, Any], plan: Plan, unit: str, scores: Any
+) -> None:
     """The stages on the profile, the schedules over the steps, and the exposure by decile."""
     steps = {
         name: getattr(plan, name).tolist()

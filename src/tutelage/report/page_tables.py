@@ -155,12 +155,20 @@ def data_view(run: Run) -> View | None:
     groups = {group: None for split in splits.values() for group in split.get("groups") or {}}
     rows = []
     for key, label in _COUNTS:
-        rows.append(Row(label, tuple(Cell(count(split.get(key))) for split in splits.values())))
+        counts = (_total(split.get(key)) for split in splits.values())
+        rows.append(Row(label, tuple(Cell(count(value)) for value in counts)))
     for field, names, label in (("dropped", reasons, "dropped"), ("groups", groups, "group")):
         for name in names:
             values = [(split.get(field) or {}).get(name, 0) for split in splits.values()]
             rows.append(Row(f"{label}: {name}", tuple(Cell(count(value)) for value in values)))
     return View("Examples and tokens by split", ("", *splits), tuple(rows))
+
+
+def _total(value: Any) -> float | None:
+    """A count; of several kinds together when it is given by kind."""
+    if isinstance(value, dict):
+        return sum(part for part in value.values() if isinstance(part, int))
+    return value
 
 
 def difficulty_view(run: Run) -> View | None:

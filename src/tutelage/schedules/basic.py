@@ -1,5 +1,6 @@
 """The schedules themselves. Progress outside [0, 1] counts as the nearer end."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -101,10 +102,11 @@ def join(*, schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Sched
     schedules, boundaries = tuple(schedules), tuple(boundaries)
     if len(boundaries) != len(schedules) - 1:
         raise ValueError(
-            f"{len(schedules)} schedules need {len(schedules) - 1} boundaries, got {len(boundaries)}."
+            f"{len(schedules)} schedules need {len(schedules) - 1} boundaries,"
+            f" got {len(boundaries)}."
         )
     edges = (0.0, *boundaries, 1.0)
-    if any(a >= b for a, b in zip(edges[:-1], edges[1:], strict=True)):
+    if any(a >= b for a, b in itertools.pairwise(edges)):
         raise ValueError(f"Boundaries must rise strictly inside (0, 1), got {list(boundaries)}.")
 
     def schedule(progress: float) -> float:

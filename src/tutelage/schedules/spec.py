@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.components import bind
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, unknown_name
 from tutelage.schedules.basic import Schedule, constant, linear
 from tutelage.schedules.grid import GRIDS, progress_at
 from tutelage.schedules.table import SCHEDULES
@@ -30,7 +30,8 @@ class ScheduledValue:
 
     Attributes:
         schedule: progress to value.
-        per: ``"stage"`` holds the value within a stage, ``"step"`` moves it at every optimizer step.
+        per: ``"stage"`` holds the value within a stage, ``"step"`` moves it at every optimizer
+            step.
         grid: which progress a stage (or step) has; see ``GRIDS``.
     """
 
@@ -92,6 +93,8 @@ def scheduled(spec: Spec | ScheduledValue) -> ScheduledValue:
         return ScheduledValue(
             linear(start=0.0, end=limit), per, "start" if kind == "shifted" else "end"
         )
+    if kind not in SCHEDULES:
+        raise unknown_name("schedule", kind, (*SCHEDULES, *SHARE_MODES))
     grid = options.pop("grid", "span")
     if grid not in GRIDS:
         raise ConfigError(f"`grid` of a schedule is one of {', '.join(GRIDS)}, got '{grid}'.")
@@ -101,9 +104,7 @@ def scheduled(spec: Spec | ScheduledValue) -> ScheduledValue:
 def _build(kind: str, options: Mapping[str, Any]) -> Schedule:
     options = dict(options)
     if kind == "join":
-        options["schedules"] = [
-            scheduled(part).schedule for part in options.get("schedules", ())
-        ]
+        options["schedules"] = [scheduled(part).schedule for part in options.get("schedules", ())]
     try:
         return bind(SCHEDULES, "schedule", kind, options)()
     except (TypeError, ValueError) as error:

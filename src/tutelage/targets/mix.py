@@ -16,8 +16,8 @@ def probability_mix(
 
     .. math:: \log\big(t\,q + (1 - t)\,p\big)
 
-    With t = 0 it is the teacher itself, with t = 1 the student itself (and every divergence to it is
-    0). By default gradients flow through the student inside the target, as CPD's equation 3
+    With t = 0 it is the teacher itself, with t = 1 the student itself (and every divergence to it
+    is 0). By default gradients flow through the student inside the target, as CPD's equation 3
     differentiates it; for forward KL the gradient in the student's logits is then
     :math:`(1-t)(q-p) + t\,q\,(\log r - E_q[\log r])` with :math:`r = t + (1-t) p/q`. With
     ``detach=True`` it shrinks to :math:`(1-t)(q-p)`: exactly forward KL weighted by 1 - t.

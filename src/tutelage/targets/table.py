@@ -1,4 +1,4 @@
-"""The table of all targets. A target is a function ``(teacher_logp, student_logp, student_share)``."""
+"""The table of all targets: functions ``(teacher_logp, student_logp, student_share)``."""
 
 from tutelage.components import Component
 from tutelage.targets.mix import probability_mix

@@ -35,10 +35,10 @@ class PlannedRows(Dataset):
 class PlanSampler(Sampler[list[Visit]]):
     """Micro-batches of one process, in the order of the plan.
 
-    Every optimizer step is cut into ``accumulation * num_processes`` micro-batches of equal size, as
-    near as may be. Within a step the examples are sorted by length, so that rows of a micro-batch
-    need little padding; the sum over the step does not depend on it. A step too small to fill all
-    micro-batches gets fillers, which have no response token and so weigh nothing.
+    Every optimizer step is cut into ``accumulation * num_processes`` micro-batches of equal size,
+    as near as may be. Within a step the examples are sorted by length, so that rows of a
+    micro-batch need little padding; the sum over the step does not depend on it. A step too small
+    to fill all micro-batches gets fillers, which have no response token and so weigh nothing.
 
     Args:
         plan: the plan.

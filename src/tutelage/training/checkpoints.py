@@ -1,7 +1,7 @@
 """Checkpoints that are known to be whole.
 
-A checkpoint counts only when its marker is there; the marker is written last and names every file with
-its size. What a killed process left half-written is found and removed.
+A checkpoint counts only when its marker is there; the marker is written last and names every file
+with its size. What a killed process left half-written is found and removed.
 """
 
 import json

@@ -10,8 +10,9 @@ from transformers import TrainingArguments
 class DistillConfig(TrainingArguments):
     """``TrainingArguments`` with the loss of a distillation.
 
-    The schedule of a run (which examples, which share, temperature, weight and learning rate at which
-    step) is not here but in the plan. The three scheduled values below are used when the trainer is
+    The schedule of a run (which examples, which share, temperature, weight and learning rate at
+    which step) is not here but in the plan. The three scheduled values below are used when the
+    trainer is
     given no plan: then it makes a plain shuffled one from ``num_train_epochs`` or ``max_steps``.
     """
 

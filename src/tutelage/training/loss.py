@@ -1,7 +1,8 @@
 """The distillation loss, from hidden states to a sum, a tile of tokens at a time.
 
-No array of all tokens times the whole vocabulary is ever held: each tile makes its logits, its value and
-its gradient at once, and only the gradients with respect to hidden states and head remain.
+No array of all tokens times the whole vocabulary is ever held: each tile makes its logits, its
+value and its gradient at once, and only the gradients with respect to hidden states and head
+remain.
 """
 
 from collections.abc import Callable, Sequence
@@ -111,9 +112,7 @@ class DistillLoss:
                 teacher_logits_nV = teacher.logits(teacher_hidden_NH[rows])
             return self.tile_sums(logits_nV, targets_N[rows], values, teacher_logits_nV)
 
-        total, parts = _TiledSum.apply(
-            tile, self.tile_tokens, hidden_NH, *head_parameters(student)
-        )
+        total, parts = _TiledSum.apply(tile, self.tile_tokens, hidden_NH, *head_parameters(student))
         return LossSums(total, parts)
 
     def tile_sums(
@@ -130,9 +129,7 @@ class DistillLoss:
         kd = agreed = ce.new_zeros(())
         if teacher_logits_nV is not None:
             tau = values.distill_temperature
-            soft_student = (
-                student_logp_nV if tau == 1.0 else (logits_nV / tau).log_softmax(-1)
-            )
+            soft_student = student_logp_nV if tau == 1.0 else (logits_nV / tau).log_softmax(-1)
             soft_teacher = (teacher_logits_nV / tau).log_softmax(-1)
             target = self.target(soft_teacher, soft_student, values.student_share)
             kd = self.divergence(target, soft_student).sum()

@@ -31,8 +31,8 @@ from tutelage.types import Plan
 class DistillTrainer(Trainer):
     r"""``transformers.Trainer`` that trains a student as a plan says.
 
-    The loss of an optimizer step is the sum over its response tokens, over all micro-batches and all
-    processes, divided once by their number, so it does not depend on how the step is cut up.
+    The loss of an optimizer step is the sum over its response tokens, over all micro-batches and
+    all processes, divided once by their number, so it does not depend on how the step is cut up.
 
     Args:
         model: the student, a causal language model (a LoRA model of ``peft`` is one too).
@@ -228,7 +228,9 @@ class DistillTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the parts of the loss and the plan's values to a training record."""
         if "loss" in logs:
-            steps = self.state.global_step - getattr(self, "_logged_step", self._initial_global_step)
+            steps = self.state.global_step - getattr(
+                self, "_logged_step", self._initial_global_step
+            )
             self._logged_step = self.state.global_step
             parts = self.accelerator.reduce(self._parts, "sum").tolist()
             step = self.state.global_step - 1
@@ -236,9 +238,7 @@ class DistillTrainer(Trainer):
             values = self.step_values(step)
             logs.update(loss=parts[4] / steps, ce=parts[CE] / steps)
             if parts[KD_TOKENS]:
-                logs.update(
-                    kd=parts[KD] / steps, token_agreement=parts[AGREED] / parts[KD_TOKENS]
-                )
+                logs.update(kd=parts[KD] / steps, token_agreement=parts[AGREED] / parts[KD_TOKENS])
             logs.update(
                 stage=stage.stage,
                 **vars(values),
@@ -274,9 +274,7 @@ class DistillTrainer(Trainer):
             self.model.train(was_training)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(dict(named))
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, named
-        )
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
     def _cross_entropy(self, rows: Any) -> float:

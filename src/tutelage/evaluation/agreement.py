@@ -1,0 +1,128 @@
+"""How close a student is to its teacher, token by token, on given answers."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.data.collate import collate, length_batches
+from tutelage.divergences import forward_kl, reverse_kl
+from tutelage.errors import DataError
+from tutelage.files import atomic_write_json
+from tutelage.models.head import head_logits, response_hidden
+
+TILE_TOKENS = 1024
+"""Response tokens whose logits are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Means over response tokens; divergences and losses in nats per token.
+
+    Attributes:
+        forward_kl: KL(teacher || student).
+        reverse_kl: KL(student || teacher).
+        top1_agreement: share of tokens where both find the same token likeliest.
+        student_nll: negative log-probability of the data under the student.
+        teacher_nll: negative log-probability of the data under the teacher.
+        num_tokens: response tokens.
+    """
+
+    forward_kl: float
+    reverse_kl: float
+    top1_agreement: float
+    student_nll: float
+    teacher_nll: float
+    num_tokens: int
+
+
+@torch.no_grad()
+def teacher_agreement(
+    student: nn.Module,
+    teacher: nn.Module,
+    dataset: Any,
+    *,
+    vocab_size: int,
+    batch_tokens: int,
+    pad_token_id: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Agreement:
+    """Compare the next-token distributions of student and teacher on the data's answers.
+
+    Both are taken over the first ``vocab_size`` entries of their heads, in float32, and never for
+    more than ``TILE_TOKENS`` tokens at once.
+
+    Args:
+        student: a causal language model; in evaluation mode for the time.
+        teacher: a causal language model with the same tokenizer; may be on another device.
+        dataset: rows with ``input_ids`` and ``labels`` (-100 where a token is not an answer's).
+        vocab_size: number of real tokens.
+        batch_tokens: tokens of a batch, padding included.
+        pad_token_id: fills the batches; it is masked out.
+        progress: called with (tokens done, tokens in all).
+
+    Raises:
+        DataError: no row has a response token.
+    """
+    lengths = [len(tokens) for tokens in dataset["input_ids"]]
+    sums = torch.zeros(5, dtype=torch.float64)
+    num_tokens, done = 0, 0
+    modes = [(model, model.training) for model in (student, teacher)]
+    try:
+        student.eval()
+        teacher.eval()
+        for batch in length_batches(lengths, max_tokens=batch_tokens):
+            inputs = collate([dataset[i] for i in batch], pad_token_id)
+            student_NH, targets_N = _response_hidden(student, inputs)
+            teacher_NH, _ = _response_hidden(teacher, inputs)
+            for start in range(0, len(targets_N), TILE_TOKENS):
+                tile = slice(start, start + TILE_TOKENS)
+                student_NV = _log_probabilities(student, student_NH[tile], vocab_size)
+                teacher_NV = _log_probabilities(teacher, teacher_NH[tile], vocab_size)
+                sums += _tile_sums(teacher_NV.to(student_NV.device), student_NV, targets_N[tile])
+            num_tokens += len(targets_N)
+            done += sum(lengths[i] for i in batch)
+            if progress is not None:
+                progress(done, sum(lengths))
+    finally:
+        for model, was_training in modes:
+            model.train(was_training)
+    if not num_tokens:
+        raise DataError(
+            f"None of the {len(lengths)} rows has a response token, so student and teacher cannot"
+            " be compared. Check that the data has answers and that they were not cut off."
+        )
+    return Agreement(*(sums / num_tokens).tolist(), num_tokens=num_tokens)
+
+
+def save_agreement(folder: str | Path, agreement: Agreement) -> None:
+    """Write ``agreement.json`` into a folder, wholly or not at all."""
+    atomic_write_json(Path(folder) / "agreement.json", asdict(agreement))
+
+
+def _response_hidden(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    device = next(model.parameters()).device
+    on_device = {name: tensor.to(device) for name, tensor in inputs.items()}
+    return response_hidden(
+        model, on_device["input_ids"], on_device["attention_mask"], on_device["labels"]
+    )
+
+
+def _log_probabilities(model: nn.Module, hidden_NH: Tensor, vocab_size: int) -> Tensor:
+    return head_logits(model, hidden_NH, vocab_size).log_softmax(-1)
+
+
+def _tile_sums(teacher_NV: Tensor, student_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """Sums over the tokens of a tile in the order of ``Agreement``, float64 on the CPU."""
+    targets_N1 = targets_N.unsqueeze(-1)
+    parts = (
+        forward_kl(teacher_NV, student_NV),
+        reverse_kl(teacher_NV, student_NV),
+        teacher_NV.argmax(-1) == student_NV.argmax(-1),
+        -student_NV.gather(-1, targets_N1),
+        -teacher_NV.gather(-1, targets_N1),
+    )
+    return torch.stack([part.sum(dtype=torch.float64) for part in parts]).cpu()

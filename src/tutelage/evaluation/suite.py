@@ -1,0 +1,269 @@
+"""Evaluate a model: generate an answer to every prompt, score it, and keep what was found."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from tutelage.components import bind
+from tutelage.errors import ConfigError, DataError, RunFolderError
+from tutelage.evaluation.statistics import bootstrap_interval
+from tutelage.files import atomic_write_json, atomic_write_text, read_json, read_jsonl
+from tutelage.generation import GeneratedAnswer, GenerationSettings, generate_answers
+from tutelage.types import Evaluation, Score, check_unique
+from tutelage.verifiers import VERIFIERS
+
+SCORES_FILE, ANSWERS_FILE = "scores.json", "answers.jsonl"
+
+Verifier = Callable[[str, Sequence[str]], float]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured, and how the answers are made.
+
+    Attributes:
+        metrics: names of verifiers with their options, at least one.
+        generation: how answers are generated.
+        seeds: sampling seeds, at least one; greedy answers are made once, for the first.
+        bootstrap_samples: resampled data sets behind an interval.
+
+    Raises:
+        ConfigError: no metric, no seed, an unknown metric or option.
+    """
+
+    metrics: Mapping[str, Mapping[str, Any]]
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    seeds: tuple[int, ...] = (10,)
+    bootstrap_samples: int = 1000
+
+    def __post_init__(self) -> None:
+        if not self.metrics or not self.seeds:
+            raise ConfigError(
+                "An evaluation needs at least one metric and one seed, got"
+                f" metrics={list(self.metrics)} and seeds={list(self.seeds)}."
+                " Name a metric, as in {rouge_l: {}}, and a seed, as in [10]."
+            )
+        self.verifiers()
+
+    def verifiers(self) -> dict[str, Verifier]:
+        """The metrics as functions of (answer, references)."""
+        return {
+            name: bind(VERIFIERS, "metric", name, options) for name, options in self.metrics.items()
+        }
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation with the score of every example, by which models are compared.
+
+    Attributes:
+        evaluation: means, intervals, groups and answers.
+        example_scores: metric name -> example id -> score, the mean over seeds.
+    """
+
+    evaluation: Evaluation
+    example_scores: Mapping[str, Mapping[str, float]]
+
+    @property
+    def scores(self) -> Mapping[str, Score]:
+        """Metric name to its score over all examples."""
+        return self.evaluation.scores
+
+
+def evaluate_answers(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Any,
+    settings: EvaluationSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluated:
+    """Generate an answer to every prompt for every seed, and score the answers.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        dataset: rows with ``id``, ``input_ids``, ``num_prompt_tokens`` (the prompt is
+            ``input_ids[:num_prompt_tokens]``), ``references`` and ``group`` (empty for none).
+        settings: metrics, generation, seeds.
+        progress: called with (answers done, answers in all), over all seeds.
+
+    Raises:
+        DataError: no rows, ids that repeat, or references that a metric cannot use. Found before
+            anything is generated.
+    """
+    ids = list(dataset["id"])
+    references = list(dataset["references"])
+    if not ids:
+        raise DataError(
+            "The evaluation data has no rows, so there is nothing to answer. Check the file and the"
+            " length limits of the data, which may have dropped all of them."
+        )
+    check_unique(ids)
+    verifiers = settings.verifiers()
+    _check_references(verifiers, ids, references)
+    prompts = [
+        tokens[:length]
+        for tokens, length in zip(dataset["input_ids"], dataset["num_prompt_tokens"], strict=True)
+    ]
+    answers_SN = _answers_by_seed(model, tokenizer, prompts, settings, progress)
+    arrays = {
+        name: np.array(
+            [
+                [
+                    verify(answer.text, accepted)
+                    for answer, accepted in zip(row, references, strict=True)
+                ]
+                for row in answers_SN
+            ]
+        )
+        for name, verify in verifiers.items()
+    }
+    groups = list(dataset["group"])
+    evaluation = Evaluation(
+        num_examples=len(ids),
+        scores={
+            name: _score(array, groups, settings.bootstrap_samples)
+            for name, array in arrays.items()
+        },
+        answers={i: answer.text for i, answer in zip(ids, answers_SN[0], strict=True)},
+        truncated=float(np.mean([[answer.truncated for answer in row] for row in answers_SN])),
+    )
+    example_scores = {
+        name: dict(zip(ids, array.mean(axis=0).tolist(), strict=True))
+        for name, array in arrays.items()
+    }
+    return Evaluated(evaluation, example_scores)
+
+
+def save_evaluation(folder: str | Path, evaluation: Evaluated, dataset: Any) -> None:
+    """Write an evaluation into a folder, each file wholly or not at all.
+
+    ``answers.jsonl`` has a row for each example: ``id``, ``prompt``, ``reference`` (the first),
+    ``answer`` (of the first seed), ``group`` and ``scores`` (means over seeds). ``scores.json`` has
+    ``num_examples``, ``truncated`` and ``scores`` by metric, and is written last.
+
+    Args:
+        folder: where to write; made when it is not there.
+        evaluation: what ``evaluate_answers`` gave.
+        dataset: the rows that were evaluated, with ``prompt`` too.
+    """
+    found = evaluation.evaluation
+    columns = (dataset[name] for name in ("id", "prompt", "references", "group"))
+    rows = [
+        {
+            "id": example,
+            "prompt": prompt,
+            "reference": references[0],
+            "answer": found.answers[example],
+            "group": group,
+            "scores": {
+                metric: scores[example] for metric, scores in evaluation.example_scores.items()
+            },
+        }
+        for example, prompt, references, group in zip(*columns, strict=True)
+    ]
+    # ASCII alone: some readers of JSON Lines take U+2028 in a text for the end of a line.
+    lines = [json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in rows]
+    atomic_write_text(Path(folder) / ANSWERS_FILE, "".join(lines))
+    summary = {
+        "num_examples": found.num_examples,
+        "truncated": found.truncated,
+        "scores": {metric: asdict(score) for metric, score in found.scores.items()},
+    }
+    atomic_write_json(Path(folder) / SCORES_FILE, summary)
+
+
+def load_evaluation(folder: str | Path) -> Evaluated:
+    """Read what ``save_evaluation`` wrote.
+
+    Raises:
+        RunFolderError: a file is missing, cut short or of another form.
+    """
+    folder = Path(folder)
+    try:
+        summary = read_json(folder / SCORES_FILE)
+        rows = read_jsonl(folder / ANSWERS_FILE)
+        if len(rows) != summary["num_examples"]:
+            raise ValueError(f"{len(rows)} answers for {summary['num_examples']} examples")
+        scores = {
+            metric: Score(
+                mean=score["mean"],
+                seeds=tuple(score["seeds"]),
+                interval=(score["interval"][0], score["interval"][1]),
+                groups=score["groups"],
+            )
+            for metric, score in summary["scores"].items()
+        }
+        return Evaluated(
+            Evaluation(
+                num_examples=summary["num_examples"],
+                scores=scores,
+                answers={row["id"]: row["answer"] for row in rows},
+                truncated=summary["truncated"],
+            ),
+            {metric: {row["id"]: row["scores"][metric] for row in rows} for metric in scores},
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise RunFolderError(
+            f"'{folder}' holds no evaluation that can be read: {error!r}. It was not finished, or"
+            " was changed afterwards. Delete the folder and evaluate again."
+        ) from error
+
+
+def _check_references(
+    verifiers: Mapping[str, Verifier], ids: Sequence[str], references: Sequence[Sequence[str]]
+) -> None:
+    """Let every verifier see every reference, so that a bad one is found before generation."""
+    for name, verify in verifiers.items():
+        for example, accepted in zip(ids, references, strict=True):
+            try:
+                verify("", accepted)
+            except DataError as error:
+                raise DataError(f"Metric '{name}', example '{example}': {error}") from error
+
+
+def _answers_by_seed(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    settings: EvaluationSettings,
+    progress: Callable[[int, int], None] | None,
+) -> list[list[GeneratedAnswer]]:
+    """The answers to all prompts for each seed; for the first alone when they are greedy."""
+    seeds = settings.seeds[:1] if settings.generation.greedy else settings.seeds
+    total = len(seeds) * len(prompts)
+    answers: list[list[GeneratedAnswer]] = []
+
+    def report(done: int, _: int) -> None:
+        if progress is not None:
+            progress(len(answers) * len(prompts) + done, total)
+
+    for seed in seeds:
+        answers.append(
+            generate_answers(
+                model, tokenizer, prompts, settings.generation, seed=seed, progress=report
+            )
+        )
+    return answers
+
+
+def _score(scores_SN: np.ndarray, groups: Sequence[str], bootstrap_samples: int) -> Score:
+    """The score of one metric from those of every seed and example, shape ``[S, N]``."""
+    examples_N = scores_SN.mean(axis=0)
+    labels_N = np.asarray(groups)
+    return Score(
+        mean=float(examples_N.mean()),
+        seeds=tuple(scores_SN.mean(axis=1).tolist()),
+        # Seeds are averaged first: they repeat an example, they do not add one.
+        interval=bootstrap_interval(examples_N, samples=bootstrap_samples),
+        groups={
+            label: float(examples_N[labels_N == label].mean())
+            for label in sorted(set(groups) - {""})
+        },
+    )

@@ -1,0 +1,213 @@
+"""Generation with transformers, in this process."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from tutelage.data.collate import padding_id
+from tutelage.errors import DataError
+from tutelage.generation.settings import GenerationSettings
+
+# Shape suffixes: B batch, T tokens.
+
+
+@dataclass(frozen=True)
+class GeneratedAnswer:
+    """What a model wrote after one prompt.
+
+    Attributes:
+        text: the answer without special tokens.
+        num_tokens: tokens generated, the end-of-sequence token included.
+        truncated: whether the length limit ended the answer, not the model.
+    """
+
+    text: str
+    num_tokens: int
+    truncated: bool
+
+
+@torch.no_grad()
+def generate_answers(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[GeneratedAnswer]:
+    """Answers of a model to prompts, in the order of the prompts.
+
+    Prompts of similar length share a batch. Greedy answers do not depend on the batches beyond
+    rounding. Sampled ones depend on ``seed``, on the prompts and on the batches, and on nothing
+    else: the global random state is neither read nor changed. The model's own generation defaults
+    (penalties, sampling) are left aside, except for its end-of-sequence tokens: two models are
+    compared under the same settings. Model and tokenizer are left as they were.
+
+    Args:
+        model: a causal language model, possibly inside DDP or LoRA wrappers.
+        tokenizer: decodes the answers.
+        prompts: token ids of each prompt, at least one each.
+        settings: lengths, sampling, batches, precision. The model's number of positions is a
+            further limit on the length.
+        seed: of the sampling; changes nothing for greedy answers.
+        progress: called with (prompts done, prompts in all).
+
+    Raises:
+        DataError: a prompt without tokens.
+    """
+    for number, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise DataError(
+                f"Prompt {number} has no tokens, so there is nothing to continue. Give it a text,"
+                " or use a template that adds some."
+            )
+    inner: Any = _causal_lm(model)
+    device = next(inner.parameters()).device
+    positions = _positions(inner)
+    lengths = [len(prompt) for prompt in prompts]
+    limits = [_limit(length, settings, positions) for length in lengths]
+    stops = _stop_ids(inner, tokenizer)
+    # A prompt that fills the whole limit has an empty answer.
+    answers = [GeneratedAnswer("", 0, truncated=True) for _ in prompts]
+    done = sum(limit == 0 for limit in limits)
+    with _generating(inner, device, settings, seed):
+        for batch in _batches(lengths, limits, settings.batch_tokens, positions):
+            new_BT = _continue_batch(
+                inner,
+                [prompts[i] for i in batch],
+                _config(settings, max(limits[i] for i in batch), stops, padding_id(tokenizer)),
+            )
+            for row, i in enumerate(batch):
+                answers[i] = _read_answer(tokenizer, new_BT[row].tolist()[: limits[i]], stops)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(prompts))
+    return answers
+
+
+def _causal_lm(model: nn.Module) -> nn.Module:
+    """The causal language model inside wrappers; LoRA layers are inside it and stay active."""
+    inner: Any = getattr(model, "module", model)
+    get_base_model = getattr(inner, "get_base_model", None)
+    return get_base_model() if get_base_model is not None else inner
+
+
+def _positions(model: Any) -> float:
+    """Most positions that the model can take; infinity when it names no limit."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return math.inf if positions is None else positions
+
+
+def _limit(prompt_length: int, settings: GenerationSettings, positions: float) -> int:
+    """Most tokens that may follow a prompt; never negative."""
+    total = min(settings.max_total_tokens or math.inf, positions)
+    return int(max(0, min(settings.max_new_tokens, total - prompt_length)))
+
+
+def _stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every token that ends an answer, for the tokenizer or for the model; may be empty."""
+    own: Any = model.generation_config.eos_token_id
+    own = [] if own is None else [own] if isinstance(own, int) else list(own)
+    end: Any = tokenizer.eos_token_id
+    return sorted({*own, *([] if end is None else [end])})
+
+
+def _batches(
+    lengths: Sequence[int], limits: Sequence[int], batch_tokens: int, positions: float
+) -> list[list[int]]:
+    """Positions of prompts of similar length under a budget, the longest first.
+
+    Prompts that have no room for an answer are left out. A batch continues all of its rows alike,
+    so its longest prompt with its longest answer must fit into the model's positions too.
+    """
+    order = sorted((i for i in range(len(lengths)) if limits[i]), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    width = 0
+    for i in order:
+        if batches:
+            # Sorted, so the first prompt is the longest; shorter ones may have more room.
+            width = max(width, lengths[batches[-1][0]] + limits[i])
+        full = not batches or (len(batches[-1]) + 1) * width > batch_tokens
+        if full or width > positions:
+            batches.append([])
+            width = lengths[i] + limits[i]
+        batches[-1].append(i)
+    return batches
+
+
+def _config(
+    settings: GenerationSettings, limit: int, stops: Sequence[int], pad_token_id: int
+) -> GenerationConfig:
+    sampling: dict[str, Any] = {}
+    if not settings.greedy:
+        sampling = {
+            "temperature": settings.sampling_temperature,
+            "top_p": settings.top_p,
+            "top_k": settings.top_k,
+        }
+    return GenerationConfig(
+        max_new_tokens=limit,
+        do_sample=not settings.greedy,
+        num_beams=1,
+        use_cache=True,
+        pad_token_id=pad_token_id,
+        eos_token_id=list(stops) or None,
+        **sampling,
+    )
+
+
+@contextlib.contextmanager
+def _generating(
+    model: Any, device: torch.device, settings: GenerationSettings, seed: int
+) -> Iterator[None]:
+    """Evaluation mode, neutral defaults, the precision and a random state of our own; then back."""
+    was_training = model.training
+    own_defaults = model.generation_config
+    cuda = [device] if device.type == "cuda" else []
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")
+    with torch.random.fork_rng(devices=cuda), autocast:
+        torch.manual_seed(seed)
+        model.eval()
+        # What a configuration leaves open, `generate` fills from the model's own defaults.
+        model.generation_config = GenerationConfig()
+        try:
+            yield
+        finally:
+            model.generation_config = own_defaults
+            model.train(was_training)
+
+
+def _continue_batch(
+    model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig
+) -> Tensor:
+    """What follows each prompt, shape ``[B, T]``; padded after the end of a row."""
+    width = max(len(prompt) for prompt in prompts)
+    pad = config.pad_token_id
+    input_ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    output_BT = model.generate(
+        input_ids=input_ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        generation_config=config,
+    )
+    return output_BT[:, width:]
+
+
+def _read_answer(
+    tokenizer: PreTrainedTokenizerBase, tokens: list[int], stops: Sequence[int]
+) -> GeneratedAnswer:
+    """The answer in a row of new tokens, which ends at its first stop token or at its limit."""
+    end = next((place for place, token in enumerate(tokens) if token in stops), None)
+    text = tokenizer.decode(
+        tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    assert isinstance(text, str), "one row of tokens decodes to one text"
+    num_tokens = len(tokens) if end is None else end + 1
+    return GeneratedAnswer(text, num_tokens, truncated=end is None)

@@ -1,0 +1,15 @@
+"""Recipes: YAML in, a validated value out. Read by the pipeline and the command line alone."""
+
+from tutelage.recipe.explain import to_yaml
+from tutelage.recipe.load import LoadedRecipe, RecipeInfo, list_recipes, load_recipe, shipped
+from tutelage.recipe.schema import Recipe
+
+__all__ = [
+    "LoadedRecipe",
+    "Recipe",
+    "RecipeInfo",
+    "list_recipes",
+    "load_recipe",
+    "shipped",
+    "to_yaml",
+]

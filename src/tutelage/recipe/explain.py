@@ -1,0 +1,58 @@
+"""A resolved recipe as YAML, with where each value came from."""
+
+import json
+from typing import Any
+
+import yaml
+
+from tutelage.recipe.load import LoadedRecipe
+
+_INDENT = "  "
+
+
+def to_yaml(loaded: LoadedRecipe) -> str:
+    """The whole recipe, defaults included; each line ends with the origin of its value.
+
+    The text is a recipe itself: loading it gives the same recipe again.
+    """
+    values = loaded.recipe.model_dump(mode="json")
+    lines = list(_lines(values, "", "", loaded))
+    width = min(max((len(text) for text, origin in lines if origin), default=0), 60)
+    rows = [f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines]
+    return "\n".join(rows) + "\n"
+
+
+def _lines(
+    value: dict[str, Any], path: str, indent: str, loaded: LoadedRecipe
+) -> list[tuple[str, str]]:
+    """Pairs of a line and the origin of the value on it; empty for a line that opens a section."""
+    rows: list[tuple[str, str]] = []
+    for key, child in value.items():
+        where = f"{path}.{key}" if path else key
+        if isinstance(child, dict) and child:
+            rows.append((f"{indent}{_scalar(key)}:", ""))
+            rows += _lines(child, where, indent + _INDENT, loaded)
+        else:
+            rows.append((f"{indent}{_scalar(key)}: {_scalar(child)}", _origin(where, loaded)))
+    return rows
+
+
+def _origin(path: str, loaded: LoadedRecipe) -> str:
+    """Where a value came from; a part of a value that was given whole came from there too."""
+    while path:
+        if path in loaded.origins:
+            return loaded.origins[path]
+        path = path.rpartition(".")[0]
+    return "default"
+
+
+def _scalar(value: Any) -> str:
+    """A value on one line. JSON is YAML, but plain text needs no quotes where YAML agrees."""
+    if isinstance(value, str):
+        plain = yaml.safe_dump(value, width=10**9, allow_unicode=True).splitlines()
+        text = plain[0]
+        ambiguous = len(plain) > 2 or "#" in text or text.startswith(("'", '"'))
+        return json.dumps(value, ensure_ascii=False) if ambiguous else text
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return f"{value:.1f}"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,315 @@
+"""Load a recipe: its file, the recipes that it extends, and what ``--set`` changes.
+
+Paths in a recipe are relative to its file where that exists, and to the working directory
+otherwise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from tutelage.errors import ConfigError, did_you_mean, unknown_name
+from tutelage.files import fingerprint
+from tutelage.recipe.nodes import Node, from_value, merge, parse
+from tutelage.recipe.schema import NO_RESULT, Recipe
+
+_PATHS = ("student.model", "student.init_from", "teacher.model")
+_DATA_PATHS = ("data.train", "data.validation", "data.test")
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A validated recipe and where its values came from.
+
+    Attributes:
+        recipe: the recipe of the main arm.
+        origins: dotted path of each value that was given to where: a file and line, or ``--set``.
+        arms: name to recipe, the main arm first, then the controls.
+    """
+
+    recipe: Recipe
+    origins: Mapping[str, str]
+    arms: Mapping[str, Recipe]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 digits that differ when any result may differ; see ``schema.NO_RESULT``."""
+        values = self.recipe.model_dump(mode="json")
+        for path in NO_RESULT:
+            section, _, key = path.rpartition(".")
+            (values[section] if section else values).pop(key)
+        values["controls"] = {
+            name: arm.model_dump(mode="json", exclude={"controls"})
+            for name, arm in list(self.arms.items())[1:]
+        }
+        for arm in values["controls"].values():
+            for path in NO_RESULT:
+                section, _, key = path.rpartition(".")
+                (arm[section] if section else arm).pop(key)
+        return fingerprint(values)
+
+
+@dataclass(frozen=True)
+class RecipeInfo:
+    """A shipped recipe in a list.
+
+    Attributes:
+        name: what to call it.
+        summary: one line.
+        paper: where it comes from.
+        kind: ``"run"`` when it is whole, ``"method"`` when it needs models and data.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    kind: str
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes of the package by name."""
+    folder = Path(str(resources.files("tutelage") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def list_recipes() -> list[RecipeInfo]:
+    """What is shipped; reads the YAML alone."""
+    found = []
+    for name in shipped():
+        tree, _ = _read_layers(name)
+        values = tree.plain
+        whole = bool(values.get("student"))
+        summary = str(values.get("title", ""))
+        found.append(
+            RecipeInfo(name, summary, str(values.get("paper", "")), "run" if whole else "method")
+        )
+    return found
+
+
+def load_recipe(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, partial: bool = False
+) -> LoadedRecipe:
+    """Read, merge, validate.
+
+    Args:
+        source: name of a shipped recipe, path of a YAML file, or the recipe as a mapping.
+        overrides: ``a.b=c``; the value is read as YAML.
+        partial: accept a bare method that lacks models or data.
+
+    Raises:
+        ConfigError: the recipe does not exist, is no YAML, holds an unknown key, a bad value, or
+            lacks something; the message says where and what to do.
+    """
+    tree, method = _read_layers(source)
+    for override in overrides:
+        tree = _apply(tree, override)
+    tree = _resolve_paths(tree)
+    name = Path(str(source)).stem if not isinstance(source, Mapping) else "recipe"
+    if not tree.get("name"):
+        tree = tree.put("name", Node(name, "file name"))
+    if not (arm := tree.get("arm")) or not arm.value:
+        tree = tree.put("arm", Node(method or tree.plain["name"], "method"))
+    recipe = _validate(tree)
+    if not partial and (lacks := recipe.missing()):
+        raise _incomplete(recipe.name, lacks)
+    arms = {recipe.arm: recipe}
+    for control, changes in recipe.controls.items():
+        arms[control] = _control(tree, control, changes)
+    origins = {path: node.origin for path, node in tree.leaves()}
+    return LoadedRecipe(recipe, origins, arms)
+
+
+def _read_layers(source: str | Path | Mapping[str, Any]) -> tuple[Node, str]:
+    """The merged tree of a recipe and all that it extends, and the nearest bare method below it."""
+    if isinstance(source, Mapping):
+        top = from_value(dict(source), "argument")
+    else:
+        top = _read_file(_find(str(source)))
+    layers, seen, method = [top], [str(source)], ""
+    while (extends := layers[-1].get("extends")) is not None:
+        path = _find(str(extends.value), extends)
+        if str(path) in seen:
+            raise ConfigError(
+                f"{extends.origin}: recipes extend each other in a circle:"
+                f" {' -> '.join([*seen, str(path)])}. Remove one `extends`."
+            )
+        seen.append(str(path))
+        layers.append(_read_file(path))
+        if not method and layers[-1].get("student") is None:
+            method = path.stem
+    merged = layers[-1]
+    for layer in reversed(layers[:-1]):
+        merged = merge(merged, layer)
+    return merged.without("extends"), method
+
+
+def _read_file(path: Path) -> Node:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The recipe '{path}' cannot be read: {error}.") from error
+    package = path == shipped().get(path.stem)
+    tree = parse(text, f"recipes/{path.name}" if package else str(path), path.parent)
+    if not isinstance(tree.value, dict):
+        raise ConfigError(
+            f"'{path}' holds no recipe: the file must be a YAML mapping such as `extends: cpd`."
+        )
+    return tree
+
+
+def _find(name: str, asked_by: Node | None = None) -> Path:
+    """A file, beside the recipe that asks for it or from here, or else a shipped recipe."""
+    places = [Path(name)]
+    if asked_by is not None and asked_by.folder is not None:
+        places.insert(0, asked_by.folder / name)
+    known = shipped()
+    looks_like_a_path = name.endswith((".yaml", ".yml")) or "/" in name
+    if not looks_like_a_path and name in known:
+        return known[name]
+    for place in places:
+        if place.is_file():
+            return place
+    where = f"{asked_by.origin}: there" if asked_by is not None else "There"
+    if looks_like_a_path:
+        raise ConfigError(
+            f"{where} is no recipe file '{name}'. Check the path; shipped recipes are called by"
+            f" name: {', '.join(known)}."
+        )
+    raise ConfigError(
+        f"{where} is no recipe '{name}'.{did_you_mean(name, known)} Shipped:"
+        f" {', '.join(known)}. A file needs its ending: {name}.yaml."
+    )
+
+
+def _apply(tree: Node, override: str) -> Node:
+    path, equals, text = override.partition("=")
+    path = path.strip()
+    if not equals or not path:
+        raise ConfigError(
+            f"--set {override}: write a dotted key, '=', and a value, as in"
+            " --set training.learning_rate=1e-4."
+        )
+    value = parse(text, f"--set {path}", lines=False)
+    over = Node({}, "--set").put(path, _relabel(value))
+    # A section that another kind replaces in a file is replaced in the same way here.
+    return merge(tree, over)
+
+
+def _relabel(node: Node) -> Node:
+    """The same values, all from ``--set``; paths are relative to the working directory."""
+    return from_value(node.plain, "--set")
+
+
+def _resolve_paths(tree: Node) -> Node:
+    """Make local paths absolute that exist beside the recipe or here; hub names stay."""
+    section = tree.get("data")
+    if section is not None and isinstance(section.value, dict) and "kind" not in section.value:
+        tree = tree.put("data.kind", Node("files", "default"))
+    kind = tree.get("data.kind")
+    data = _DATA_PATHS if kind is not None and kind.value == "files" else ()
+    for path in (*_PATHS, *data):
+        node = tree.get(path)
+        if node is None or not isinstance(node.value, str):
+            continue
+        for folder in (node.folder, Path.cwd()):
+            if folder is not None and (folder / node.value).exists():
+                place = str((folder / node.value).resolve())
+                tree = tree.put(path, Node(place, node.origin, node.folder))
+                break
+    return tree
+
+
+def _control(tree: Node, name: str, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe of a control: the main one with its changes."""
+    node = tree.get(f"controls.{name}")
+    assert node is not None
+    for section in ("student", "data", "difficulty", "controls", "name", "evaluation"):
+        if section in changes:
+            origin = node.value[section].origin
+            raise ConfigError(
+                f"{origin}: the control '{name}' may not change `{section}`: arms share student,"
+                " data, difficulty and evaluation, so that they can be compared."
+            )
+    extends = node.get("extends")
+    base = tree.without("controls")
+    if extends is not None:
+        method, _ = _read_layers(_find(str(extends.value), extends))
+        base = merge(base, method.without("title", "description", "name"))
+    return _validate(merge(base, node.without("extends")), f"controls.{name}: ")
+
+
+def _validate(tree: Node, prefix: str = "") -> Recipe:
+    try:
+        return Recipe.model_validate(tree.plain)
+    except ValidationError as error:
+        problems = [_problem(tree, details) for details in error.errors()]
+        raise ConfigError(prefix + "\n".join(dict.fromkeys(problems))) from error
+
+
+def _problem(tree: Node, details: Any) -> str:
+    """One problem in plain words: where, what, what to do."""
+    location = [str(part) for part in details["loc"] if str(part) not in ("files", "arithmetic")]
+    # Members of a union add their own names to the path.
+    location = [part for part in location if not part.startswith(("dict[", "constrained-", "lit"))]
+    while location and location[-1] in ("float", "int", "str"):
+        location.pop()
+    path = ".".join(location)
+    node = tree.get(path) if path else None
+    where = f"{node.origin}: " if node is not None else ""
+    if details["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        return (
+            f"{where}unknown key '{path}'.{did_you_mean(location[-1], known)}"
+            f" Known here: {', '.join(known)}."
+        )
+    if details["type"] == "union_tag_invalid":
+        context = details["ctx"]
+        known = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
+        return f"{where}{unknown_name(f'{path} kind', context['tag'], known)}"
+    words = details["msg"].removeprefix("Value error, ")
+    words = words[:1].lower() + words[1:] if not words.startswith("Unknown") else words
+    given = details.get("input")
+    shown = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) else ""
+    label = f"{path}: " if path else ""
+    return f"{where}{label}{words}{shown}"
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    """The keys that a section may have."""
+    models: list[type[BaseModel]] = [Recipe]
+    for part in location:
+        found: list[type[BaseModel]] = []
+        for model in models:
+            if part in model.model_fields:
+                found += _models_in(model.model_fields[part].annotation)
+        models = found
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    from typing import get_args
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+_EXAMPLES = {
+    "student.model": "--set student.model=FOLDER_OR_HUB_NAME",
+    "teacher.model": "--set teacher.model=FOLDER_OR_HUB_NAME",
+    "data.train": "--set data.train=FILE.jsonl",
+    "data.validation": "--set data.validation_share=0.1 (or selection.metric=null)",
+}
+
+
+def _incomplete(name: str, lacks: Sequence[str]) -> ConfigError:
+    examples = " ".join(_EXAMPLES[key] for key in lacks)
+    return ConfigError(
+        f"The recipe '{name}' lacks {', '.join(lacks)}. Write a recipe that says `extends: {name}`"
+        f" and gives them, or add: {examples}"
+    )

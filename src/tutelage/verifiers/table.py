@@ -1,0 +1,16 @@
+"""The table of all verifiers. A new row is held to the contract test of the family."""
+
+from tutelage.components import Component
+from tutelage.verifiers.text import exact_match, number, rouge_l
+
+VERIFIERS: dict[str, Component] = {
+    "exact_match": Component(
+        exact_match, "1 when the answer, or what follows a marker in it, equals a reference"
+    ),
+    "rouge_l": Component(
+        rouge_l,
+        "F1 of the longest common subsequence of words with the nearest reference",
+        "Lin 2004, https://aclanthology.org/W04-1013",
+    ),
+    "number": Component(number, "1 when the last number of the answer is that of a reference"),
+}

@@ -1,0 +1,204 @@
+"""Evaluation from prompts to files, with a model whose answers are known or random."""
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+
+from conftest_models import tiny_model
+from tutelage.data.arithmetic import arithmetic_examples, build_tokenizer
+from tutelage.errors import ConfigError, DataError, RunFolderError
+from tutelage.evaluation import (
+    EvaluationSettings,
+    bootstrap_interval,
+    evaluate_answers,
+    load_evaluation,
+    save_evaluation,
+)
+from tutelage.evaluation import suite as module
+from tutelage.generation import GeneratedAnswer, GenerationSettings
+
+TOKENIZER = build_tokenizer()
+EXACT = {"exact_match": {"after": "#"}}
+SAMPLED = GenerationSettings(max_new_tokens=8, sampling_temperature=1.0)
+
+
+def arithmetic_rows(count=12, levels=(1, 2)):
+    rows = []
+    for example in arithmetic_examples("test", count, levels=levels):
+        prompt = TOKENIZER.encode(example.fields["prompt"])
+        rows.append(
+            {
+                "id": example.id,
+                "input_ids": prompt + TOKENIZER.encode(example.completion) + [1],
+                "num_prompt_tokens": len(prompt),
+                "prompt": example.fields["prompt"],
+                "completion": example.completion,
+                "references": list(example.references),
+                "group": example.group,
+            }
+        )
+    return datasets.Dataset.from_list(rows)
+
+
+@pytest.fixture
+def rows():
+    return arithmetic_rows()
+
+
+@pytest.fixture
+def model():
+    return tiny_model(seed=1, vocab=len(TOKENIZER))
+
+
+@pytest.fixture
+def scripted(monkeypatch, rows):
+    """Replaces generation: with seed s, the first s examples are answered rightly."""
+    calls = []
+
+    def generate(model, tokenizer, prompts, settings, *, seed, progress):
+        calls.append((seed, prompts))
+        progress = progress or (lambda done, total: None)
+        progress(len(prompts), len(prompts))
+        return [
+            GeneratedAnswer(rows[i]["completion"] if i < seed else "#x", 3, truncated=i >= seed)
+            for i in range(len(prompts))
+        ]
+
+    monkeypatch.setattr(module, "generate_answers", generate)
+    return calls
+
+
+def test_scores_by_seed_group_and_example(scripted, rows):
+    settings = EvaluationSettings(EXACT, SAMPLED, seeds=(12, 6, 0))
+    calls = []
+    found = evaluate_answers(None, TOKENIZER, rows, settings, lambda *call: calls.append(call))
+    score = found.scores["exact_match"]
+    assert score.seeds == (1.0, 0.5, 0.0)
+    assert score.mean == pytest.approx(0.5)
+    by_example = np.array([2 / 3] * 6 + [1 / 3] * 6)
+    assert found.example_scores["exact_match"] == pytest.approx(
+        dict(zip(rows["id"], by_example, strict=True))
+    )
+    assert score.interval == pytest.approx(bootstrap_interval(by_example))
+    groups = np.array(rows["group"])
+    assert score.groups == pytest.approx({g: by_example[groups == g].mean() for g in ("1", "2")})
+    assert found.evaluation.num_examples == 12
+    assert found.evaluation.truncated == pytest.approx(0.5)
+    assert found.evaluation.answers[rows[11]["id"]] == rows[11]["completion"]  # the first seed's
+    assert calls == [(12, 36), (24, 36), (36, 36)]
+
+
+def test_prompts_stop_before_the_answer(scripted, rows):
+    evaluate_answers(None, TOKENIZER, rows, EvaluationSettings(EXACT))
+    assert [TOKENIZER.decode(tokens) for tokens in scripted[0][1]] == list(rows["prompt"])
+
+
+def test_greedy_is_one_pass(scripted, rows):
+    settings = EvaluationSettings(EXACT, GenerationSettings(), seeds=(6, 12))
+    found = evaluate_answers(None, TOKENIZER, rows, settings)
+    assert [seed for seed, _ in scripted] == [6]
+    assert found.scores["exact_match"].seeds == (0.5,)
+
+
+def test_no_groups(scripted, rows):
+    bare = rows.remove_columns("group").add_column("group", [""] * len(rows))
+    found = evaluate_answers(None, TOKENIZER, bare, EvaluationSettings(EXACT))
+    assert found.scores["exact_match"].groups == {}
+
+
+def test_several_metrics_with_a_real_model(model, rows):
+    metrics = {"rouge_l": {"stemmer": False}, "exact_match": {"after": "#"}, "number": {}}
+    settings = EvaluationSettings(metrics, SAMPLED, seeds=(1, 2), bootstrap_samples=50)
+    found = evaluate_answers(model, TOKENIZER, rows, settings)
+    assert list(found.scores) == list(metrics)
+    for name, score in found.scores.items():
+        assert len(score.seeds) == 2
+        assert score.mean == pytest.approx(np.mean(score.seeds))
+        assert score.interval[0] <= score.mean <= score.interval[1]
+        assert score.mean == pytest.approx(np.mean(list(found.example_scores[name].values())))
+    assert found == evaluate_answers(model, TOKENIZER, rows, settings)
+
+
+def test_files_and_back(model, rows, tmp_path):
+    settings = EvaluationSettings({"rouge_l": {}, **EXACT}, SAMPLED, seeds=(1, 2))
+    found = evaluate_answers(model, TOKENIZER, rows, settings)
+    save_evaluation(tmp_path / "e", found, rows)
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == [
+        "answers.jsonl",
+        "scores.json",
+    ]
+    assert load_evaluation(tmp_path / "e") == found
+
+    scores = json.loads((tmp_path / "e" / "scores.json").read_text())
+    assert list(scores) == ["num_examples", "truncated", "scores"]
+    assert list(scores["scores"]["rouge_l"]) == ["mean", "seeds", "interval", "groups"]
+    answers = [json.loads(line) for line in (tmp_path / "e" / "answers.jsonl").open()]
+    assert [row["id"] for row in answers] == list(rows["id"])
+    assert list(answers[0]) == ["id", "prompt", "reference", "answer", "group", "scores"]
+    assert answers[0]["reference"] == rows[0]["references"][0]
+    assert answers[3]["scores"]["rouge_l"] == found.example_scores["rouge_l"][rows[3]["id"]]
+
+
+def test_line_separators_in_an_answer_survive(monkeypatch, rows, tmp_path):
+    text = "one\u2028two\x85three\nfour \u4f60\u597d"
+    monkeypatch.setattr(
+        module,
+        "generate_answers",
+        lambda *args, **options: [GeneratedAnswer(text, 3, truncated=False)] * len(rows),
+    )
+    found = evaluate_answers(None, TOKENIZER, rows, EvaluationSettings(EXACT))
+    save_evaluation(tmp_path, found, rows)
+    assert load_evaluation(tmp_path) == found
+
+
+def test_the_report_reads_what_is_saved(scripted, rows, tmp_path):
+    from tutelage.report.run import _load_evaluation
+
+    found = evaluate_answers(None, TOKENIZER, rows, EvaluationSettings(EXACT, SAMPLED, seeds=(6,)))
+    save_evaluation(tmp_path, found, rows)
+    read = _load_evaluation(tmp_path)
+    assert read is not None
+    assert read.scores["exact_match"]["mean"] == 0.5
+    assert read.num_examples == 12 and read.truncated == 0.5
+
+
+def test_a_folder_without_an_evaluation(scripted, rows, tmp_path):
+    with pytest.raises(RunFolderError, match="no evaluation that can be read"):
+        load_evaluation(tmp_path)
+    save_evaluation(
+        tmp_path, evaluate_answers(None, TOKENIZER, rows, EvaluationSettings(EXACT)), rows
+    )
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(answers.read_text()[:-20])
+    with pytest.raises(RunFolderError, match="11 answers for 12 examples"):
+        load_evaluation(tmp_path)
+
+
+def test_unusable_references_are_found_before_generation(scripted, rows):
+    bad = rows.map(lambda row, i: {"references": ["none"] if i == 5 else ["7"]}, with_indices=True)
+    with pytest.raises(DataError, match=f"Metric 'number', example '{rows[5]['id']}'"):
+        evaluate_answers(None, TOKENIZER, bad, EvaluationSettings({"number": {}}))
+    assert scripted == []
+
+
+def test_rows_that_cannot_be_evaluated(scripted, rows):
+    with pytest.raises(DataError, match="no rows"):
+        evaluate_answers(None, TOKENIZER, rows.select([]), EvaluationSettings(EXACT))
+    with pytest.raises(DataError, match="1 example ids repeat"):
+        evaluate_answers(None, TOKENIZER, rows.select([0, 1, 0]), EvaluationSettings(EXACT))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": {}}, "at least one metric"),
+        ({"metrics": EXACT, "seeds": ()}, "at least one metric and one seed"),
+        ({"metrics": {"exact": {}}}, "Did you mean 'exact_match'"),
+        ({"metrics": {"number": {"after": "#"}}}, "has no option 'after'"),
+    ],
+)
+def test_bad_settings(options, message):
+    with pytest.raises(ConfigError, match=message):
+        EvaluationSettings(**options)

@@ -1,0 +1,278 @@
+"""Generated answers: the same in any batch, seeded, limited, and nothing left changed behind."""
+
+import copy
+import logging
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from conftest_models import tiny_model
+from tutelage.data.arithmetic import build_tokenizer
+from tutelage.errors import ConfigError, DataError
+from tutelage.generation import GeneratedAnswer, GenerationSettings, generate_answers
+from tutelage.generation.local import _batches
+
+TOKENIZER = build_tokenizer()
+PROMPTS = [[5, 6, 7], [9], [4, 4, 8, 12, 3, 7], [10, 11], [3, 5], [17, 16, 15, 14], [7, 7, 7]]
+GREEDY = GenerationSettings(max_new_tokens=10)
+SAMPLED = GenerationSettings(max_new_tokens=10, sampling_temperature=1.3, top_p=0.95, top_k=12)
+
+
+def llama(**options):
+    model = tiny_model(seed=3, vocab=len(TOKENIZER), **options).eval()
+    model.generation_config.eos_token_id = None
+    return model
+
+
+def gpt2():
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(TOKENIZER),
+        n_positions=24,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.3,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    return GPT2LMHeadModel(config).eval()
+
+
+@torch.no_grad()
+def slow_greedy(model, prompt, limit, stop=TOKENIZER.eos_token_id):
+    """One token at a time, without a cache, padding or `generate`."""
+    tokens = list(prompt)
+    for _ in range(limit):
+        tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
+        if tokens[-1] == stop:
+            break
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("build", [llama, gpt2])
+def test_greedy_in_batches_equals_one_token_at_a_time(build):
+    model = build()
+    expected = [slow_greedy(model, prompt, 10) for prompt in PROMPTS]
+    for batch_tokens in (1, 40, 10_000):
+        settings = GenerationSettings(max_new_tokens=10, batch_tokens=batch_tokens)
+        answers = generate_answers(model, TOKENIZER, PROMPTS, settings)
+        assert [a.num_tokens for a in answers] == [len(tokens) for tokens in expected]
+        assert [a.text for a in answers] == [
+            TOKENIZER.decode(tokens, skip_special_tokens=True) for tokens in expected
+        ]
+        ends = [tokens[-1] != TOKENIZER.eos_token_id for tokens in expected]
+        assert [a.truncated for a in answers] == ends
+
+
+def counting_model():
+    """A Llama that counts: after token k comes token k + 1."""
+    size = len(TOKENIZER)
+    model = llama(hidden=size + size % 2)
+    width = model.config.hidden_size
+    for layer in model.model.layers:
+        nn.init.zeros_(layer.self_attn.o_proj.weight)
+        nn.init.zeros_(layer.mlp.down_proj.weight)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(torch.eye(size, width))
+        model.lm_head.weight.copy_(10 * torch.eye(size, width).roll(1, 0))
+    return model
+
+
+def test_stops_at_every_end_token_and_counts_it():
+    model = counting_model()
+    model.generation_config.eos_token_id = [6, 9]
+    first, second = generate_answers(model, TOKENIZER, [[3], [7, 7]], GREEDY)
+    # Tokens 3, 4, 5... are the characters 0, 1, 2...; 6 and 9 end an answer and stay as text would.
+    assert first == GeneratedAnswer("12", 3, truncated=False)
+    assert second == GeneratedAnswer("5", 2, truncated=False)
+
+
+def test_the_limit_truncates():
+    model = counting_model()
+    answers = generate_answers(model, TOKENIZER, [[3]], GenerationSettings(max_new_tokens=4))
+    assert answers == [GeneratedAnswer("1234", 4, truncated=True)]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 1000])
+def test_max_total_tokens_is_by_prompt(batch_tokens):
+    settings = GenerationSettings(max_new_tokens=5, max_total_tokens=6, batch_tokens=batch_tokens)
+    prompts = [[3], [3, 3], [3, 3, 3, 3], [3] * 6, [3] * 9]
+    answers = generate_answers(counting_model(), TOKENIZER, prompts, settings)
+    assert [a.text for a in answers] == ["12345", "1234", "12", "", ""]
+    assert [a.num_tokens for a in answers] == [5, 4, 2, 0, 0]
+    assert all(a.truncated for a in answers)
+
+
+def test_the_positions_of_the_model_are_a_limit():
+    model = gpt2()
+    prompts = [[5] * 20, [6, 7], [8] * 24, [5] * 20]
+    answers = generate_answers(model, TOKENIZER, prompts, GenerationSettings(max_new_tokens=100))
+    expected = [slow_greedy(model, prompt, 24 - len(prompt)) for prompt in prompts]
+    assert [a.num_tokens for a in answers] == [len(tokens) for tokens in expected]
+    assert answers[2] == GeneratedAnswer("", 0, truncated=True)
+
+
+def test_seeds():
+    model = llama()
+    one = generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1)
+    assert one == generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1)
+    assert one != generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=2)
+    greedy = generate_answers(model, TOKENIZER, PROMPTS, GREEDY, seed=1)
+    assert greedy == generate_answers(model, TOKENIZER, PROMPTS, GREEDY, seed=2)
+
+
+def test_the_global_random_state_is_neither_read_nor_changed():
+    model = llama()
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    one = generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(8)
+    assert generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1) == one
+
+
+def test_top_k_one_is_greedy():
+    settings = GenerationSettings(max_new_tokens=10, sampling_temperature=2.0, top_k=1)
+    model = llama()
+    assert generate_answers(model, TOKENIZER, PROMPTS, settings) == generate_answers(
+        model, TOKENIZER, PROMPTS, GREEDY
+    )
+
+
+def test_the_defaults_of_the_model_do_not_leak_in():
+    model = llama()
+    expected = generate_answers(model, TOKENIZER, PROMPTS, GREEDY)
+    sampled = generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1)
+    model.generation_config.update(
+        repetition_penalty=5.0, top_k=2, temperature=0.1, do_sample=True, max_length=4, min_length=9
+    )
+    assert generate_answers(model, TOKENIZER, PROMPTS, GREEDY) == expected
+    assert generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1) == sampled
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_is_left_changed(training):
+    model = llama(attention_dropout=0.5).train(training)
+    model.config.use_cache = False
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.padding_side = "right"
+    own = model.generation_config
+    saved = copy.deepcopy(own.to_dict()), copy.deepcopy(model.config.to_dict())
+    evaluated = llama().eval()
+    answers = generate_answers(model, tokenizer, PROMPTS, GREEDY)
+    assert answers == generate_answers(evaluated, tokenizer, PROMPTS, GREEDY)
+    assert all(module.training is training for module in model.modules())
+    assert model.generation_config is own
+    assert (own.to_dict(), model.config.to_dict()) == saved
+    assert tokenizer.padding_side == "right"
+    assert torch.is_grad_enabled()
+
+
+def test_restored_after_a_failure():
+    model = llama().train()
+    own = model.generation_config
+    with pytest.raises(IndexError):
+        generate_answers(model, TOKENIZER, [[10_000]], GREEDY)
+    assert model.training and model.generation_config is own
+
+
+@pytest.mark.parametrize("settings", [GREEDY, SAMPLED])
+def test_no_warnings(settings):
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    model = llama()
+    model.generation_config.max_length = 99
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            generate_answers(model, TOKENIZER, [*PROMPTS, [TOKENIZER.pad_token_id]], settings)
+    finally:
+        logger.removeHandler(handler)
+    assert [r.getMessage() for r in records if r.levelno >= logging.WARNING] == []
+
+
+def test_lora_is_active_and_left_as_it_was():
+    peft = pytest.importorskip("peft")
+    model = llama()
+    plain = generate_answers(model, TOKENIZER, PROMPTS, GREEDY)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    assert generate_answers(adapted, TOKENIZER, PROMPTS, GREEDY) == plain
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    changed = generate_answers(adapted, TOKENIZER, PROMPTS, GREEDY)
+    assert changed != plain
+    merged = adapted.merge_and_unload().eval()
+    assert generate_answers(merged, TOKENIZER, PROMPTS, GREEDY) == changed
+
+
+def test_bfloat16_runs_in_autocast():
+    seen = []
+    model = llama()
+    handle = model.model.layers[0].mlp.up_proj.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype)
+    )
+    settings = GenerationSettings(max_new_tokens=2, precision="bfloat16")
+    assert len(generate_answers(model, TOKENIZER, PROMPTS, settings)) == len(PROMPTS)
+    handle.remove()
+    assert set(seen) == {torch.bfloat16}
+    assert model.lm_head.weight.dtype == torch.float32
+
+
+def test_progress_counts_every_prompt_once():
+    calls = []
+    settings = GenerationSettings(max_new_tokens=2, max_total_tokens=7, batch_tokens=20)
+    prompts = [*PROMPTS, [3] * 8]
+    generate_answers(
+        llama(), TOKENIZER, prompts, settings, progress=lambda done, all: calls.append((done, all))
+    )
+    done = [call[0] for call in calls]
+    assert done == sorted(set(done)) and len(calls) > 1
+    assert calls[-1] == (len(prompts), len(prompts))
+
+
+def test_no_prompts():
+    assert generate_answers(llama(), TOKENIZER, [], GREEDY) == []
+
+
+def test_a_prompt_without_tokens_is_refused():
+    with pytest.raises(DataError, match="Prompt 1 has no tokens"):
+        generate_answers(llama(), TOKENIZER, [[5], []], GREEDY)
+
+
+def test_batches_keep_the_budget():
+    lengths = [3, 9, 1, 7, 7, 2, 30]
+    limits = [5, 1, 5, 3, 3, 5, 5]
+    batches = _batches(lengths, limits, 30, math.inf)
+    assert sorted(i for batch in batches for i in batch) == list(range(7))
+    assert batches[0] == [6]  # longer than the budget: a batch of its own
+    for batch in batches[1:]:
+        width = max(lengths[i] for i in batch) + max(limits[i] for i in batch)
+        assert len(batch) * width <= 30
+    assert _batches(lengths, [0] * 7, 30, math.inf) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 0}, "`max_new_tokens` is 0"),
+        ({"max_total_tokens": 0}, "`max_total_tokens` is 0"),
+        ({"batch_tokens": 0}, "`batch_tokens` is 0"),
+        ({"sampling_temperature": -1.0}, "`sampling_temperature`"),
+        ({"sampling_temperature": float("nan")}, "`sampling_temperature`"),
+        ({"top_p": 0.0}, "`top_p`"),
+        ({"top_k": -1}, "`top_k`"),
+        ({"precision": "bfloat"}, "Did you mean 'bfloat16'"),
+    ],
+)
+def test_settings_out_of_range(options, message):
+    with pytest.raises(ConfigError, match=message):
+        GenerationSettings(**options)

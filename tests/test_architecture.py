@@ -1,0 +1,97 @@
+"""Imports point down only, files stay small, and nothing heavy is imported for `--help`."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tutelage
+
+ROOT = Path(tutelage.__file__).parent
+
+LAYERS = [
+    {"errors", "types", "components", "files"},
+    {"verifiers", "divergences", "targets", "schedules"},
+    {"teachers", "generation", "data", "models"},
+    {"difficulty", "curriculum"},
+    {"report", "evaluation", "training"},
+    {"recipe"},
+    {"pipeline"},
+    {"cli", "catalogue", "embedded", "__main__"},
+]
+PURE = {"divergences", "targets", "schedules", "verifiers", "curriculum", "types", "errors"}
+MAY_IMPORT_TRANSFORMERS = {
+    "difficulty", "teachers", "generation", "data", "models", "training", "evaluation",
+    "pipeline", "embedded",
+}  # fmt: skip
+
+
+def room(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def layer(name):
+    return next(i for i, rooms in enumerate(LAYERS) if name in rooms)
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    here = room(path)
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "tutelage" and len(parts) > 1 and parts[1] != here:
+            assert layer(parts[1]) <= layer(here), f"{path} imports {module}"
+            if parts[1] == "recipe":
+                assert here in {"pipeline", "cli", "catalogue"}
+        if parts[0] == "transformers":
+            assert here in MAY_IMPORT_TRANSFORMERS, f"{path} imports {module}"
+        if here in PURE:
+            assert parts[0] not in {"transformers", "datasets", "accelerate", "pydantic"}
+
+
+# The schema checks names against the tables of components, which lie below it.
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert text.count("\n") <= 420, f"{path} has {text.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            documented = ast.get_docstring(node) is not None
+            body = node.body[1:] if documented else node.body
+            length = (node.end_lineno - body[0].lineno + 1) if body else 0
+            assert length <= 60, f"{path}: {node.name} has {length} lines"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['tutelage', '--help']\n"
+        "from tutelage.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'pydantic', 'matplotlib', 'numpy'}\n"
+        "found = heavy & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "plan" in result.stdout and "validate" in result.stdout
+
+
+def test_nothing_is_unpickled():
+    for path in FILES:
+        for module in imports(path):
+            assert module.split(".")[0] not in {"pickle", "dill", "joblib"}, path
+        assert "torch.load" not in path.read_text(), path
