@@ -1,10 +1,8 @@
-"""Train the models of the embedded task anew: ``python -m tutelage.embedded`` (or ``make
-teachers``).
+"""Train the models of the embedded task anew: ``make teachers``, or ``python -m tutelage.embedded``.
 
-Three small Llama models over the characters of chained sums: a strong teacher and a weak one,
-both trained on plenty of labels with errors (as the user's labels have), and a student that was
-shown the easy slice only. Seeds are fixed; the folders in ``tutelage/assets`` come from this
-module.
+Three small Llama models over the characters of chained sums: a strong teacher and a weak one, both
+trained on plenty of labels with errors (as the user's labels have), and a student that was shown
+the easy slice only. Seeds are fixed; the folders in ``tutelage/assets`` come from this module.
 """
 
 import argparse

@@ -228,14 +228,12 @@ class Evaluation:
             so.
         answers: the generated text by example id, of the first seed.
         truncated: share of answers that hit the length limit instead of ending by themselves.
-        values: metric name to the value of each example by id, mean over seeds.
     """
 
     num_examples: int
     scores: Mapping[str, Score]
     answers: Mapping[str, str]
     truncated: float = 0.0
-    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def check_unique(ids: Sequence[str]) -> None:

@@ -90,7 +90,8 @@ def test_paths_are_found_beside_the_recipe(tmp_path, monkeypatch):
     (tmp_path / "answers.jsonl").write_text("{}\n")
     path = write(
         tmp_path,
-        "extends: sft\nstudent: {model: org/small}\ndata: {train: answers.jsonl, test: gone.jsonl}\n",
+        "extends: sft\nstudent: {model: org/small}\n"
+        "data: {train: answers.jsonl, test: gone.jsonl}\n",
     )
     monkeypatch.chdir("/")
     data = load_recipe(path).recipe.data

@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from tutelage.data.collate import padding_id
 from tutelage.errors import DataError
 from tutelage.generation.settings import GenerationSettings
+from tutelage.models.head import causal_lm
 
 # Shape suffixes: B batch, T tokens.
 
@@ -68,7 +69,7 @@ def generate_answers(
                 f"Prompt {number} has no tokens, so there is nothing to continue. Give it a text,"
                 " or use a template that adds some."
             )
-    inner: Any = _causal_lm(model)
+    inner: Any = causal_lm(model)
     device = next(inner.parameters()).device
     positions = _positions(inner)
     lengths = [len(prompt) for prompt in prompts]
@@ -90,13 +91,6 @@ def generate_answers(
             if progress is not None:
                 progress(done, len(prompts))
     return answers
-
-
-def _causal_lm(model: nn.Module) -> nn.Module:
-    """The causal language model inside wrappers; LoRA layers are inside it and stay active."""
-    inner: Any = getattr(model, "module", model)
-    get_base_model = getattr(inner, "get_base_model", None)
-    return get_base_model() if get_base_model is not None else inner
 
 
 def _positions(model: Any) -> float:

@@ -17,7 +17,7 @@ from tutelage.errors import ModelError
 # Shape suffixes: B batch, T tokens, N response tokens, H hidden, V vocabulary.
 
 
-def _causal_lm(model: nn.Module) -> Any:
+def causal_lm(model: nn.Module) -> Any:
     """The causal language model inside wrappers (DDP, LoRA)."""
     inner: Any = getattr(model, "module", model)
     get_base_model = getattr(inner, "get_base_model", None)
@@ -27,10 +27,10 @@ def _causal_lm(model: nn.Module) -> Any:
 @contextlib.contextmanager
 def _hidden_states_only(model: nn.Module) -> Iterator[list[Tensor]]:
     """Catch what enters the output head, and give the head nothing to do."""
-    head = _causal_lm(model).get_output_embeddings()
+    head = causal_lm(model).get_output_embeddings()
     if head is None:
         raise ModelError(
-            f"{type(_causal_lm(model)).__name__} has no output embeddings, so it is not a causal"
+            f"{type(causal_lm(model)).__name__} has no output embeddings, so it is not a causal"
             " language model that can be distilled. Load one with AutoModelForCausalLM."
         )
     caught: list[Tensor] = []
@@ -84,7 +84,7 @@ def head_logits(model: nn.Module, hidden_NH: Tensor, vocab_size: int | None = No
     Returns:
         ``logits_NV`` in float32 (float64 for a float64 head).
     """
-    inner = _causal_lm(model)
+    inner = causal_lm(model)
     head = inner.get_output_embeddings()
     logits = head(hidden_NH)[..., :vocab_size]
     logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -103,12 +103,12 @@ def head_logits(model: nn.Module, hidden_NH: Tensor, vocab_size: int | None = No
 
 def head_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The trainable parameters of the output head (its weight, its bias, its LoRA)."""
-    return [p for p in _causal_lm(model).get_output_embeddings().parameters() if p.requires_grad]
+    return [p for p in causal_lm(model).get_output_embeddings().parameters() if p.requires_grad]
 
 
 def head_size(model: nn.Module) -> int:
     """Number of rows of the output head, padding included."""
-    return _causal_lm(model).get_output_embeddings().weight.shape[0]
+    return causal_lm(model).get_output_embeddings().weight.shape[0]
 
 
 @torch.no_grad()
@@ -137,7 +137,7 @@ def check_head(model: nn.Module) -> None:
     scale = expected.float().abs().max().clamp_min(1.0)
     if (expected.float() - rebuilt.float()).abs().max() > tolerance * scale:
         raise ModelError(
-            f"The logits of {type(_causal_lm(model)).__name__} cannot be rebuilt from its hidden"
+            f"The logits of {type(causal_lm(model)).__name__} cannot be rebuilt from its hidden"
             " states: its head does more than a linear map, soft capping and a logit scale. This"
             " architecture is not supported for distillation; please report it."
         )

@@ -145,8 +145,9 @@ def prepare_student(session: Session) -> None:
     source = session.shop.student_source
     revision = student.revision
     if student.init_from == "TEACHER":
-        assert session.shop.teacher_place is not None
-        source, revision = session.shop.teacher_place, session.recipe.teacher.revision
+        teacher = session.recipe.teacher
+        assert session.shop.teacher_place is not None and teacher is not None
+        source, revision = session.shop.teacher_place, teacher.revision
     inputs = {"source": model_identity(source, revision), "layers": student.layers}
     session.shop.student_place = str(session.part("student_start"))
     if session.run.fresh("student_start", inputs):
@@ -171,12 +172,12 @@ def prepare_student(session: Session) -> None:
 
 def measure_difficulty(session: Session) -> DifficultyProfile:
     """Run the untrained student over the training data, once, and write its profile."""
-    settings = session.recipe.difficulty
-    assert session.shop.student_place is not None
+    settings, student = session.recipe.difficulty, session.recipe.student
+    assert session.shop.student_place is not None and student is not None
     inputs = {
         "difficulty": plain(settings),
         "data": session.run.fingerprint("data"),
-        "student": model_identity(session.shop.student_place, session.recipe.student.revision),
+        "student": model_identity(session.shop.student_place, student.revision),
         "precision": session.recipe.training.precision,
     }
     folder = session.part("difficulty")

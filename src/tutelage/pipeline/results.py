@@ -14,7 +14,7 @@ from tutelage.generation import GenerationSettings
 from tutelage.models import load_model
 from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.session import Session, plain
-from tutelage.pipeline.workshop import device
+from tutelage.pipeline.workshop import on_device
 
 
 def evaluation_settings(session: Session, *, greedy: bool = False) -> EvaluationSettings:
@@ -63,7 +63,7 @@ def evaluate(session: Session, part: str, title: str, place: str, rows: Any) -> 
     if settings.limit is not None:
         rows = rows.select(range(min(settings.limit, len(rows))))
     is_teacher = part.startswith("references/teacher")
-    model = session.shop.teacher if is_teacher else load_model(place).to(device())
+    model = session.shop.teacher if is_teacher else on_device(load_model(place))
     with (
         session.timed("evaluation"),
         session.display.task(f"Evaluating {title}") as report,

@@ -46,6 +46,11 @@ def device() -> torch.device:
     return found if found is not None else torch.device("cpu")
 
 
+def on_device(model: Any) -> Any:
+    """The model, moved to the accelerator when there is one."""
+    return model.to(device())
+
+
 def autocast_dtype(precision: str) -> torch.dtype | None:
     """The type of matrix products for a precision in a recipe; None for float32."""
     return torch.bfloat16 if precision == "bfloat16" else None
@@ -113,7 +118,7 @@ class Workshop:
             dtype=teacher.dtype,
             trust_remote_code=teacher.trust_remote_code,
         )
-        return model.to(device()).eval().requires_grad_(False)
+        return on_device(model).eval().requires_grad_(False)
 
     def student(self) -> Any:
         """A new copy of the untrained student."""

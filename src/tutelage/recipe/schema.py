@@ -38,16 +38,20 @@ NO_RESULT = (
 class Recipe(Strict):
     """A run: what is taught by whom to whom, on which data, how, and how it is judged."""
 
-    name: str = Field("", description="Name of the run; the file's name when left out.")
-    arm: str = Field("", description="Name of the main arm; the method's name when left out.")
-    title: str = Field("", description="Heading of the report.")
-    description: str = Field("", description="A sentence or two about the run.")
-    paper: str = Field("", description="Where the method comes from.")
-    differs_from_paper: str = Field("", description="What this recipe does otherwise.")
-    seed: int = Field(0, description="Seed of shuffling, sampling data, dropout and adapters.")
-    student: Student | None = Field(None, description="The model that learns.")
-    teacher: Teacher | None = Field(None, description="The model that teaches.")
-    data: Data | None = Field(None, description="What is learned and tested.")
+    name: str = Field(default="", description="Name of the run; the file's name when left out.")
+    arm: str = Field(
+        default="", description="Name of the main arm; the method's name when left out."
+    )
+    title: str = Field(default="", description="Heading of the report.")
+    description: str = Field(default="", description="A sentence or two about the run.")
+    paper: str = Field(default="", description="Where the method comes from.")
+    differs_from_paper: str = Field(default="", description="What this recipe does otherwise.")
+    seed: int = Field(
+        default=0, description="Seed of shuffling, sampling data, dropout and adapters."
+    )
+    student: Student | None = Field(default=None, description="The model that learns.")
+    teacher: Teacher | None = Field(default=None, description="The model that teaches.")
+    data: Data | None = Field(default=None, description="What is learned and tested.")
     difficulty: Difficulty = Field(
         default_factory=Difficulty, description="How hard an example is."
     )
@@ -61,9 +65,10 @@ class Recipe(Strict):
     )
     evaluation: Evaluation = Field(default_factory=Evaluation, description="What is measured.")
     controls: dict[str, dict[str, Any]] = Field(
-        {}, description="Further arms: changes to this recipe, at the same number of updates."
+        default={},
+        description="Further arms: changes to this recipe, at the same number of updates.",
     )
-    output: str = Field("runs", description="Where run folders go.")
+    output: str = Field(default="runs", description="Where run folders go.")
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":

@@ -37,16 +37,23 @@ class Component(Strict):
 class Student(Strict):
     """The model that learns: one that exists, or one cut from another."""
 
-    model: str | None = Field(None, description="Folder, hub name, .gguf file or embedded:NAME.")
+    model: str | None = Field(
+        default=None, description="Folder, hub name, .gguf file or embedded:NAME."
+    )
     init_from: str | None = Field(
-        None, description="Cut the student from this model; TEACHER means the recipe's teacher."
+        default=None,
+        description="Cut the student from this model; TEACHER means the recipe's teacher.",
     )
     layers: Positive | None = Field(
-        None, description="Keep this many evenly spaced layers; with init_from."
+        default=None, description="Keep this many evenly spaced layers; with init_from."
     )
-    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
-    trust_remote_code: bool = Field(False, description="Run code that comes with the model.")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run code that comes with the model."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Type of the weights."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Student":
@@ -60,35 +67,49 @@ class Student(Strict):
 class FineTune(Strict):
     """Ordinary fine-tuning of the teacher on the training data, before anything else."""
 
-    epochs: float = Field(3.0, gt=0, description="Passes over the training data.")
-    learning_rate: float = Field(2e-5, gt=0, description="Peak learning rate.")
+    epochs: float = Field(default=3.0, gt=0, description="Passes over the training data.")
+    learning_rate: float = Field(default=2e-5, gt=0, description="Peak learning rate.")
     lr_schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="Its course."
+        default="cosine", description="Its course."
     )
-    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Part of the steps that warm up.")
-    batch_size: Positive = Field(16, description="Examples of an optimizer step.")
-    micro_batch_size: Positive = Field(4, description="Examples in memory at once, per process.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
-    max_grad_norm: float = Field(1.0, ge=0, description="Gradient clipping; 0 for none.")
-    precision: Precision = Field("float32", description="Type of the matrix products.")
-    checkpoint_every: Positive = Field(50, description="Steps between checkpoints.")
+    warmup_ratio: float = Field(
+        default=0.05, ge=0, lt=1, description="Part of the steps that warm up."
+    )
+    batch_size: Positive = Field(default=16, description="Examples of an optimizer step.")
+    micro_batch_size: Positive = Field(
+        default=4, description="Examples in memory at once, per process."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradient clipping; 0 for none.")
+    precision: Precision = Field(default="float32", description="Type of the matrix products.")
+    checkpoint_every: Positive = Field(default=50, description="Steps between checkpoints.")
 
 
 class Teacher(Strict):
     """The model that teaches."""
 
-    model: str | None = Field(None, description="Folder, hub name, .gguf file or embedded:NAME.")
-    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
-    trust_remote_code: bool = Field(False, description="Run code that comes with the model.")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights.")
-    finetune: FineTune | None = Field(None, description="Fine-tune it on the training data first.")
+    model: str | None = Field(
+        default=None, description="Folder, hub name, .gguf file or embedded:NAME."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run code that comes with the model."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Type of the weights."
+    )
+    finetune: FineTune | None = Field(
+        default=None, description="Fine-tune it on the training data first."
+    )
 
 
 class Lengths(Strict):
     """Limits that drop examples, said aloud."""
 
-    max_length: Positive = Field(512, description="Most tokens of prompt and answer together.")
-    max_prompt_length: Positive = Field(256, description="Most tokens of the prompt.")
+    max_length: Positive = Field(
+        default=512, description="Most tokens of prompt and answer together."
+    )
+    max_prompt_length: Positive = Field(default=256, description="Most tokens of the prompt.")
 
 
 class FileData(Lengths):
@@ -96,42 +117,56 @@ class FileData(Lengths):
 
     kind: Literal["files"] = "files"
     train: str | None = Field(
-        None, description=".jsonl, .json, .csv, .parquet, folder or hub name."
+        default=None, description=".jsonl, .json, .csv, .parquet, folder or hub name."
     )
-    validation: str | None = Field(None, description="The same; for selecting a checkpoint.")
-    test: str | None = Field(None, description="The same; for the final evaluation.")
-    limit_train: Positive | None = Field(None, description="Use a seeded draw of so many.")
-    limit_validation: Positive | None = Field(None, description="Use a seeded draw of so many.")
-    limit_test: Positive | None = Field(None, description="Use a seeded draw of so many.")
+    validation: str | None = Field(
+        default=None, description="The same; for selecting a checkpoint."
+    )
+    test: str | None = Field(default=None, description="The same; for the final evaluation.")
+    limit_train: Positive | None = Field(default=None, description="Use a seeded draw of so many.")
+    limit_validation: Positive | None = Field(
+        default=None, description="Use a seeded draw of so many."
+    )
+    limit_test: Positive | None = Field(default=None, description="Use a seeded draw of so many.")
     validation_share: float = Field(
-        0.0, ge=0, lt=1, description="Without `validation`: hold this share of `train` out for it."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Without `validation`: hold this share of `train` out for it.",
     )
     test_share: float = Field(
-        0.0, ge=0, lt=1, description="Without `test`: hold this share of `train` out for it."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Without `test`: hold this share of `train` out for it.",
     )
     template: str = Field(
-        "auto", description="auto, plain, alpaca, chat, or text with {field} placeholders."
+        default="auto", description="auto, plain, alpaca, chat, or text with {field} placeholders."
     )
-    system: str | None = Field(None, description="System text for every example.")
+    system: str | None = Field(default=None, description="System text for every example.")
 
 
 class ArithmeticData(Lengths):
     """The embedded task: chained sums with a written-out rationale."""
 
     kind: Literal["arithmetic"]
-    train: Positive = Field(1500, description="Training examples.")
-    validation: int = Field(200, ge=0, description="Validation examples; 0 for none.")
-    test: int = Field(500, ge=0, description="Test examples; 0 for none.")
-    label_noise: Share = Field(0.4, description="Share of training rationales with a wrong step.")
-    data_seed: int = Field(0, description="Chooses prompts, order and errors.")
-    levels: list[int] = Field([1, 2, 3, 4, 5], description="Numbers of steps.")
+    train: Positive = Field(default=1500, description="Training examples.")
+    validation: int = Field(default=200, ge=0, description="Validation examples; 0 for none.")
+    test: int = Field(default=500, ge=0, description="Test examples; 0 for none.")
+    label_noise: Share = Field(
+        default=0.4, description="Share of training rationales with a wrong step."
+    )
+    data_seed: int = Field(default=0, description="Chooses prompts, order and errors.")
+    levels: list[int] = Field(default=[1, 2, 3, 4, 5], description="Numbers of steps.")
 
 
 class Difficulty(Component):
     """How hard an example is for the untrained student."""
 
-    kind: str = Field("student_loss", description="Name of a difficulty; see `tutelage ls`.")
-    batch_tokens: Positive = Field(8192, description="Tokens of a batch when measuring.")
+    kind: str = Field(
+        default="student_loss", description="Name of a difficulty; see `tutelage ls`."
+    )
+    batch_tokens: Positive = Field(default=8192, description="Tokens of a batch when measuring.")
 
     @model_validator(mode="after")
     def _known(self) -> "Difficulty":
@@ -142,22 +177,26 @@ class Difficulty(Component):
 class Curriculum(Strict):
     """Which examples come when; fields as in ``tutelage.curriculum.CurriculumOptions``."""
 
-    kind: str = Field("calibrated", description="Name of a curriculum; see `tutelage ls`.")
-    stages: Positive = Field(20, description="Number of stages.")
-    passes: float | None = Field(None, gt=0, description="Visits of a stage to its subset.")
+    kind: str = Field(default="calibrated", description="Name of a curriculum; see `tutelage ls`.")
+    stages: Positive = Field(default=20, description="Number of stages.")
+    passes: float | None = Field(default=None, gt=0, description="Visits of a stage to its subset.")
     iteration_ratio: float | None = Field(
-        None, gt=0, description="Instead of passes: visits as a part of the plain run's."
+        default=None, gt=0, description="Instead of passes: visits as a part of the plain run's."
     )
-    total_steps: Positive | None = Field(None, description="Instead of both: optimizer steps.")
-    epochs: float | None = Field(None, gt=0, description="Passes of the plain run; None: stages.")
+    total_steps: Positive | None = Field(
+        default=None, description="Instead of both: optimizer steps."
+    )
+    epochs: float | None = Field(
+        default=None, gt=0, description="Passes of the plain run; None: stages."
+    )
     order: Literal["easy_first", "hard_first", "random"] | None = Field(
-        None, description="Which end the subsets grow from; None: the curriculum's own."
+        default=None, description="Which end the subsets grow from; None: the curriculum's own."
     )
     min_examples: Positive | None = Field(
-        None, description="Smallest calibrated subset; None: the batch size."
+        default=None, description="Smallest calibrated subset; None: the batch size."
     )
     remainder: Literal["carry", "partial", "drop"] = Field(
-        "carry", description="What happens to visits that do not fill a batch."
+        default="carry", description="What happens to visits that do not fill a batch."
     )
 
     @model_validator(mode="after")
@@ -181,15 +220,21 @@ class Loss(Strict):
     """The loss: ce_weight * CE + (1 - ce_weight) * tau^2 * divergence(target || student)."""
 
     divergence: Component = Field(
-        Component(kind="forward_kl"), description="How far the student is from its target."
+        default=Component(kind="forward_kl"), description="How far the student is from its target."
     )
     target: Component = Field(
-        Component(kind="probability_mix"), description="What the student is pulled towards."
+        default=Component(kind="probability_mix"), description="What the student is pulled towards."
     )
-    ce_weight: ScheduleSpec = Field(0.0, description="Weight of cross-entropy; KD has the rest.")
-    distill_temperature: ScheduleSpec = Field(1.0, description="Softens teacher and student.")
-    student_share: ScheduleSpec = Field(0.0, description="Share of the student in the target.")
-    tau2_scaling: bool = Field(True, description="Multiply KD by the temperature squared.")
+    ce_weight: ScheduleSpec = Field(
+        default=0.0, description="Weight of cross-entropy; KD has the rest."
+    )
+    distill_temperature: ScheduleSpec = Field(
+        default=1.0, description="Softens teacher and student."
+    )
+    student_share: ScheduleSpec = Field(
+        default=0.0, description="Share of the student in the target."
+    )
+    tau2_scaling: bool = Field(default=True, description="Multiply KD by the temperature squared.")
 
     @model_validator(mode="after")
     def _known(self) -> "Loss":
@@ -211,40 +256,54 @@ class Loss(Strict):
 class Lora(Strict):
     """Train low-rank adapters instead of all weights."""
 
-    rank: Positive = Field(16, description="Rank of the adapters.")
-    alpha: float = Field(64.0, gt=0, description="Scale of the adapters.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout before the adapters.")
-    target_modules: str | list[str] = Field("all-linear", description="Which layers get one.")
-    merge: bool = Field(True, description="Merge the adapters into the saved student.")
+    rank: Positive = Field(default=16, description="Rank of the adapters.")
+    alpha: Positive = Field(default=64, description="Scale of the adapters.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout before the adapters.")
+    target_modules: str | list[str] = Field(
+        default="all-linear", description="Which layers get one."
+    )
+    merge: bool = Field(default=True, description="Merge the adapters into the saved student.")
 
 
 class Training(Strict):
     """The optimizer and what is around it."""
 
-    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Peak learning rate.")
     lr_schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="Its course."
+        default="cosine", description="Its course."
     )
-    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Part of the steps that warm up.")
-    min_lr_ratio: Share = Field(0.0, description="Where the course ends, as a part of the peak.")
-    batch_size: Positive = Field(64, description="Examples of a step, over all processes.")
-    micro_batch_size: Positive = Field(8, description="Examples in memory at once, per process.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
-    max_grad_norm: float = Field(1.0, ge=0, description="Gradient clipping; 0 for none.")
-    adam_beta1: Share = Field(0.9, description="AdamW's first beta.")
-    adam_beta2: Share = Field(0.999, description="AdamW's second beta.")
-    precision: Precision = Field("float32", description="Type of the matrix products.")
-    gradient_checkpointing: bool = Field(False, description="Less memory for more time.")
-    lora: Lora | None = Field(None, description="Train adapters instead of all weights.")
-    max_steps: Positive | None = Field(None, description="Stop after so many steps of the plan.")
-    log_every: Positive = Field(10, description="Steps between records.")
-    checkpoint_every: Positive = Field(100, description="Steps between checkpoints.")
-    keep_checkpoints: Positive = Field(2, description="How many checkpoints stay.")
+    warmup_ratio: float = Field(
+        default=0.0, ge=0, lt=1, description="Part of the steps that warm up."
+    )
+    min_lr_ratio: Share = Field(
+        default=0.0, description="Where the course ends, as a part of the peak."
+    )
+    batch_size: Positive = Field(default=64, description="Examples of a step, over all processes.")
+    micro_batch_size: Positive = Field(
+        default=8, description="Examples in memory at once, per process."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradient clipping; 0 for none.")
+    adam_beta1: Share = Field(default=0.9, description="AdamW's first beta.")
+    adam_beta2: Share = Field(default=0.999, description="AdamW's second beta.")
+    precision: Precision = Field(default="float32", description="Type of the matrix products.")
+    gradient_checkpointing: bool = Field(default=False, description="Less memory for more time.")
+    lora: Lora | None = Field(default=None, description="Train adapters instead of all weights.")
+    max_steps: Positive | None = Field(
+        default=None, description="Stop after so many steps of the plan."
+    )
+    log_every: Positive = Field(default=10, description="Steps between records.")
+    checkpoint_every: Positive = Field(default=100, description="Steps between checkpoints.")
+    keep_checkpoints: Positive = Field(default=2, description="How many checkpoints stay.")
     report_to: list[Literal["tensorboard", "trackio", "wandb"]] = Field(
-        [], description="Trackers, beside the run folder's own records."
+        default=[], description="Trackers, beside the run folder's own records."
     )
-    tile_tokens: Positive = Field(1024, description="Tokens whose logits are in memory at once.")
-    num_threads: Positive | None = Field(None, description="CPU threads; None: torch decides.")
+    tile_tokens: Positive = Field(
+        default=1024, description="Tokens whose logits are in memory at once."
+    )
+    num_threads: Positive | None = Field(
+        default=None, description="CPU threads; None: torch decides."
+    )
 
     def accumulation(self, num_processes: int = 1) -> int:
         """Micro-batches of a step on each process."""
@@ -254,32 +313,44 @@ class Training(Strict):
 class Selection(Strict):
     """Which checkpoint becomes the student."""
 
-    metric: str | None = Field(None, description="Metric on the validation data; None: the last.")
-    every: Literal["stage"] | Positive = Field("stage", description="When to validate, in steps.")
-    keep: Literal["best", "last"] = Field("best", description="Which one becomes the student.")
-    limit: Positive | None = Field(200, description="Validate on so many examples.")
+    metric: str | None = Field(
+        default=None, description="Metric on the validation data; None: the last."
+    )
+    every: Literal["stage"] | Positive = Field(
+        default="stage", description="When to validate, in steps."
+    )
+    keep: Literal["best", "last"] = Field(
+        default="best", description="Which one becomes the student."
+    )
+    limit: Positive | None = Field(default=200, description="Validate on so many examples.")
 
 
 class Evaluation(Strict):
     """What is measured on the test data."""
 
     metrics: dict[str, dict[str, Any]] = Field(
-        {"rouge_l": {}}, description="Metric names with their options; the first one leads."
+        default={"rouge_l": {}}, description="Metric names with their options; the first one leads."
     )
-    max_new_tokens: Positive = Field(256, description="Longest answer.")
-    max_total_tokens: Positive | None = Field(None, description="Longest prompt and answer.")
-    sampling_temperature: float = Field(0.0, ge=0, description="0 is greedy.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling.")
-    top_k: int = Field(0, ge=0, description="Sample from so many; 0: all.")
-    seeds: list[int] = Field([10], min_length=1, description="Sampling seeds.")
-    limit: Positive | None = Field(None, description="Evaluate on so many examples.")
-    batch_tokens: Positive = Field(16384, description="Tokens of a batch when generating.")
-    precision: Precision = Field("float32", description="Type of the matrix products.")
-    teacher: bool = Field(True, description="Evaluate the teacher too.")
-    student_before: bool = Field(True, description="Evaluate the student before distillation too.")
-    agreement: bool = Field(True, description="Measure divergence and agreement to the teacher.")
+    max_new_tokens: Positive = Field(default=256, description="Longest answer.")
+    max_total_tokens: Positive | None = Field(
+        default=None, description="Longest prompt and answer."
+    )
+    sampling_temperature: float = Field(default=0.0, ge=0, description="0 is greedy.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")
+    top_k: int = Field(default=0, ge=0, description="Sample from so many; 0: all.")
+    seeds: list[int] = Field(default=[10], min_length=1, description="Sampling seeds.")
+    limit: Positive | None = Field(default=None, description="Evaluate on so many examples.")
+    batch_tokens: Positive = Field(default=16384, description="Tokens of a batch when generating.")
+    precision: Precision = Field(default="float32", description="Type of the matrix products.")
+    teacher: bool = Field(default=True, description="Evaluate the teacher too.")
+    student_before: bool = Field(
+        default=True, description="Evaluate the student before distillation too."
+    )
+    agreement: bool = Field(
+        default=True, description="Measure divergence and agreement to the teacher."
+    )
     checkpoints: Literal["selected", "best_and_last"] = Field(
-        "best_and_last", description="Evaluate the last checkpoint beside the selected one."
+        default="best_and_last", description="Evaluate the last checkpoint beside the selected one."
     )
 
     @model_validator(mode="after")

@@ -71,7 +71,9 @@ def truncate_log(path: str | Path, last_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line:
+            continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError:  # a line cut short by a kill

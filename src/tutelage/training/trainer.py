@@ -89,6 +89,8 @@ class DistillTrainer(Trainer):
             processing_class=processing_class,
             callbacks=callbacks,
         )
+        self._student = model
+        self._settings = args
         self._ids = _row_ids(train_dataset)
         self.plan = plan if plan is not None else plain_plan(args, self._ids)
         # The plan holds every pass over the data, so it is one epoch to transformers.
@@ -152,9 +154,15 @@ class DistillTrainer(Trainer):
         count = torch.zeros((), dtype=torch.int64, device=device)
         for batch in batches:
             count += (batch["labels"][:, 1:] != -100).sum().to(device)
-        count = self.accelerator.reduce(count, "sum")
+        count = self._over_processes(count)
         self._response_tokens += int(count)
         return batches, count.clamp_min(1)
+
+    def _over_processes(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        total = self.accelerator.reduce(tensor, "sum")
+        assert isinstance(total, Tensor)
+        return total
 
     # ---- loss -------------------------------------------------------------------------------
 
@@ -232,7 +240,7 @@ class DistillTrainer(Trainer):
                 self, "_logged_step", self._initial_global_step
             )
             self._logged_step = self.state.global_step
-            parts = self.accelerator.reduce(self._parts, "sum").tolist()
+            parts = self._over_processes(self._parts).tolist()
             step = self.state.global_step - 1
             stage = self.plan.stage_of(step)
             values = self.step_values(step)
@@ -261,17 +269,17 @@ class DistillTrainer(Trainer):
         Neither random state nor the plan moves.
         """
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        was_training = self.model.training
-        self.model.eval()
+        was_training = self._student.training
+        self._student.eval()
         try:
             with torch.random.fork_rng():
                 metrics = (
-                    self.validator(self.model)
+                    self.validator(self._student)
                     if self.validator is not None
                     else {"loss": self._cross_entropy(rows)}
                 )
         finally:
-            self.model.train(was_training)
+            self._student.train(was_training)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(dict(named))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
@@ -285,11 +293,11 @@ class DistillTrainer(Trainer):
             inputs = collate([rows[i] for i in batch], self._pad_token_id)
             inputs = self._prepare_inputs(inputs)
             hidden_NH, targets_N = response_hidden(
-                self.model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
+                self._student, inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
             )
-            for start in range(0, len(targets_N), self.args.tile_tokens):
-                tile = slice(start, start + self.args.tile_tokens)
-                logits = head_logits(self.model, hidden_NH[tile], self.distill_loss.vocab_size)
+            for start in range(0, len(targets_N), self._settings.tile_tokens):
+                tile = slice(start, start + self._settings.tile_tokens)
+                logits = head_logits(self._student, hidden_NH[tile], self.distill_loss.vocab_size)
                 total += float(
                     nn.functional.cross_entropy(logits, targets_N[tile], reduction="sum")
                 )
@@ -304,7 +312,7 @@ class DistillTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_complete(folder)
-            rotate(self.args.output_dir, self.args.keep_checkpoints)  # type: ignore[attr-defined]
+            rotate(self.args.output_dir, self._settings.keep_checkpoints)
 
 
 class _GradientCheck(TrainerCallback):
@@ -315,7 +323,7 @@ class _GradientCheck(TrainerCallback):
 
     def on_pre_optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
         trainer = self._trainer
-        grads = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        grads = [p.grad for p in trainer._student.parameters() if p.grad is not None]
         if not torch.isfinite(nn.utils.get_total_norm(grads)):
             trainer.stop_for_non_finite("gradient", trainer._step_ids)
 

@@ -1,0 +1,45 @@
+"""A run that is killed again and again ends with the same weights as one that is not."""
+
+import json
+
+import pytest
+from killing import assert_same_students, killed_run, make_models, run_in_child, small_recipe
+
+
+def records(run_dir, arm="cpd"):
+    rows = [
+        json.loads(line)
+        for line in (run_dir / f"arms/{arm}/metrics.jsonl").read_text().splitlines()
+    ]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    make_models(tmp_path)
+    return small_recipe(tmp_path)
+
+
+def test_a_few_kills(tmp_path, recipe):
+    assert run_in_child(recipe, tmp_path / "whole")
+    kills = killed_run(recipe, tmp_path / "broken", seed=3, mean_life=1.5, max_kills=6)
+    assert sum(kills.values()) >= 2
+    assert_same_students(tmp_path / "whole", tmp_path / "broken")
+    assert records(tmp_path / "whole") == records(tmp_path / "broken")
+    answers = [
+        (tmp_path / name / "arms/cpd/evaluation/answers.jsonl").read_text()
+        for name in ("whole", "broken")
+    ]
+    assert answers[0] == answers[1]
+    assert not list((tmp_path / "broken").rglob(".tmp-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_many_kills(tmp_path, recipe, seed, capsys):
+    assert run_in_child(recipe, tmp_path / "whole")
+    kills = killed_run(recipe, tmp_path / "broken", seed=seed, mean_life=1.0, max_kills=60)
+    assert_same_students(tmp_path / "whole", tmp_path / "broken")
+    assert records(tmp_path / "whole") == records(tmp_path / "broken")
+    with capsys.disabled():
+        print(f"\nseed {seed}: {sum(kills.values())} kills survived: {dict(kills)}")
