@@ -1,4 +1,4 @@
-"""Train the models of the embedded task anew: ``make teachers``, or ``python -m tutelage.embedded``.
+"""Train the embedded models anew: ``make teachers``, or ``python -m tutelage.embedded``.
 
 Three small Llama models over the characters of chained sums: a strong teacher and a weak one, both
 trained on plenty of labels with errors (as the user's labels have), and a student that was shown
@@ -6,13 +6,13 @@ the easy slice only. Seeds are fixed; the folders in ``tutelage/assets`` come fr
 """
 
 import argparse
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
@@ -21,14 +21,35 @@ from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.data import tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples, build_tokenizer
 from tutelage.files import atomic_directory
-from tutelage.pipeline.progress import Display
+from tutelage.pipeline.progress import Display, Report, quiet_libraries
 from tutelage.training import DistillConfig, DistillTrainer
 from tutelage.training.callbacks import ProgressReport
 from tutelage.types import DifficultyProfile
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Phase:
+    """A span of training with its own data and its own learning-rate schedule.
+
+    Attributes:
+        levels: numbers of steps in the examples.
+        examples: how many distinct ones.
+        label_noise: share of them with a wrong step.
+        steps: optimizer steps of 64 examples.
+        learning_rate: peak; a line down to a tenth of it, 5 % of the steps warming up.
+        data_seed: of the examples; differs from the seed of the user's data.
+    """
+
+    levels: tuple[int, ...]
+    examples: int
+    label_noise: float
+    steps: int
+    learning_rate: float
+    data_seed: int
+
+
+@dataclass(frozen=True)
+class Maker:
     """How one of the models is made.
 
     Attributes:
@@ -37,12 +58,7 @@ class Recipe:
         layers: depth.
         heads: attention heads.
         intermediate: width inside the feed-forward layers.
-        examples: distinct training examples.
-        levels: numbers of steps in them.
-        label_noise: share of them with a wrong step.
-        steps: optimizer steps of 64 examples.
-        learning_rate: peak; a cosine to 0 with 5 % of the steps warming up.
-        data_seed: of the examples; differs from the seed of the user's data.
+        phases: its training.
         seed: of the weights and the order.
     """
 
@@ -51,37 +67,45 @@ class Recipe:
     layers: int
     heads: int
     intermediate: int
-    examples: int
-    levels: tuple[int, ...]
-    label_noise: float
-    steps: int
-    learning_rate: float
-    data_seed: int
+    phases: tuple[Phase, ...]
     seed: int = 0
 
 
 EVERY_LEVEL = (1, 2, 3, 4, 5)
+LABEL_NOISE = 0.4
 
-RECIPES = (
-    Recipe("student", 64, 2, 4, 172, 4000, (1, 2), 0.0, 900, 3e-3, data_seed=2000),
-    Recipe("weak", 80, 2, 4, 216, 36_000, EVERY_LEVEL, 0.4, 600, 2e-3, data_seed=1000),
-    Recipe("strong", 128, 4, 4, 344, 36_000, EVERY_LEVEL, 0.4, 1200, 2e-3, data_seed=1000),
+# A model of several layers learns to add from clean short sums in a few hundred steps, and from
+# long ones with errors alone hardly at all: hence the strong teacher's first phase.
+MAKERS = (
+    Maker("student", 64, 2, 4, 172, (Phase((1, 2), 8000, 0.0, 600, 3e-3, 2000),)),
+    Maker("weak", 80, 2, 4, 216, (Phase(EVERY_LEVEL, 36_000, LABEL_NOISE, 500, 3e-3, 1000),)),
+    Maker(
+        "strong",
+        128,
+        4,
+        8,
+        344,
+        (
+            Phase((1, 2), 8000, 0.0, 300, 2e-3, 2000),
+            Phase(EVERY_LEVEL, 36_000, LABEL_NOISE, 600, 2e-3, 1000),
+        ),
+    ),
 )
 
 BATCH_SIZE = 64
 
 
-def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
-    """The untrained model of a recipe."""
-    torch.manual_seed(recipe.seed)
+def new_model(maker: Maker, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    """The untrained model of a maker."""
+    torch.manual_seed(maker.seed)
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=recipe.hidden,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.heads,
-            num_key_value_heads=recipe.heads,
-            intermediate_size=recipe.intermediate,
+            hidden_size=maker.hidden,
+            num_hidden_layers=maker.layers,
+            num_attention_heads=maker.heads,
+            num_key_value_heads=maker.heads,
+            intermediate_size=maker.intermediate,
             max_position_embeddings=128,
             tie_word_embeddings=False,
             # Sequences are short: wavelengths as long as a text of many pages would be wasted.
@@ -93,68 +117,81 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> LlamaForCau
     )
 
 
-def train(recipe: Recipe, display: Display) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
-    """Train one model from nothing."""
+def make(maker: Maker, display: Display) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+    """Train one model from nothing, phase by phase."""
     tokenizer = build_tokenizer()
+    model = new_model(maker, tokenizer)
+    for number, phase in enumerate(maker.phases, start=1):
+        title = f"Training arithmetic-{maker.name}"
+        if len(maker.phases) > 1:
+            title += f", phase {number} of {len(maker.phases)}"
+        with display.task(title) as report:
+            _train(model, tokenizer, phase, maker.seed, report)
+    return model.eval(), tokenizer
+
+
+def _train(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    phase: Phase,
+    seed: int,
+    report: Report,
+) -> None:
+    """Plain fine-tuning: everything, shuffled, cross-entropy alone."""
     examples = arithmetic_examples(
         "train",
-        recipe.examples,
-        seed=recipe.data_seed,
-        label_noise=recipe.label_noise,
-        levels=recipe.levels,
+        phase.examples,
+        seed=phase.data_seed,
+        label_noise=phase.label_noise,
+        levels=phase.levels,
     )
     rows = tokenize_examples(examples, tokenizer, template="plain").dataset
     plan = compile_plan(
-        DifficultyProfile(tuple(rows["id"]), torch.zeros(len(rows)).numpy(), "none"),
-        CurriculumOptions("random", stages=1, total_steps=recipe.steps),
+        DifficultyProfile(tuple(rows["id"]), np.zeros(len(rows)), "none"),
+        CurriculumOptions("random", stages=1, total_steps=phase.steps),
         batch_size=BATCH_SIZE,
         ce_weight=1.0,
-        learning_rate=LearningRate("cosine", warmup_ratio=0.05),
-        seed=recipe.seed,
+        learning_rate=LearningRate("linear", warmup_ratio=0.05, min_ratio=0.1),
+        seed=seed,
     )
-    model = new_model(recipe, tokenizer)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        display.task(f"Training arithmetic-{recipe.name}") as report,
-    ):
+    with tempfile.TemporaryDirectory() as folder:
         arguments = DistillConfig(
             output_dir=folder,
-            learning_rate=recipe.learning_rate,
+            learning_rate=phase.learning_rate,
             per_device_train_batch_size=BATCH_SIZE,
             weight_decay=0.01,
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
             use_cpu=True,
-            seed=recipe.seed,
+            seed=seed,
             dataloader_pin_memory=False,
         )
         trainer = DistillTrainer(model, arguments, rows, plan=plan, processing_class=tokenizer)
         trainer.add_callback(ProgressReport(report))
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    return model.eval(), tokenizer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the models named on the command line, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = [recipe.name for recipe in RECIPES]
+    names = [maker.name for maker in MAKERS]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"among {', '.join(names)}")
     parser.add_argument(
         "--output", type=Path, default=Path(str(resources.files("tutelage"))) / "assets"
     )
     options = parser.parse_args(arguments)
     display = Display()
-    for recipe in RECIPES:
-        if options.names and recipe.name not in options.names:
+    quiet_libraries()
+    for maker in MAKERS:
+        if options.names and maker.name not in options.names:
             continue
-        model, tokenizer = train(recipe, display)
-        with atomic_directory(options.output / f"arithmetic-{recipe.name}") as folder:
+        model, tokenizer = make(maker, display)
+        with atomic_directory(options.output / f"arithmetic-{maker.name}") as folder:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            shutil.rmtree(folder / ".cache", ignore_errors=True)
-        display.note(f"arithmetic-{recipe.name}: {model.num_parameters():,} parameters saved")
+        display.note(f"arithmetic-{maker.name}: {model.num_parameters():,} parameters saved")
 
 
 if __name__ == "__main__":

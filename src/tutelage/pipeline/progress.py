@@ -24,6 +24,19 @@ Report = Callable[[int, int], None]
 _LOG_EVERY = 15.0
 
 
+def quiet_libraries() -> None:
+    """Silence the progress bars of datasets and transformers, which would mix with ours.
+
+    What matters of their warnings is an error here.
+    """
+    import datasets
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 class Display:
     """Shows progress on standard error.
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tutelage.files import read_json
 from tutelage.pipeline.finish import check_disk, finish
 from tutelage.pipeline.folder import PartsFolder, RunFolder
 from tutelage.pipeline.plans import prepare_plan
 from tutelage.pipeline.prepare import measure_difficulty, prepare_data, prepare_student, rows_of
 from tutelage.pipeline.processes import Processes
-from tutelage.pipeline.progress import Display
+from tutelage.pipeline.progress import Display, quiet_libraries
 from tutelage.pipeline.results import evaluate_arm, evaluate_references, make_validator
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.teacher import prepare_teacher
@@ -108,14 +110,7 @@ def open_session(
     loaded: LoadedRecipe, run_dir: str | Path | None, quiet: bool
 ) -> Iterator[Session]:
     """Open the run folder of a recipe and set up what the stages share."""
-    import datasets
-    import torch
-    from transformers.utils import logging
-
-    # Their progress bars would mix with ours; what matters of their warnings is an error here.
-    datasets.disable_progress_bars()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet_libraries()
     recipe = loaded.recipe
     if recipe.training.num_threads is not None:
         torch.set_num_threads(recipe.training.num_threads)

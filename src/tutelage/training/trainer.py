@@ -312,7 +312,7 @@ class DistillTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_complete(folder)
-            rotate(self.args.output_dir, self._settings.keep_checkpoints)
+            rotate(str(self.args.output_dir), self._settings.keep_checkpoints)
 
 
 class _GradientCheck(TrainerCallback):
