@@ -74,11 +74,21 @@ class Maker:
 EVERY_LEVEL = (1, 2, 3, 4, 5)
 LABEL_NOISE = 0.4
 
-# A model of several layers learns to add from clean short sums in a few hundred steps, and from
-# long ones with errors alone hardly at all: hence the strong teacher's first phase.
+# A model learns to add from clean short sums in a few hundred steps, and from long ones with errors
+# alone hardly at all: hence the teachers' first phase.
 MAKERS = (
     Maker("student", 64, 2, 4, 172, (Phase((1, 2), 8000, 0.0, 600, 3e-3, 2000),)),
-    Maker("weak", 80, 2, 4, 216, (Phase(EVERY_LEVEL, 36_000, LABEL_NOISE, 500, 3e-3, 1000),)),
+    Maker(
+        "weak",
+        80,
+        2,
+        4,
+        216,
+        (
+            Phase((1, 2), 8000, 0.0, 500, 3e-3, 2000),
+            Phase(EVERY_LEVEL, 36_000, LABEL_NOISE, 200, 1e-3, 1000),
+        ),
+    ),
     Maker(
         "strong",
         128,

@@ -1,7 +1,7 @@
 """Twenty steps of a tiny model, stored: a change of numerics shows here and must be explained.
 
-To store them anew: ``python tests/numerics/test_numerics_trajectory.py`` and a line under Numerics in
-the changelog that says why.
+To store them anew: ``python tests/numerics/test_numerics_trajectory.py`` and a line under
+Numerics in the changelog that says why.
 """
 
 import json
@@ -14,7 +14,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest_models import random_rows, tiny_model
-
 from tutelage import DistillConfig, DistillTrainer
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan, plan_fingerprint
 from tutelage.training.callbacks import MetricsFile

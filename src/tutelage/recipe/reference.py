@@ -1,0 +1,80 @@
+"""The reference of recipe keys from the schema: ``python -m tutelage.recipe.reference``."""
+
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tutelage.recipe.schema import Recipe
+
+_HEAD = """# Recipes
+
+A recipe is a YAML file. `extends` names a shipped recipe or another file to start from; mappings
+are merged, everything else replaces, and a mapping with another `kind` replaces wholly. `--set
+a.b=c` changes one value. Paths are relative to the recipe's file where they exist there, else to
+the working directory. Unknown keys are errors.
+
+`controls` holds further arms by name. Each is a set of changes to the recipe (or `extends` a
+method); all arms share student, data, difficulty and evaluation, and make the same number of
+updates.
+
+This page is written from the schema by `python -m tutelage.recipe.reference > docs/recipes.md`.
+"""
+
+
+def reference() -> str:
+    """Every key with its type, default and meaning, as Markdown."""
+    return _HEAD + "".join(_section("", Recipe))
+
+
+def _section(path: str, model: type[BaseModel]) -> list[str]:
+    title = path or "top level"
+    text = (model.__doc__ or "").strip().splitlines()[0]
+    rows = [f"\n## {title}\n\n{text}\n\n| key | default | meaning |\n|---|---|---|\n"]
+    below: list[str] = []
+    for name, field in model.model_fields.items():
+        models = _models(field.annotation)
+        rows.append(f"| `{name}` | {_default(field, bool(models))} | {_meaning(field)} |\n")
+        for child in models:
+            place = f"{path}.{name}" if path else name
+            if len(models) > 1:
+                place += f" ({child.model_fields['kind'].default or 'arithmetic'})"
+            below += _section(place, child)
+    return rows + below
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        # A component's only key of its own is its kind; its options are in the tables.
+        return [annotation] if len(annotation.model_fields) > 1 else []
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _default(field: FieldInfo, is_section: bool) -> str:
+    if is_section:
+        return "see below" if field.default is not None else "none"
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return f"`{{kind: {getattr(value, 'kind', '')}}}`"
+    return "none" if value in (None, "") else f"`{value!r}`".replace("'", "")
+
+
+def _meaning(field: FieldInfo) -> str:
+    text = field.description or ""
+    choices = _choices(field.annotation)
+    return f"{text} One of {', '.join(f'`{c}`' for c in choices)}." if len(choices) > 1 else text
+
+
+def _choices(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    if get_origin(annotation) in (Union, types.UnionType, list):
+        return [choice for part in get_args(annotation) for choice in _choices(part)]
+    return []
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

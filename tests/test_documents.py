@@ -1,0 +1,72 @@
+"""What README and docs say is what the program does: commands and code run as written."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands():
+    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("tutelage ")]
+
+
+def test_the_readme_has_the_commands():
+    assert {"tutelage run quickstart", "tutelage plan quickstart"} <= set(commands())
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("tutelage run")])
+def test_readme_commands_run_as_written(command, tmp_path, monkeypatch):
+    from tutelage.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip()
+
+
+def test_readme_recipe_is_valid(tmp_path):
+    from tutelage.recipe import load_recipe
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(blocks("yaml")[0])
+    assert list(load_recipe(path).arms) == ["cpd", "sft", "kld"]
+
+
+def test_readme_python_runs(capsys):
+    exec(blocks("python")[0], {})
+    output = capsys.readouterr().out
+    assert "forward_kl" in output and output.startswith("1 ")
+
+
+def test_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^\$? ?make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_links_lead_somewhere():
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            assert link.startswith("http") or (document.parent / link).exists(), (document, link)
+
+
+def test_the_recipe_reference_is_that_of_the_schema():
+    from tutelage.recipe.reference import reference
+
+    assert (ROOT / "docs" / "recipes.md").read_text() == reference()
+
+
+def test_the_example_runs(capsys):
+    example = runpy.run_path(str(ROOT / "examples" / "trainer.py"))
+    assert example["main"](max_steps=4) < 10
