@@ -86,7 +86,7 @@ MAKERS = (
         216,
         (
             Phase((1, 2), 8000, 0.0, 500, 3e-3, 2000),
-            Phase(EVERY_LEVEL, 36_000, LABEL_NOISE, 200, 1e-3, 1000),
+            Phase(EVERY_LEVEL, 36_000, LABEL_NOISE, 350, 1e-3, 1000),
         ),
     ),
     Maker(

@@ -1,6 +1,7 @@
 """Stages that train: the plan of an arm, the arm itself, and a teacher's fine-tuning."""
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ def training_arguments(session: Session, recipe: Recipe) -> dict[str, Any]:
         "adam_beta2": training.adam_beta2,
         "bf16": training.precision == "bfloat16",
         "use_cpu": device().type == "cpu",
-        "gradient_checkpointing": training.gradient_checkpointing,
+        **_checkpointing(training.gradient_checkpointing),
         "logging_steps": training.log_every,
         "save_strategy": "steps",
         "save_steps": training.checkpoint_every,
@@ -219,6 +220,13 @@ def training_arguments(session: Session, recipe: Recipe) -> dict[str, Any]:
         "tile_tokens": training.tile_tokens,
         "dataloader_pin_memory": device().type != "cpu",
     }
+
+
+def _checkpointing(wanted: bool) -> dict[str, bool]:
+    """The switch under the name that this version of transformers gives it."""
+    names = {field.name for field in dataclasses.fields(DistillConfig)}
+    new = "activation_checkpointing"
+    return {new if new in names else "gradient_checkpointing": True} if wanted else {}
 
 
 def _save_students(

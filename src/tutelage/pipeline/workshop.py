@@ -118,23 +118,26 @@ class Workshop:
             dtype=teacher.dtype,
             trust_remote_code=teacher.trust_remote_code,
         )
+        self._check_head("teacher", model)
         return on_device(model).eval().requires_grad_(False)
 
     def student(self) -> Any:
         """A new copy of the untrained student."""
         student = self.recipe.student
         assert student is not None and self.student_place is not None
-        return load_model(
+        model = load_model(
             self.student_place,
             revision=student.revision,
             dtype=student.dtype,
             trust_remote_code=student.trust_remote_code,
         )
+        self._check_head("student", model)
+        return model
 
     @functools.cached_property
     def vocab_size(self) -> int:
         """Number of real tokens, to which both heads are cut."""
-        heads = {"student_head": head_size(self.student())}
-        if self.recipe.teacher is not None:
-            heads["teacher_head"] = head_size(self.teacher)
-        return check_same_tokenizer(self.tokenizer, self.tokenizer, **heads)
+        return check_same_tokenizer(self.tokenizer, self.tokenizer)
+
+    def _check_head(self, owner: str, model: Any) -> None:
+        check_same_tokenizer(self.tokenizer, self.tokenizer, **{f"{owner}_head": head_size(model)})

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from tutelage.recipe.load import LoadedRecipe
+from tutelage.recipe.nodes import parse
 
 _INDENT = "  "
 
@@ -47,12 +48,15 @@ def _origin(path: str, loaded: LoadedRecipe) -> str:
 
 
 def _scalar(value: Any) -> str:
-    """A value on one line. JSON is YAML, but plain text needs no quotes where YAML agrees."""
+    """A value on one line, in quotes only where plain text would be read as something else."""
     if isinstance(value, str):
         plain = yaml.safe_dump(value, width=10**9, allow_unicode=True).splitlines()
         text = plain[0]
         ambiguous = len(plain) > 2 or "#" in text or text.startswith(("'", '"'))
-        return json.dumps(value, ensure_ascii=False) if ambiguous else text
+        # `1e-4` is text to PyYAML and a number to us: quotes make it text to everybody.
+        if ambiguous or parse(text, "").value != value:
+            return yaml.safe_dump(value, default_style='"', width=10**9, allow_unicode=True).strip()
+        return text
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"{value:.1f}"
     return json.dumps(value, ensure_ascii=False)

@@ -4,6 +4,7 @@ Paths in a recipe are relative to its file where that exists, and to the working
 otherwise.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,15 +12,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from tutelage.errors import ConfigError, did_you_mean, unknown_name
+from tutelage.errors import ConfigError, did_you_mean
 from tutelage.files import fingerprint
 from tutelage.recipe.nodes import Node, from_value, merge, parse
+from tutelage.recipe.problems import problems
 from tutelage.recipe.schema import NO_RESULT, Recipe
+from tutelage.recipe.words import shown
 
 _PATHS = ("student.model", "student.init_from", "teacher.model")
 _DATA_PATHS = ("data.train", "data.validation", "data.test")
+_SHARED = ("student", "data", "difficulty", "evaluation", "controls", "name", "arm", "output")
 
 
 @dataclass(frozen=True)
@@ -108,31 +112,45 @@ def load_recipe(
     tree, method = _read_layers(source)
     for override in overrides:
         tree = _apply(tree, override)
-    tree = _resolve_paths(tree)
-    name = Path(str(source)).stem if not isinstance(source, Mapping) else "recipe"
+    tree = _anchor_controls(_resolve_paths(tree))
     if not tree.get("name"):
-        tree = tree.put("name", Node(name, "file name"))
+        stem = "recipe" if isinstance(source, Mapping) else Path(str(source)).stem
+        tree = tree.put("name", Node(_as_name(stem), "file name"))
     if not (arm := tree.get("arm")) or not arm.value:
         tree = tree.put("arm", Node(method or tree.plain["name"], "method"))
     recipe = _validate(tree)
     if not partial and (lacks := recipe.missing()):
         raise _incomplete(recipe.name, lacks)
     arms = {recipe.arm: recipe}
-    for control, changes in recipe.controls.items():
-        arms[control] = _control(tree, control, changes)
+    for control in recipe.controls:
+        if control == recipe.arm:
+            raise ConfigError(
+                f"{tree.value['controls'].value[control].origin}: the control '{control}' has the"
+                " name of the main arm, and results could not be told apart. Rename it, or set"
+                " `arm`."
+            )
+        arms[control] = _control(tree, control)
+        if not partial and "teacher.model" in arms[control].missing():
+            raise ConfigError(
+                f"{tree.value['controls'].value[control].origin}: the control '{control}' distils,"
+                " and there is no teacher. Add --set teacher.model=FOLDER_OR_HUB_NAME, or set its"
+                " loss.ce_weight to 1."
+            )
     origins = {path: node.origin for path, node in tree.leaves()}
     return LoadedRecipe(recipe, origins, arms)
 
 
 def _read_layers(source: str | Path | Mapping[str, Any]) -> tuple[Node, str]:
-    """The merged tree of a recipe and all that it extends, and the nearest bare method below it."""
+    """The merged tree of a recipe and all that it extends, and the nearest bare method in it."""
     if isinstance(source, Mapping):
         top = from_value(dict(source), "argument")
     else:
         top = _read_file(_find(str(source)))
     layers, seen, method = [top], [str(source)], ""
+    if str(source) in shipped() and not _gives(top, "student"):
+        method = str(source)  # `run rkl --set ...`: the method is rkl, not the kld that it extends
     while (extends := layers[-1].get("extends")) is not None:
-        path = _find(str(extends.value), extends)
+        path = _find(_text(extends), extends)
         if str(path) in seen:
             raise ConfigError(
                 f"{extends.origin}: recipes extend each other in a circle:"
@@ -140,8 +158,8 @@ def _read_layers(source: str | Path | Mapping[str, Any]) -> tuple[Node, str]:
             )
         seen.append(str(path))
         layers.append(_read_file(path))
-        if not method and layers[-1].get("student") is None:
-            method = path.stem
+        if not method and not _gives(layers[-1], "student"):
+            method = _as_name(path.stem)
     merged = layers[-1]
     for layer in reversed(layers[:-1]):
         merged = merge(merged, layer)
@@ -214,7 +232,7 @@ def _resolve_paths(tree: Node) -> Node:
     data = _DATA_PATHS if kind is not None and kind.value == "files" else ()
     for path in (*_PATHS, *data):
         node = tree.get(path)
-        if node is None or not isinstance(node.value, str):
+        if node is None or not isinstance(node.value, str) or node.value in ("", "TEACHER"):
             continue
         for folder in (node.folder, Path.cwd()):
             if folder is not None and (folder / node.value).exists():
@@ -224,79 +242,71 @@ def _resolve_paths(tree: Node) -> Node:
     return tree
 
 
-def _control(tree: Node, name: str, changes: Mapping[str, Any]) -> Recipe:
+def _anchor_controls(tree: Node) -> Node:
+    """Make the paths of controls absolute, so that the saved recipe can be loaded anywhere."""
+    controls = tree.get("controls")
+    if controls is None or not isinstance(controls.value, dict):
+        return tree
+    anchored = dict(controls.value)
+    for name, control in controls.value.items():
+        extends = control.get("extends")
+        if extends is not None:
+            path = _find(_text(extends), extends)
+            if path != shipped().get(str(extends.value)):
+                place = Node(str(path.resolve()), extends.origin, extends.folder)
+                control = control.put("extends", place)
+        if isinstance(control.value, dict):
+            anchored[name] = _resolve_paths(control)
+    return tree.put("controls", Node(anchored, controls.origin, controls.folder))
+
+
+def _control(tree: Node, name: str) -> Recipe:
     """The recipe of a control: the main one with its changes."""
-    node = tree.get(f"controls.{name}")
-    assert node is not None
-    for section in ("student", "data", "difficulty", "controls", "name", "evaluation"):
-        if section in changes:
-            origin = node.value[section].origin
+    node = tree.value["controls"].value[name]
+    for section in _SHARED:
+        if section in node.value:
             raise ConfigError(
-                f"{origin}: the control '{name}' may not change `{section}`: arms share student,"
-                " data, difficulty and evaluation, so that they can be compared."
+                f"{node.value[section].origin}: the control '{name}' may not change `{section}`:"
+                " arms share student, data, difficulty and evaluation, so that they can be"
+                " compared. Write a second recipe for that."
             )
-    extends = node.get("extends")
     base = tree.without("controls")
+    extends = node.get("extends")
     if extends is not None:
-        method, _ = _read_layers(_find(str(extends.value), extends))
-        base = merge(base, method.without("title", "description", "name"))
-    return _validate(merge(base, node.without("extends")), f"controls.{name}: ")
+        method, _ = _read_layers(_text(extends))
+        if _gives(method, "student") or _gives(method, "data"):
+            raise ConfigError(
+                f"{extends.origin}: the control '{name}' extends '{extends.value}', which brings a"
+                " student or data of its own; arms share these. Extend a method such as `kld`."
+            )
+        base = merge(base, method.without("title", "description", *_SHARED))
+    return _validate(_resolve_paths(merge(base, node.without("extends"))), f"controls.{name}: ")
+
+
+def _gives(tree: Node, section: str) -> bool:
+    node = tree.get(section)
+    return node is not None and node.value is not None
+
+
+def _text(extends: Node) -> str:
+    if not isinstance(extends.value, str):
+        raise ConfigError(
+            f"{extends.origin}: `extends` takes one name of a shipped recipe or one path of a file,"
+            f" not {shown(extends.plain)}."
+        )
+    return extends.value
+
+
+def _as_name(stem: str) -> str:
+    """A file's stem as the name of a run, without what cannot be part of a folder's name."""
+    return re.sub(r"[^\w .+-]", "-", stem).lstrip(" .+-_") or "recipe"
 
 
 def _validate(tree: Node, prefix: str = "") -> Recipe:
     try:
         return Recipe.model_validate(tree.plain)
     except ValidationError as error:
-        problems = [_problem(tree, details) for details in error.errors()]
-        raise ConfigError(prefix + "\n".join(dict.fromkeys(problems))) from error
-
-
-def _problem(tree: Node, details: Any) -> str:
-    """One problem in plain words: where, what, what to do."""
-    location = [str(part) for part in details["loc"] if str(part) not in ("files", "arithmetic")]
-    # Members of a union add their own names to the path.
-    location = [part for part in location if not part.startswith(("dict[", "constrained-", "lit"))]
-    while location and location[-1] in ("float", "int", "str"):
-        location.pop()
-    path = ".".join(location)
-    node = tree.get(path) if path else None
-    where = f"{node.origin}: " if node is not None else ""
-    if details["type"] == "extra_forbidden":
-        known = _fields_at(location[:-1])
-        return (
-            f"{where}unknown key '{path}'.{did_you_mean(location[-1], known)}"
-            f" Known here: {', '.join(known)}."
-        )
-    if details["type"] == "union_tag_invalid":
-        context = details["ctx"]
-        known = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
-        return f"{where}{unknown_name(f'{path} kind', context['tag'], known)}"
-    words = details["msg"].removeprefix("Value error, ")
-    words = words[:1].lower() + words[1:] if not words.startswith("Unknown") else words
-    given = details.get("input")
-    shown = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) else ""
-    label = f"{path}: " if path else ""
-    return f"{where}{label}{words}{shown}"
-
-
-def _fields_at(location: Sequence[str]) -> list[str]:
-    """The keys that a section may have."""
-    models: list[type[BaseModel]] = [Recipe]
-    for part in location:
-        found: list[type[BaseModel]] = []
-        for model in models:
-            if part in model.model_fields:
-                found += _models_in(model.model_fields[part].annotation)
-        models = found
-    return sorted({name for model in models for name in model.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    from typing import get_args
-
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
+        raise ConfigError("\n".join(prefix + text for text in problems(tree, error))) from error
 
 
 _EXAMPLES = {

@@ -4,6 +4,7 @@ Scalars follow the core schema of YAML 1.2: ``1e-4`` is a number, ``no`` and ``2
 text. Only plain values can come out of a file; tags that ask for anything else are refused.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def from_value(value: Any, origin: str, folder: Path | None = None) -> Node:
         return Node(children, origin, folder)
     if isinstance(value, (list, tuple)):
         return Node([from_value(child, origin, folder) for child in value], origin, folder)
-    return Node(value, origin, folder)
+    return Node(os.fspath(value) if isinstance(value, os.PathLike) else value, origin, folder)
 
 
 def parse(text: str, label: str, folder: Path | None = None, *, lines: bool = True) -> Node:
@@ -148,6 +149,8 @@ class _Builder:
         if node in above:
             raise ConfigError(f"{origin}: this alias contains itself. Write the value out instead.")
         above = (*above, node)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in (_TAG + "map", _TAG + "seq"):
+            raise _forbidden_tag(node, origin)
         if isinstance(node, yaml.MappingNode):
             return Node(self._mapping(node, above), origin, self.folder)
         if isinstance(node, yaml.SequenceNode):
@@ -194,7 +197,11 @@ def _scalar(node: yaml.Node, origin: str) -> Any:
             return text
     except (KeyError, ValueError):
         raise ConfigError(f"{origin}: '{text}' does not fit its tag !!{kind}.") from None
-    raise ConfigError(
+    raise _forbidden_tag(node, origin)
+
+
+def _forbidden_tag(node: yaml.Node, origin: str) -> ConfigError:
+    return ConfigError(
         f"{origin}: the tag '{node.tag}' is not allowed: a recipe holds plain values only."
         " Remove the tag."
     )
@@ -213,6 +220,16 @@ _REPLACES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+DEFAULT_KINDS = {
+    "curriculum": "calibrated",
+    "data": "files",
+    "difficulty": "student_loss",
+    "divergence": "forward_kl",
+    "target": "probability_mix",
+}
+"""What a section is when it does not say its ``kind``."""
+
+
 def merge(base: Node, over: Node, key: str = "") -> Node:
     """Lay one tree over another.
 
@@ -228,8 +245,7 @@ def merge(base: Node, over: Node, key: str = "") -> Node:
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
     replaces = _REPLACES.get(key, {})
-    old, new = base.get("kind"), over.get("kind")
-    other_kind = new is not None and (old is None or old.value != new.value)
+    other_kind = "kind" in over.value and _kind(over, key) != _kind(base, key)
     if other_kind and "kind" not in replaces:
         return over
     void: set[str] = set()
@@ -240,3 +256,8 @@ def merge(base: Node, over: Node, key: str = "") -> Node:
     for name, child in over.value.items():
         merged[name] = merge(merged[name], child, name) if name in merged else child
     return Node(merged, base.origin if key == "" else over.origin, base.folder)
+
+
+def _kind(node: Node, key: str) -> Any:
+    stated = node.get("kind")
+    return DEFAULT_KINDS.get(key) if stated is None else stated.value

@@ -1,9 +1,12 @@
 """A whole recipe, and the checks that need more than one section."""
 
+import math
+import re
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from tutelage.recipe.names import schedule_range
 from tutelage.recipe.sections import (
     ArithmeticData,
     Curriculum,
@@ -17,6 +20,7 @@ from tutelage.recipe.sections import (
     Teacher,
     Training,
 )
+from tutelage.recipe.words import Misfit
 
 Data = Annotated[FileData | ArithmeticData, Field(discriminator="kind")]
 
@@ -33,6 +37,15 @@ NO_RESULT = (
     "training.num_threads",
 )
 """Fields that change no result; they are left out of the fingerprint and may change in a resume."""
+
+NAME_PATTERN = r"[^\W_][\w .+-]*"
+"""What may be the name of a run or an arm: it becomes part of a path."""
+
+_RANGES = {
+    "ce_weight": (0.0, 1.0, "between 0 and 1"),
+    "distill_temperature": (math.ulp(0.0), math.inf, "above 0"),
+    "student_share": (0.0, 1.0, "between 0 and 1"),
+}
 
 
 class Recipe(Strict):
@@ -75,22 +88,50 @@ class Recipe(Strict):
         metric = self.selection.metric
         if metric is not None and metric not in self.evaluation.metrics:
             known = ", ".join(self.evaluation.metrics)
-            raise ValueError(
-                f"selection.metric '{metric}' is not among evaluation.metrics: {known}"
+            raise Misfit(
+                "selection.metric",
+                f"'{metric}' is not among evaluation.metrics: {known}. Choose one of them, or add"
+                " it there.",
             )
         if self.student is not None and self.student.init_from == "TEACHER":
             missing = self.teacher is None or self.teacher.model is None
             if missing and self.data is not None:
-                raise ValueError("student.init_from is TEACHER, and there is no teacher.model")
-        for field in ("ce_weight", "distill_temperature", "student_share"):
+                raise Misfit(
+                    "student.init_from",
+                    "TEACHER stands for the recipe's teacher, and there is no teacher.model. Give"
+                    " one, or name the model to cut from.",
+                )
+        self._check_names()
+        self._check_schedules()
+        return self
+
+    def _check_names(self) -> None:
+        """Names become folders: none may leave its place."""
+        places = {"name": self.name, "arm": self.arm} | {f"controls.{c}": c for c in self.controls}
+        for path, name in places.items():
+            if name and not re.fullmatch(NAME_PATTERN, name):
+                raise Misfit(
+                    path,
+                    f"'{name}' cannot name a folder. Use letters, digits, '.', '_', '+', '-' and"
+                    " spaces, and begin with a letter or digit.",
+                )
+
+    def _check_schedules(self) -> None:
+        stages = self.curriculum.stages
+        for field, (low, high, words) in _RANGES.items():
             spec = getattr(self.loss, field)
             if isinstance(spec, dict) and spec.get("kind") == "steps":
                 count = len(spec["values"])
-                if spec.get("per", "stage") == "stage" and count != self.curriculum.stages:
-                    raise ValueError(
-                        f"loss.{field} has {count} values for {self.curriculum.stages} stages"
+                if spec.get("per", "stage") == "stage" and count != stages:
+                    raise Misfit(
+                        f"loss.{field}",
+                        f"{count} values for {stages} stages. Give one value for each stage, or"
+                        f" set curriculum.stages to {count}.",
                     )
-        return self
+            least, greatest = schedule_range(spec, stages)
+            if least < low or greatest > high:
+                reach = f"{least:g}" if least == greatest else f"{least:g} to {greatest:g}"
+                raise Misfit(f"loss.{field}", f"must stay {words}, and is {reach}.")
 
     def missing(self) -> list[str]:
         """What a run needs and the recipe lacks, as dotted keys."""

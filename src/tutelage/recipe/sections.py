@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tutelage.recipe.names import check_component, check_schedule
+from tutelage.recipe.words import Misfit, below
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -17,9 +18,9 @@ ScheduleSpec = float | dict[str, Any]
 
 
 class Strict(BaseModel):
-    """A section: no unknown keys, no change after loading."""
+    """A section: no unknown keys, no change after loading, and no guessing of types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Component(Strict):
@@ -238,19 +239,19 @@ class Loss(Strict):
 
     @model_validator(mode="after")
     def _known(self) -> "Loss":
-        check_component("divergence", self.divergence.kind, self.divergence.options)
-        check_component("target", self.target.kind, self.target.options)
+        with below("divergence"):
+            check_component("divergence", self.divergence.kind, self.divergence.options)
+        with below("target"):
+            check_component("target", self.target.kind, self.target.options)
         for name in ("ce_weight", "distill_temperature", "student_share"):
-            try:
+            with below(name):
                 check_schedule(getattr(self, name))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
         return self
 
     @property
     def is_cross_entropy_alone(self) -> bool:
         """Whether no step can have a teacher's signal."""
-        return self.ce_weight == 1.0
+        return self.ce_weight in (1.0, {"kind": "constant", "value": 1})
 
 
 class Lora(Strict):
@@ -358,5 +359,10 @@ class Evaluation(Strict):
         if not self.metrics:
             raise ValueError("name at least one metric, as in {rouge_l: {}}")
         for name, options in self.metrics.items():
-            check_component("metric", name, options)
+            try:
+                check_component("metric", name, options)
+            except Misfit as error:
+                # A metric's name is a key here, so that an unknown one has no `kind` to point at.
+                key = "" if error.path == "kind" else f".{error.path}"
+                raise Misfit(f"metrics.{name}{key}".rstrip("."), str(error)) from error
         return self

@@ -1,0 +1,66 @@
+"""Plain words for what does not fit: no reader of a message needs to know pydantic."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tutelage.errors import ConfigError
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping (lines of `key: value`)",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_attributes_type": "a mapping (lines of `key: value`)",
+    "model_type": "a mapping (lines of `key: value`)",
+    "string_type": "text",
+    "finite_number": "a finite number",
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "{ge:g} or greater",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "{le:g} or less",
+    "literal_error": "{expected}",
+    "too_short": "a list of {min_length} or more",
+}
+
+
+class Misfit(ConfigError):
+    """A value that does not fit, at a dotted path below the section that was being checked.
+
+    Attributes:
+        path: dotted, relative to that section; the loader finds file and line by it.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@contextlib.contextmanager
+def below(key: str) -> Iterator[None]:
+    """Put ``key`` before the path of a misfit that is raised inside."""
+    try:
+        yield
+    except Misfit as error:
+        raise Misfit(f"{key}.{error.path}" if error.path else key, str(error)) from error
+
+
+def expected(details: Mapping[str, Any]) -> str | None:
+    """What a value must be, from an error of pydantic; None when there are no words for it."""
+    template = _EXPECTED.get(details["type"])
+    return None if template is None else template.format(**details.get("ctx", {}))
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it."""
+    if value is None:
+        return "empty (null)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"the text '{value}'" if len(value) <= 60 else "such a long text"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,103 @@
+"""Controls: arms that share student and data with the main one, and cannot hide it."""
+
+import pytest
+
+from tutelage.errors import ConfigError
+from tutelage.recipe import load_recipe, to_yaml
+
+WHOLE = "student: {model: a}\nteacher: {model: b}\ndata: {train: c}\n"
+
+
+def write(folder, text, name="mine.yaml"):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        ("cpd: {extends: kld}", "mine.yaml:6: the control 'cpd' has the name of the main arm"),
+        ("x: {extends: quickstart}", "mine.yaml:6: .*brings a student or data of its own"),
+        ("x: {output: elsewhere}", "mine.yaml:6: the control 'x' may not change `output`"),
+        ("x: {student: {model: z}}", "mine.yaml:6: the control 'x' may not change `student`"),
+        ("../x: {extends: kld}", "'../x' cannot name a folder"),
+        ("x: {extends: kldd}", "mine.yaml:6: there is no recipe 'kldd'. Did you mean 'kld'"),
+        ("x: {extends: [kld]}", "mine.yaml:6: `extends` takes one name .*, not a list"),
+        ("x: kld", "mine.yaml:6: controls.x: must be a mapping"),
+        ("x: {training: {batch_size: a}}", "controls.x: .*mine.yaml:6: training.batch_size: must"),
+    ],
+)
+def test_what_a_control_may_not_be(tmp_path, control, words):
+    path = write(tmp_path, f"extends: cpd\n{WHOLE}controls:\n  {control}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_recipe(path)
+
+
+def test_a_control_that_distils_needs_a_teacher(tmp_path):
+    text = "extends: sft\nstudent: {model: a}\ndata: {train: c}\ncontrols:\n  kld: {extends: kld}\n"
+    with pytest.raises(ConfigError, match=r"mine.yaml:5: the control 'kld' distils, and there is"):
+        load_recipe(write(tmp_path, text))
+
+
+def test_a_name_with_a_dot_is_one_name(tmp_path):
+    path = write(tmp_path, f"extends: cpd\n{WHOLE}controls:\n  lr-0.1: {{training: {{seed: 1}}}}\n")
+    with pytest.raises(ConfigError, match=r"controls.lr-0.1: .*unknown key 'training.seed'"):
+        load_recipe(path)
+    path = write(tmp_path, f"extends: cpd\n{WHOLE}controls:\n  lr-0.1: {{seed: 1}}\n")
+    assert load_recipe(path).arms["lr-0.1"].seed == 1
+
+
+def test_the_difficulty_of_a_method_does_not_reach_the_arms(tmp_path):
+    path = write(
+        tmp_path,
+        f"extends: kld\n{WHOLE}difficulty: {{reduce: sum}}\ncontrols:\n  cpd: {{extends: cpd}}\n",
+    )
+    main, control = load_recipe(path).arms.values()
+    assert control.difficulty == main.difficulty and control.difficulty.options == {"reduce": "sum"}
+    assert control.curriculum.kind == "calibrated"
+
+
+def test_paths_of_a_control_are_found_beside_the_recipe(tmp_path, monkeypatch):
+    (tmp_path / "big").mkdir()
+    write(tmp_path, "loss: {ce_weight: 0.25}\n", "method.yaml")
+    path = write(
+        tmp_path,
+        f"extends: cpd\n{WHOLE}controls:\n  x: {{extends: method.yaml, teacher: {{model: big}}}}\n",
+    )
+    monkeypatch.chdir("/")
+    loaded = load_recipe(path)
+    assert loaded.arms["x"].teacher.model == str(tmp_path / "big")
+    assert loaded.arms["x"].loss.ce_weight == 0.25
+    (tmp_path / "elsewhere").mkdir()
+    again = load_recipe(write(tmp_path / "elsewhere", to_yaml(loaded), "resolved.yaml"))
+    assert dict(again.arms) == dict(loaded.arms) and again.fingerprint == loaded.fingerprint
+
+
+@pytest.mark.parametrize("name", ["rkl", "cpd_paper", "kld", "cpd"])
+def test_the_main_arm_of_a_bare_method_has_its_own_name(name):
+    given = ["student.model=a", "teacher.model=b", "data.train=c"]
+    assert list(load_recipe(name, given).arms) == [name]
+
+
+def test_the_main_arm_of_a_run_has_the_name_of_its_method(tmp_path):
+    assert list(load_recipe(write(tmp_path, f"extends: rkl\n{WHOLE}")).arms) == ["rkl"]
+
+
+def test_extends_takes_text(tmp_path):
+    with pytest.raises(ConfigError, match="`extends` takes one name"):
+        load_recipe(write(tmp_path, "extends: 3\n"))
+
+
+def test_a_file_name_that_cannot_name_a_folder_is_softened(tmp_path):
+    loaded = load_recipe(write(tmp_path, f"extends: cpd\n{WHOLE}", "_my (first) run.yaml"))
+    assert loaded.recipe.name == "my -first- run"
+
+
+def test_teacher_is_no_folder_and_empty_text_no_path(tmp_path, monkeypatch):
+    (tmp_path / "TEACHER").mkdir()
+    monkeypatch.chdir(tmp_path)
+    student = load_recipe("smollm2_instruct", ["data.train=c", "data.test="]).recipe.student
+    assert student.init_from == "TEACHER"
+    data = load_recipe("smollm2_instruct", ["data.train=c", "data.test=''"]).recipe.data
+    assert data.test == ""

@@ -1,0 +1,125 @@
+"""The resolved recipe as text, and the YAML underneath: what is written is what is read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutelage.errors import ConfigError
+from tutelage.recipe import load_recipe, to_yaml
+from tutelage.recipe.explain import _scalar
+from tutelage.recipe.nodes import from_value, merge, parse
+
+PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=20)
+
+
+def tree(text):
+    return parse(text, "file.yaml")
+
+
+@given(PRINTABLE)
+def test_any_text_is_read_back_as_it_was(value):
+    line = _scalar(value)
+    assert "\n" not in line
+    assert tree(f"key: {line}  # where from").plain == {"key": value}
+
+
+@pytest.mark.parametrize("value", ["1e-4", "012", "no", "null", "~", "1:30", "a: b", "# c", "a\nb"])
+def test_text_that_looks_like_something_else_stays_text(value):
+    assert tree(f"key: {_scalar(value)}").plain == {"key": value}
+
+
+@given(st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(), st.booleans()))
+def test_numbers_are_read_back_with_their_type(value):
+    read = tree(f"key: {_scalar(value)}").plain["key"]
+    assert read == value and type(read) is type(value)
+
+
+def test_odd_titles_survive_the_round_trip(tmp_path):
+    title = "1e-4 # 'quoted' \"twice\": \u00e9\u4e2d\n\tnext line"
+    loaded = load_recipe({"extends": "sft", "title": title}, partial=True)
+    path = tmp_path / "resolved.yaml"
+    path.write_text(to_yaml(loaded), encoding="utf-8")
+    assert load_recipe(str(path), partial=True).recipe == loaded.recipe
+
+
+def test_every_value_says_where_it_came_from():
+    lines = to_yaml(load_recipe("quickstart", ["training.learning_rate=1e-3"])).splitlines()
+    values = [line for line in lines if not line.rstrip().endswith(":")]
+    assert all("  # " in line for line in values)
+    (rate,) = [line for line in lines if line.strip().startswith("learning_rate: 0.001")]
+    assert rate.endswith("# --set")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("-1.5E+3", -1500.0),
+        (".5", 0.5),
+        ("012", 12),
+        ("no", "no"),
+        ("2024-01-01", "2024-01-01"),
+        ("1:30", "1:30"),
+        ("1_000", "1_000"),
+        ("", None),
+        ("~", None),
+        ("'12'", "12"),
+    ],
+)
+def test_scalars_hold_no_surprises(text, value):
+    read = tree(f"key: {text}").plain["key"]
+    assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize("text", ["!!python/name:os.system x", "!!python/tuple [1]", "!x {}"])
+def test_tags_are_refused_on_every_kind_of_value(text):
+    with pytest.raises(ConfigError, match=r"file.yaml:1: the tag .* is not allowed"):
+        tree(f"a: {text}")
+
+
+def test_an_alias_that_contains_itself_is_refused():
+    with pytest.raises(ConfigError, match="contains itself"):
+        tree("a: &x [*x]")
+
+
+def merged(base, over, key="section"):
+    return merge(from_value(base, "base"), from_value(over, "over"), key).plain
+
+
+def test_mappings_merge_and_everything_else_replaces():
+    base = {"a": {"b": 1, "c": 2}, "d": [1, 2], "e": 5}
+    assert merged(base, {"a": {"b": 3}, "d": [4], "e": None}) == {
+        "a": {"b": 3, "c": 2}, "d": [4], "e": None,
+    }  # fmt: skip
+    assert merged({"a": {"b": 1}}, {"a": 7}) == {"a": 7}
+
+
+def test_another_kind_brings_its_own_options():
+    base = {"kind": "steps", "values": [1, 2]}
+    assert merged(base, {"kind": "linear", "start": 0}) == {"kind": "linear", "start": 0}
+    assert merged(base, {"kind": "steps", "per": "step"}) == base | {"per": "step"}
+
+
+def test_a_section_without_kind_has_the_default_one():
+    given_base = {"validation_share": 0.1}
+    files = {"kind": "files", "train": "x"}
+    assert merged(given_base, files, "data") == given_base | files
+    arithmetic = {"kind": "arithmetic", "train": 5}
+    assert merged({"train": "x", "template": "chat"}, arithmetic, "data") == arithmetic
+
+
+def test_a_curriculum_keeps_what_all_kinds_share():
+    base = {"kind": "calibrated", "stages": 7, "passes": 2, "min_examples": 3}
+    assert merged(base, {"kind": "random"}, "curriculum") == {"kind": "random", "stages": 7}
+
+
+def test_the_last_word_on_the_number_of_updates_counts():
+    base = {"stages": 7, "passes": 2}
+    assert merged(base, {"total_steps": 9}, "curriculum") == {"stages": 7, "total_steps": 9}
+    assert merged(base, {"total_steps": None}, "curriculum") == base | {"total_steps": None}
+
+
+def test_a_student_has_one_source():
+    base = {"init_from": "TEACHER", "layers": 10}
+    assert merged(base, {"model": "a"}, "student") == {"model": "a"}
+    assert merged({"model": "a"}, base, "student") == base
