@@ -18,11 +18,12 @@ STAGES = ("data", "difficulty", "arms/cpd/plan", "references", "arms/cpd/student
 
 
 def make_models(folder):
-    """A tiny teacher and student of the embedded task, saved with their tokenizer."""
+    """Tiny models of the embedded task with their tokenizer; ``calm`` is without dropout."""
     tokenizer = build_tokenizer()
     for name, options in {
         "teacher": {"seed": 2, "hidden": 24},
         "student": {"seed": 1, "attention_dropout": 0.1},
+        "calm": {"seed": 1},
     }.items():
         model = tiny_model(vocab=len(tokenizer), **options)
         model.save_pretrained(folder / name)

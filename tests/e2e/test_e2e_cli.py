@@ -7,9 +7,9 @@ import sys
 
 import pytest
 import yaml
-from conftest_models import tiny_model
 from killing import make_models, small_recipe
 
+from conftest_models import tiny_model
 from tutelage.errors import RunFolderError
 from tutelage.files import atomic_directory, atomic_write_text, disk_errors
 
@@ -55,8 +55,9 @@ def test_from_plan_to_report(capsys, tmp_path, recipe_file):
     code, out, _ = tutelage(capsys, "plan", path, "--json")
     plan = json.loads(out)
     assert code == 0 and plan["recipe"] == "small"
-    keys = "recipe fingerprint num_examples total_steps baseline_steps stages exposure".split()
-    assert set(keys) <= set(plan)
+    keys = {"recipe", "fingerprint", "num_examples", "total_steps", "baseline_steps"}
+    keys |= {"stages", "exposure"}
+    assert keys <= set(plan)
     assert plan["num_examples"] == 40 and len(plan["stages"]) == 3 and len(plan["exposure"]) == 10
     assert sum(stage["steps"] for stage in plan["stages"]) == plan["total_steps"]
     assert plan["cost"]["tokens"] > 0

@@ -35,7 +35,7 @@ def test_two_processes_give_the_trajectory_of_one(tmp_path):
     make_models(tmp_path)
     recipe = small_recipe(tmp_path, micro_batch_size=2)
     # Dropout draws differ between processes, so this student has none.
-    recipe["student"] = {"model": str(tmp_path / "teacher")}
+    recipe["student"] = {"model": str(tmp_path / "calm")}
     recipe["loss"] = {"divergence": {"kind": "reverse_kl"}, "ce_weight": 0.5}
     recipe["selection"] = {"metric": None}
     assert run_in_child(recipe, tmp_path / "one")

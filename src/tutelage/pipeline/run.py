@@ -19,7 +19,7 @@ from tutelage.pipeline.results import evaluate_arm, evaluate_references, make_va
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.teacher import prepare_teacher
 from tutelage.pipeline.training import train_arm
-from tutelage.pipeline.workshop import Workshop
+from tutelage.pipeline.workshop import Workshop, lacks_bfloat16
 from tutelage.recipe import LoadedRecipe, load_recipe, to_yaml
 
 
@@ -91,6 +91,7 @@ def prepared(
 ) -> Iterator[Session]:
     """Do what comes before training: data, teacher, student, difficulty and plans."""
     with open_session(load_recipe(recipe, overrides), run_dir, quiet) as session:
+        _mention_slow_precision(session)
         first = session.processes.first_goes_first
         with first():
             prepare_data(session)
@@ -123,6 +124,17 @@ def open_session(
         processes.wait()
         yield Session(
             loaded, folder, PartsFolder(output / "cache"), Workshop(recipe), display, processes
+        )
+
+
+def _mention_slow_precision(session: Session) -> None:
+    """16 bits are asked for speed; say where they bring the opposite."""
+    training = session.recipe.training
+    if training.precision == "bfloat16" and lacks_bfloat16():
+        session.display.note(
+            "note: this processor has no bfloat16 instructions, so bfloat16 is slower than float32"
+            " here. --set training.precision=float32 (and teacher.finetune.precision,"
+            " evaluation.precision) is faster."
         )
 
 

@@ -51,6 +51,16 @@ def on_device(model: Any) -> Any:
     return model.to(device())
 
 
+def lacks_bfloat16() -> bool:
+    """Whether matrix products in 16 bits are emulated here, and so slower than in 32."""
+    where = device().type
+    if where == "cuda":
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
+    # The check has no public name yet; a torch without it counts as capable.
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    return where == "cpu" and not probe()
+
+
 def autocast_dtype(precision: str) -> torch.dtype | None:
     """The type of matrix products for a precision in a recipe; None for float32."""
     return torch.bfloat16 if precision == "bfloat16" else None

@@ -233,7 +233,7 @@ DEFAULT_KINDS = {
 def merge(base: Node, over: Node, key: str = "") -> Node:
     """Lay one tree over another.
 
-    Mappings are merged key by key; scalars, lists and null replace. A mapping with another ``kind``
+    Mappings are merged key by key; scalars, lists, null and ``{}`` replace. A mapping with another ``kind``
     replaces wholly, because its options belong to the kind. The curriculum alone keeps what all its
     kinds share (stages, epochs, updates), so that an ablation can change nothing but the kind.
 
@@ -242,7 +242,7 @@ def merge(base: Node, over: Node, key: str = "") -> Node:
         over: the upper tree, which wins.
         key: the key at which the two are found, empty at the top.
     """
-    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict) or not over.value:
         return over
     replaces = _REPLACES.get(key, {})
     other_kind = "kind" in over.value and _kind(over, key) != _kind(base, key)
