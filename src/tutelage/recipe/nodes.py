@@ -233,9 +233,10 @@ DEFAULT_KINDS = {
 def merge(base: Node, over: Node, key: str = "") -> Node:
     """Lay one tree over another.
 
-    Mappings are merged key by key; scalars, lists, null and ``{}`` replace. A mapping with another ``kind``
-    replaces wholly, because its options belong to the kind. The curriculum alone keeps what all its
-    kinds share (stages, epochs, updates), so that an ablation can change nothing but the kind.
+    Mappings are merged key by key; scalars, lists, null and ``{}`` replace. A mapping with
+    another ``kind`` replaces wholly, because its options belong to the kind. The curriculum alone
+    keeps what all its kinds share (stages, epochs, updates), so that an ablation can change
+    nothing but the kind.
 
     Args:
         base: the lower tree.
