@@ -96,6 +96,11 @@ def test_modes_come_back_and_progress_ends(student, teacher, rows):
     assert calls[-1] == (total, total) and len(calls) > 1
 
 
+def test_a_label_outside_the_vocabulary(student, teacher, rows):
+    with pytest.raises(DataError, match="vocabulary compared has 8 entries"):
+        teacher_agreement(student, teacher, rows, vocab_size=8, batch_tokens=100)
+
+
 def test_no_response_token(student, teacher, rows):
     rows = random_rows(3).map(lambda row: {"labels": [-100] * len(row["labels"])})
     with pytest.raises(DataError, match="None of the 3 rows"):

@@ -1,6 +1,7 @@
 """Generated answers: the same in any batch, seeded, limited, and nothing left changed behind."""
 
 import copy
+import itertools
 import logging
 import math
 import warnings
@@ -8,17 +9,18 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, DataError
-from tutelage.generation import GeneratedAnswer, GenerationSettings, generate_answers
+from tutelage.generation import GeneratedAnswer, GenerationSettings, generate_answers, local
 from tutelage.generation.local import _batches
 
 TOKENIZER = build_tokenizer()
 PROMPTS = [[5, 6, 7], [9], [4, 4, 8, 12, 3, 7], [10, 11], [3, 5], [17, 16, 15, 14], [7, 7, 7]]
 GREEDY = GenerationSettings(max_new_tokens=10)
+LONG = GenerationSettings(max_new_tokens=20)
 SAMPLED = GenerationSettings(max_new_tokens=10, sampling_temperature=1.3, top_p=0.95, top_k=12)
 
 
@@ -41,6 +43,22 @@ def gpt2():
         eos_token_id=1,
     )
     return GPT2LMHeadModel(config).eval()
+
+
+def mistral(sliding_window):
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(TOKENIZER),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        sliding_window=sliding_window,
+        initializer_range=0.3,
+    )
+    return MistralForCausalLM(config).eval()
 
 
 @torch.no_grad()
@@ -96,6 +114,31 @@ def test_the_limit_truncates():
     model = counting_model()
     answers = generate_answers(model, TOKENIZER, [[3]], GenerationSettings(max_new_tokens=4))
     assert answers == [GeneratedAnswer("1234", 4, truncated=True)]
+
+
+ENDS_AT_18 = [[first] for first in (3, 16, 10, 17, 14, 4, 12)]
+
+
+@pytest.mark.parametrize("sliding_window", [None, 4])
+@pytest.mark.parametrize("with_cache", [True, False])
+def test_answers_of_different_length_leave_the_batch(monkeypatch, sliding_window, with_cache):
+    model = counting_model() if sliding_window is None else mistral(sliding_window)
+    model.generation_config.eos_token_id = 18 if sliding_window is None else [18, 4, 7]
+    alone = [generate_answers(model, TOKENIZER, [p], LONG)[0] for p in [*ENDS_AT_18, *PROMPTS]]
+    if not with_cache:
+        monkeypatch.setattr(local, "_rows_of_cache", lambda cache, rows: None)
+    rows = []
+    generate = model.generate
+    monkeypatch.setattr(
+        model,
+        "generate",
+        lambda **options: rows.append(len(options["input_ids"])) or generate(**options),
+    )
+    assert generate_answers(model, TOKENIZER, [*ENDS_AT_18, *PROMPTS], LONG) == alone
+    assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(rows))
+    assert rows[0] == len(alone) and len(rows) > 2
+    if sliding_window is None:
+        assert [a.num_tokens for a in alone[: len(ENDS_AT_18)]] == [15, 2, 8, 1, 4, 14, 6]
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 1000])
@@ -171,6 +214,14 @@ def test_nothing_is_left_changed(training):
     assert (own.to_dict(), model.config.to_dict()) == saved
     assert tokenizer.padding_side == "right"
     assert torch.is_grad_enabled()
+
+
+def test_parts_kept_in_evaluation_mode_stay_there():
+    model = llama().train()
+    model.model.layers[0].eval()
+    generate_answers(model, TOKENIZER, PROMPTS, GREEDY)
+    assert model.training and not model.model.layers[0].mlp.training
+    assert model.model.layers[1].mlp.training
 
 
 def test_restored_after_a_failure():

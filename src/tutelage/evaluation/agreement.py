@@ -65,17 +65,20 @@ def teacher_agreement(
         progress: called with (tokens done, tokens in all).
 
     Raises:
-        DataError: no row has a response token.
+        DataError: no row has a response token, or a label is outside the vocabulary.
     """
     lengths = [len(tokens) for tokens in dataset["input_ids"]]
     sums = torch.zeros(5, dtype=torch.float64)
     num_tokens, done = 0, 0
-    modes = [(model, model.training) for model in (student, teacher)]
+    modes = [
+        (module, module.training) for model in (student, teacher) for module in model.modules()
+    ]
     try:
         student.eval()
         teacher.eval()
         for batch in length_batches(lengths, max_tokens=batch_tokens):
             inputs = collate([dataset[i] for i in batch], pad_token_id)
+            _check_labels(inputs["labels"], vocab_size)
             student_NH, targets_N = _response_hidden(student, inputs)
             teacher_NH, _ = _response_hidden(teacher, inputs)
             for start in range(0, len(targets_N), TILE_TOKENS):
@@ -88,8 +91,8 @@ def teacher_agreement(
             if progress is not None:
                 progress(done, sum(lengths))
     finally:
-        for model, was_training in modes:
-            model.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
     if not num_tokens:
         raise DataError(
             f"None of the {len(lengths)} rows has a response token, so student and teacher cannot"
@@ -101,6 +104,17 @@ def teacher_agreement(
 def save_agreement(folder: str | Path, agreement: Agreement) -> None:
     """Write ``agreement.json`` into a folder, wholly or not at all."""
     atomic_write_json(Path(folder) / "agreement.json", asdict(agreement))
+
+
+def _check_labels(labels_BT: Tensor, vocab_size: int) -> None:
+    """Refuse labels without a probability; on a GPU they would end the process."""
+    largest = int(labels_BT.max())
+    if largest >= vocab_size:
+        raise DataError(
+            f"The data has the token id {largest}, but the vocabulary compared has {vocab_size}"
+            " entries, so that token has no probability. Tokenize the data with the tokenizer of"
+            " student and teacher, and give its full size as `vocab_size`."
+        )
 
 
 def _response_hidden(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from tutelage.data.collate import padding_id
 from tutelage.errors import DataError
@@ -45,11 +52,12 @@ def generate_answers(
 ) -> list[GeneratedAnswer]:
     """Answers of a model to prompts, in the order of the prompts.
 
-    Prompts of similar length share a batch. Greedy answers do not depend on the batches beyond
-    rounding. Sampled ones depend on ``seed``, on the prompts and on the batches, and on nothing
-    else: the global random state is neither read nor changed. The model's own generation defaults
-    (penalties, sampling) are left aside, except for its end-of-sequence tokens: two models are
-    compared under the same settings. Model and tokenizer are left as they were.
+    Prompts of similar length share a batch, and answers that have ended leave it. Greedy answers do
+    not depend on the batches beyond rounding. Sampled ones depend on ``seed``, on the prompts and
+    on the batches, and on nothing else: the global random state is neither read nor changed. The
+    model's own generation defaults (penalties, sampling) are left aside, except for its
+    end-of-sequence tokens: two models are compared under the same settings. Model and tokenizer are
+    left as they were.
 
     Args:
         model: a causal language model, possibly inside DDP or LoRA wrappers.
@@ -80,13 +88,10 @@ def generate_answers(
     done = sum(limit == 0 for limit in limits)
     with _generating(inner, device, settings, seed):
         for batch in _batches(lengths, limits, settings.batch_tokens, positions):
-            new_BT = _continue_batch(
-                inner,
-                [prompts[i] for i in batch],
-                _config(settings, max(limits[i] for i in batch), stops, padding_id(tokenizer)),
-            )
-            for row, i in enumerate(batch):
-                answers[i] = _read_answer(tokenizer, new_BT[row].tolist()[: limits[i]], stops)
+            config = _config(settings, max(limits[i] for i in batch), stops, padding_id(tokenizer))
+            written = _continue_batch(inner, [prompts[i] for i in batch], config)
+            for tokens, i in zip(written, batch, strict=True):
+                answers[i] = _read_answer(tokenizer, tokens[: limits[i]], stops)
             done += len(batch)
             if progress is not None:
                 progress(done, len(prompts))
@@ -153,6 +158,7 @@ def _config(
         use_cache=True,
         pad_token_id=pad_token_id,
         eos_token_id=list(stops) or None,
+        return_dict_in_generate=True,
         **sampling,
     )
 
@@ -162,7 +168,8 @@ def _generating(
     model: Any, device: torch.device, settings: GenerationSettings, seed: int
 ) -> Iterator[None]:
     """Evaluation mode, neutral defaults, the precision and a random state of our own; then back."""
-    was_training = model.training
+    # Module by module: a user may keep some of a model in evaluation mode while the rest trains.
+    modes = [(module, module.training) for module in model.modules()]
     own_defaults = model.generation_config
     cuda = [device] if device.type == "cuda" else []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")
@@ -175,23 +182,74 @@ def _generating(
             yield
         finally:
             model.generation_config = own_defaults
-            model.train(was_training)
+            for module, was_training in modes:
+                module.training = was_training
+
+
+class _HalfHasEnded(StoppingCriteria):
+    """Stops a whole batch once at least half of its rows hold a stop token."""
+
+    def __init__(self, width: int, stops: Tensor) -> None:
+        self.width = width
+        self.stops = stops
+
+    def __call__(self, input_ids: Tensor, scores: Any, **options: Any) -> Tensor:
+        ended_B = torch.isin(input_ids[:, self.width :], self.stops).any(dim=1)
+        return torch.full_like(ended_B, bool(2 * ended_B.sum() >= len(ended_B)))
 
 
 def _continue_batch(
     model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig
-) -> Tensor:
-    """What follows each prompt, shape ``[B, T]``; padded after the end of a row."""
+) -> list[list[int]]:
+    """The tokens that follow each prompt, up to its end or a little beyond.
+
+    Answers differ in length, and a row that has ended costs as much as one that has not. So the
+    batch stops whenever half of it has ended and goes on without those rows: never more than half
+    of the work is wasted, and there are few stops.
+    """
     width = max(len(prompt) for prompt in prompts)
     pad = config.pad_token_id
-    input_ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    output_BT = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        generation_config=config,
-    )
-    return output_BT[:, width:]
+    ids_BT = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts]).to(model.device)
+    mask_BT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    mask_BT = mask_BT.to(model.device)
+    stops = torch.tensor(config.eos_token_id or [], dtype=torch.long, device=model.device)
+    limit = width + config.max_new_tokens
+    written: list[list[int]] = [[] for _ in prompts]
+    rows_B = torch.arange(len(prompts), device=model.device)
+    cache: DynamicCache | None = None
+    while len(rows_B):
+        config.max_new_tokens = limit - ids_BT.shape[1]
+        output = model.generate(
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            generation_config=config,
+            **({} if cache is None else {"past_key_values": cache}),
+            stopping_criteria=StoppingCriteriaList([_HalfHasEnded(width, stops)]),
+        )
+        ids_BT = output.sequences
+        ended_B = torch.isin(ids_BT[:, width:], stops).any(dim=1) | (ids_BT.shape[1] == limit)
+        for row, tokens in zip(rows_B[ended_B].tolist(), ids_BT[ended_B].tolist(), strict=True):
+            written[row] = tokens[width:]
+        going = (~ended_B).nonzero().squeeze(-1)
+        cache = _rows_of_cache(output.past_key_values, going)
+        rows_B, ids_BT = rows_B[going], ids_BT[going]
+        mask_BT = nn.functional.pad(
+            mask_BT[going], (0, ids_BT.shape[1] - mask_BT.shape[1]), value=1
+        )
+    return written
+
+
+def _rows_of_cache(cache: Any, rows_B: Tensor) -> DynamicCache | None:
+    """The cache of some rows; None when it is of a kind whose rows cannot be taken apart.
+
+    Without a cache the rows are read again from their first token: slower, and just as right.
+    """
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    # Exact types: a layer that also holds a recurrent state inherits a selection that forgets it.
+    if type(cache) is not DynamicCache or any(type(layer) not in plain for layer in cache.layers):
+        return None
+    cache.batch_select_indices(rows_B)
+    return cache
 
 
 def _read_answer(

@@ -4,16 +4,21 @@ import functools
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from tutelage.errors import DataError
 
 # A sign counts unless it stands between two values: "-5" and "= -5" are negative, "8-5" is not.
 # A currency sign may stand between sign and digits. Commas group thousands only in full groups.
+# A fraction is one number: by its last part alone, 1/4 would equal 3/4; so is 2e5.
 _NUMBER = re.compile(
-    r"(?P<sign>(?<![\w)\]])[-+])?\$?"
+    r"(?P<sign>(?<![\w)\]%])[-+])?\$?"
     r"(?P<digits>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+    r"(?P<exponent>[eE][-+]?[0-9]{1,3}(?![0-9A-Za-z]))?"
+    r"(?:/(?P<divisor>[0-9]+(?:\.[0-9]+)?)(?![0-9/]))?"
 )
+_MINUS = "\u2212"  # the typographic minus, which models like to write
 
 
 def exact_match(answer: str, references: Sequence[str], *, after: str | None = None) -> float:
@@ -78,8 +83,9 @@ def rouge_l(answer: str, references: Sequence[str], *, stemmer: bool = True) -> 
 def number(answer: str, references: Sequence[str]) -> float:
     """Whether the last number of the answer equals the last number of a reference, exactly.
 
-    Signs, decimals, thousands separated by commas and a dollar sign are read; ``1,250.00`` equals
-    ``1250``. References may be whole solutions, such as those of GSM8K that end in ``#### 42``.
+    Signs, decimals, fractions, powers of ten as in ``2e5``, thousands separated by commas and a
+    dollar sign are read; ``1,250.00`` equals ``1250`` and ``3/4`` equals ``0.75``. References may
+    be whole solutions, such as those of GSM8K that end in ``#### 42``.
 
     Args:
         answer: what a model wrote.
@@ -119,11 +125,18 @@ def _normalized(text: str, after: str | None) -> str:
     return " ".join(kept.split())
 
 
-def _last_number(text: str) -> Decimal | None:
-    found = list(_NUMBER.finditer(text))
+def _last_number(text: str) -> Decimal | Fraction | None:
+    """The last number, exact; None when there is none or when it divides by 0."""
+    found = list(_NUMBER.finditer(text.replace(_MINUS, "-")))
     if not found:
         return None
-    return Decimal((found[-1]["sign"] or "") + found[-1]["digits"].replace(",", ""))
+    parts = found[-1].groupdict(default="")
+    value = Decimal(parts["sign"] + parts["digits"].replace(",", "") + parts["exponent"])
+    if not parts["divisor"]:
+        return value
+    divisor = Decimal(parts["divisor"])
+    # Decimals divide with rounding, fractions do not; equal values of both types compare as equal.
+    return Fraction(value) / Fraction(divisor) if divisor else None
 
 
 @functools.cache
