@@ -18,7 +18,7 @@ slow: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Train the embedded teachers and the pre-trained student anew, into src/tutelage/assets.
 teachers: $(VENV)/.installed
