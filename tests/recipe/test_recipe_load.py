@@ -78,6 +78,10 @@ def test_controls_are_arms_of_the_same_student_and_data():
     assert sft.training.batch_size == cpd.training.batch_size
 
 
+def test_an_empty_mapping_clears():
+    assert list(load_recipe("quickstart", ["controls={}"]).arms) == ["cpd"]
+
+
 def test_fingerprint_follows_results_only():
     base = load_recipe("quickstart").fingerprint
     for change in ("output=elsewhere", "training.log_every=3", "title=Other"):

@@ -243,7 +243,8 @@ def merge(base: Node, over: Node, key: str = "") -> Node:
         over: the upper tree, which wins.
         key: the key at which the two are found, empty at the top.
     """
-    if not isinstance(base.value, dict) or not isinstance(over.value, dict) or not over.value:
+    emptied = key != "" and over.value == {}
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict) or emptied:
         return over
     replaces = _REPLACES.get(key, {})
     other_kind = "kind" in over.value and _kind(over, key) != _kind(base, key)
