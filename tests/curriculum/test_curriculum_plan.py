@@ -108,7 +108,7 @@ def test_plans_do_not_depend_on_the_order_of_the_data(scores, kind, stages, seed
 def test_total_steps_is_exact(scores, kind, stages, extra):
     options = CurriculumOptions(kind, stages, total_steps=stages + extra)
     plan = compile_plan(profile_of(scores), options, batch_size=4)
-    assert plan.total_steps == stages + extra
+    assert plan.total_steps == plan.baseline_steps == stages + extra
     assert (np.diff(plan.offsets) == 4).all()
     assert all(stage.steps >= 1 for stage in plan.stages)
 

@@ -30,7 +30,8 @@ class CurriculumOptions:
         iteration_ratio: instead of ``passes``: total visits as a part of the plain run's.
         total_steps: instead of both: the number of optimizer steps, shared out among the stages in
             proportion to their sizes; this is how controls are matched to a run.
-        epochs: passes of the plain run that the plan is compared with; None means ``stages``.
+        epochs: passes of the plain run that the plan is compared with; None means as many updates
+            as ``total_steps``, or else ``stages``.
         order: which end the subsets are prefixes of; None takes the curriculum's own.
         min_examples: no calibrated subset is smaller; None means the batch size.
         remainder: what happens to visits that do not fill a batch; see ``REMAINDERS``.
@@ -73,6 +74,14 @@ class CurriculumOptions:
             raise unknown_name("curriculum order", self.order, ORDERS)
         if self.remainder not in REMAINDERS:
             raise unknown_name("remainder rule", self.remainder, REMAINDERS)
+
+    def baseline_epochs(self, num_examples: int, batch_size: int) -> float:
+        """Passes of the plain run: as told, else as many updates as told, else one each stage."""
+        if self.epochs is not None:
+            return float(self.epochs)
+        if self.total_steps is not None:
+            return self.total_steps * batch_size / num_examples
+        return float(self.stages)
 
     @property
     def entry(self) -> Curriculum:
@@ -150,8 +159,8 @@ def compile_plan(
     temperatures = scheduled(distill_temperature).values(step_stage, options.stages)
     weights = scheduled(ce_weight).values(step_stage, options.stages)
     _check_ranges(shares, temperatures, weights)
-    epochs = options.epochs if options.epochs is not None else float(options.stages)
-    baseline_steps = math.ceil(epochs * len(profile) / batch_size)
+    epochs = options.baseline_epochs(len(profile), batch_size)
+    baseline_steps = math.ceil(epochs * len(profile) / batch_size - 1e-9)
     plan = Plan(
         ids=profile.ids,
         visits=visits,
@@ -204,7 +213,7 @@ def _visits_per_stage(
         shared = np.diff(np.round(np.cumsum(sizes) / sizes.sum() * free), prepend=0)
         return ((1 + shared) * batch_size).astype(np.int64)
     if options.iteration_ratio is not None:
-        epochs = options.epochs if options.epochs is not None else options.stages
+        epochs = options.baseline_epochs(num_examples, batch_size)
         passes = options.iteration_ratio * epochs * num_examples / sizes.sum()
     else:
         passes = options.passes if options.passes is not None else options.entry.passes

@@ -188,7 +188,7 @@ class Curriculum(Strict):
         default=None, description="Instead of both: optimizer steps."
     )
     epochs: float | None = Field(
-        default=None, gt=0, description="Passes of the plain run; None: stages."
+        default=None, gt=0, description="Passes of the plain run; None: total_steps or stages."
     )
     order: Literal["easy_first", "hard_first", "random"] | None = Field(
         default=None, description="Which end the subsets grow from; None: the curriculum's own."
