@@ -1,6 +1,5 @@
 """What a plan will cost: tokens, time, memory, disk. Estimates, said to be so."""
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,13 +108,6 @@ def estimate(plan: Plan, tokens_of: dict[str, int], scale: Scale) -> Cost:
     return Cost(tokens, teacher_tokens, seconds, int(memory), int(disk), baseline_seconds)
 
 
-def time_forward(run: Any, tokens: int, budget: float = 1.0) -> float:
-    """Tokens per second of a function that reads ``tokens`` tokens, best of a few calls."""
-    best, spent = 0.0, 0.0
-    while spent < budget:
-        started = time.monotonic()
-        run()
-        took = time.monotonic() - started
-        spent += took
-        best = max(best, tokens / max(took, 1e-9))
-    return best
+def size_text(number: float) -> str:
+    """A number of bytes for a person."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

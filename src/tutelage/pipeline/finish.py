@@ -9,7 +9,7 @@ from tutelage.curriculum import load_plan
 from tutelage.errors import RunFolderError
 from tutelage.files import atomic_write_json, atomic_write_text, read_json
 from tutelage.models import ModelSize, describe_model
-from tutelage.pipeline.estimate import Cost, Scale, estimate
+from tutelage.pipeline.estimate import Cost, Scale, estimate, size_text
 from tutelage.pipeline.identity import versions
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.session import Session
@@ -74,7 +74,7 @@ def check_disk(session: Session) -> None:
     free = shutil.disk_usage(session.run.path).free
     if free < need:
         raise RunFolderError(
-            f"The run needs about {need / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB are free in"
+            f"The run needs about {size_text(need)} of disk and {size_text(free)} are free in"
             f" '{session.run.path}'. Free some space, lower training.keep_checkpoints, or choose"
             " another disk with --set output=FOLDER."
         )

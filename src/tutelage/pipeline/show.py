@@ -9,7 +9,7 @@ from tutelage.curriculum import describe_plan
 from tutelage.difficulty import load_profile
 from tutelage.errors import unknown_name
 from tutelage.files import read_json
-from tutelage.pipeline.estimate import Cost
+from tutelage.pipeline.estimate import Cost, size_text
 from tutelage.pipeline.finish import cost_of
 from tutelage.pipeline.pictures import plan_png
 from tutelage.pipeline.plans import compile_recipe
@@ -126,7 +126,7 @@ def _cost_lines(cost: Cost) -> tuple[str, ...]:
             f" profile's speed; the plain run: {_duration(cost.baseline_seconds)})"
         )
     lines.append(
-        f"memory: about {_size(cost.memory_bytes)}; disk: about {_size(cost.disk_bytes)}"
+        f"memory: about {size_text(cost.memory_bytes)}; disk: about {size_text(cost.disk_bytes)}"
         " (estimates)"
     )
     return tuple(lines)
@@ -136,7 +136,3 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _size(number: float) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
