@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.curriculum import load_plan
 from tutelage.errors import RunFolderError
 from tutelage.files import atomic_write_json, atomic_write_text, read_json
-from tutelage.models import ModelSize, describe_model
+from tutelage.models import ModelSize
 from tutelage.pipeline.estimate import Cost, Scale, estimate, size_text
 from tutelage.pipeline.identity import versions
 from tutelage.pipeline.prepare import rows_of
@@ -17,26 +17,12 @@ from tutelage.recipe import Recipe
 from tutelage.report import card_values, load_run, model_card, write_report
 
 
-def student_size(session: Session) -> ModelSize:
-    """How big the student is."""
-    assert session.shop.student_place is not None
-    size = describe_model(session.shop.student().config)
-    return size
-
-
-def teacher_size(session: Session) -> ModelSize | None:
-    """How big the teacher is; None without one."""
-    if session.recipe.teacher is None:
-        return None
-    return describe_model(session.shop.teacher.config, dtype=session.recipe.teacher.dtype)
-
-
 def cost_of(session: Session, arm: str) -> Cost:
     """An estimate of what training an arm will take."""
     recipe = session.loaded.arms[arm]
     rows = rows_of(session, "train")
     tokens_of = {i: len(t) for i, t in zip(rows["id"], rows["input_ids"], strict=True)}
-    student, teacher = student_size(session), teacher_size(session)
+    student, teacher = session.shop.student_size, session.shop.teacher_size
     speed = read_json(session.part("difficulty/summary.json")).get("tokens_per_second")
     training = recipe.training
     scale = Scale(
@@ -103,10 +89,10 @@ def write_run_file(session: Session) -> None:
             "started": before.get("started", now),
             "finished": now if _finished(session) else None,
             "seconds": read_json(seconds) if seconds.exists() else {},
-            "student": _model_entry(_student_name(recipe), student_size(session)),
+            "student": _model_entry(_student_name(recipe), session.shop.student_size),
             "teacher": _model_entry(
                 recipe.teacher.model if recipe.teacher is not None else None,
-                teacher_size(session),
+                session.shop.teacher_size,
             ),
             "baseline_steps": main_plan.baseline_steps,
         },

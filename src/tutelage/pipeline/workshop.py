@@ -8,7 +8,13 @@ from typing import Any
 import torch
 
 from tutelage.errors import MissingDependencyError, ModelError
-from tutelage.models import check_same_tokenizer, load_model, load_tokenizer
+from tutelage.models import (
+    ModelSize,
+    check_same_tokenizer,
+    describe_model,
+    load_model,
+    load_tokenizer,
+)
 from tutelage.models.head import head_size
 from tutelage.recipe import Recipe
 
@@ -148,6 +154,17 @@ class Workshop:
     def vocab_size(self) -> int:
         """Number of real tokens, to which both heads are cut."""
         return check_same_tokenizer(self.tokenizer, self.tokenizer)
+
+    @functools.cached_property
+    def student_size(self) -> ModelSize:
+        """How big the student is; its weights are read once for it, however many arms ask."""
+        return describe_model(self.student().config)
+
+    @functools.cached_property
+    def teacher_size(self) -> ModelSize | None:
+        """How big the teacher is; None without one."""
+        teacher = self.recipe.teacher
+        return None if teacher is None else describe_model(self.teacher.config, dtype=teacher.dtype)
 
     def _check_head(self, owner: str, model: Any) -> None:
         check_same_tokenizer(self.tokenizer, self.tokenizer, **{f"{owner}_head": head_size(model)})

@@ -12,11 +12,12 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback
 
 from tutelage.components import bind
-from tutelage.data.collate import collate, length_batches, padding_id
+from tutelage.data.collate import padding_id
+from tutelage.difficulty import example_losses
 from tutelage.divergences import DIVERGENCES
 from tutelage.errors import ConfigError, DataError, NonFiniteLossError
 from tutelage.files import atomic_write_json
-from tutelage.models.head import check_head, head_logits, head_size, response_hidden
+from tutelage.models.head import check_head, head_size, response_hidden
 from tutelage.targets import TARGETS
 from tutelage.teachers import LiveTeacher, TeacherSignal
 from tutelage.training.batches import PlannedRows, PlanSampler, collate_visits, join_by_id
@@ -288,21 +289,13 @@ class DistillTrainer(Trainer):
     def _cross_entropy(self, rows: Any) -> float:
         if rows is None:
             raise ConfigError("Evaluation needs `eval_dataset` or a `validator`; there is neither.")
-        total, tokens = 0.0, 0
-        for batch in length_batches([len(t) for t in rows["input_ids"]], max_tokens=8192):
-            inputs = collate([rows[i] for i in batch], self._pad_token_id)
-            inputs = self._prepare_inputs(inputs)
-            hidden_NH, targets_N = response_hidden(
-                self._student, inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
-            )
-            for start in range(0, len(targets_N), self._settings.tile_tokens):
-                tile = slice(start, start + self._settings.tile_tokens)
-                logits = head_logits(self._student, hidden_NH[tile], self.distill_loss.vocab_size)
-                total += float(
-                    nn.functional.cross_entropy(logits, targets_N[tile], reduction="sum")
-                )
-            tokens += len(targets_N)
-        return total / max(tokens, 1)
+        losses = example_losses(
+            self._student,
+            rows,
+            vocab_size=self.distill_loss.vocab_size,
+            pad_token_id=self._pad_token_id,
+        )
+        return float(losses.loss_sums.sum() / max(losses.num_tokens.sum(), 1))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save, then mark as whole, then remove older ones: a kill at any moment loses nothing."""
