@@ -8,7 +8,7 @@ dictionary from name to ``Component``; a row in that dictionary buys the family'
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,15 @@ def lookup(table: Mapping[str, Component], family: str, name: str) -> Component:
     return table[name]
 
 
+def unknown_option(family: str, name: str, option: str, known: Iterable[str]) -> ConfigError:
+    """The error for an option that a component does not have."""
+    known = sorted(known)
+    listed = f"Known: {', '.join(known)}." if known else "It has no options."
+    return ConfigError(
+        f"The {family} '{name}' has no option '{option}'.{did_you_mean(option, known)} {listed}"
+    )
+
+
 def bind(
     table: Mapping[str, Component], family: str, name: str, options: Mapping[str, Any]
 ) -> Callable[..., Any]:
@@ -70,11 +79,7 @@ def bind(
     known = component.options
     for option in options:
         if option not in known:
-            listed = f"Known: {', '.join(sorted(known))}." if known else "It has no options."
-            raise ConfigError(
-                f"The {family} '{name}' has no option '{option}'."
-                f"{did_you_mean(option, known)} {listed}"
-            )
+            raise unknown_option(family, name, option, known)
     for option, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and option not in options:
             raise ConfigError(f"The {family} '{name}' needs the option '{option}'.")

@@ -119,7 +119,7 @@ class Stage:
         student_share: share of the student in the target; mean over the steps of the stage.
         distill_temperature: softens teacher and student; mean over the steps of the stage.
         ce_weight: weight of cross-entropy in the loss; mean over the steps of the stage.
-        teacher: name of the teacher, empty when no step of the stage has a teacher's signal.
+        teacher: names of the teachers, empty when no step of the stage has anything from one.
     """
 
     stage: int
@@ -153,6 +153,11 @@ class Plan:
         distill_temperature: softens teacher and student, shape ``[S]``.
         ce_weight: weight of cross-entropy; distillation has the rest, shape ``[S]``.
         lr_factor: learning rate as a part of its peak, shape ``[S]``.
+        on_policy: whether a step trains on answers that the student writes itself, shape ``[S]``.
+        restarts: steps (from 0) that begin with a new optimizer, shape ``[R]``, int64.
+        teachers: names of the teachers from weak to strong.
+        visit_teacher: index in ``teachers`` for each visit, shape ``[M]``, int64. Where a step
+            takes logits from a teacher, all its visits have the same one.
         stages: the stages in order.
         batch_size: examples of a full step, over all processes.
         curriculum: name of the curriculum.
@@ -170,6 +175,10 @@ class Plan:
     distill_temperature: NDArray[np.float64]
     ce_weight: NDArray[np.float64]
     lr_factor: NDArray[np.float64]
+    on_policy: NDArray[np.bool_]
+    restarts: NDArray[np.int64]
+    teachers: tuple[str, ...]
+    visit_teacher: NDArray[np.int64]
     stages: tuple[Stage, ...]
     batch_size: int
     curriculum: str
@@ -196,8 +205,12 @@ class Plan:
         """The stage that a step (from 0) belongs to."""
         return self.stages[int(self.step_stage[step]) - 1]
 
+    def teacher_of(self, step: int) -> str:
+        """The teacher whose logits a step (from 0) takes, if it takes any."""
+        return self.teachers[int(self.visit_teacher[self.offsets[step]])]
+
     def has_teacher_signal(self) -> bool:
-        """Whether any step takes anything from a teacher."""
+        """Whether any step takes logits from a teacher."""
         return bool(np.any((self.ce_weight < 1.0) & (self.student_share < 1.0)))
 
 

@@ -39,7 +39,8 @@ difficulties = st.lists(
     min_size=1,
     max_size=60,
 )
-curricula = st.sampled_from(sorted(CURRICULA))
+GROWING = sorted(set(CURRICULA) - {"bands", "shrinking"})
+curricula = st.sampled_from(GROWING)
 
 
 @settings(deadline=None, max_examples=150)
@@ -113,7 +114,7 @@ def test_total_steps_is_exact(scores, kind, stages, extra):
     assert all(stage.steps >= 1 for stage in plan.stages)
 
 
-@pytest.mark.parametrize("kind", sorted(CURRICULA))
+@pytest.mark.parametrize("kind", GROWING)
 def test_constant_difficulty_one_example_one_stage(kind):
     for scores, stages in (([1.0] * 50, 5), ([2.0], 4), ([3.0, 1.0], 1)):
         plan = compile_plan(profile_of(scores), CurriculumOptions(kind, stages), batch_size=4)

@@ -1,12 +1,15 @@
 """Curricula: pacing (how much), sampling (which, in which order) and the compiled plan."""
 
 from tutelage.curriculum.exposure import DecileExposure, exposure, plan_warnings
-from tutelage.curriculum.plan import CurriculumOptions, LearningRate, compile_plan
+from tutelage.curriculum.options import CurriculumOptions, LearningRate
+from tutelage.curriculum.plan import compile_plan, replan
 from tutelage.curriculum.store import describe_plan, load_plan, plan_fingerprint, save_plan
 from tutelage.curriculum.table import CURRICULA, Curriculum
+from tutelage.curriculum.teaching import TEACHER_SCHEDULES
 
 __all__ = [
     "CURRICULA",
+    "TEACHER_SCHEDULES",
     "Curriculum",
     "CurriculumOptions",
     "DecileExposure",
@@ -17,5 +20,6 @@ __all__ = [
     "load_plan",
     "plan_fingerprint",
     "plan_warnings",
+    "replan",
     "save_plan",
 ]

@@ -1,107 +1,31 @@
 """Compile a difficulty profile into a plan: every optimizer step, before the first one is taken."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.components import bind
-from tutelage.curriculum.pacing import calibrated_targets
-from tutelage.curriculum.sampling import REMAINDERS, Remainder, cut_into_steps, stage_visits
-from tutelage.curriculum.table import CURRICULA, ORDERS, Curriculum, Order
-from tutelage.errors import ConfigError, unknown_name
-from tutelage.schedules import ScheduledValue, learning_rate_factors, scheduled
+from tutelage.curriculum.options import CurriculumOptions, LearningRate
+from tutelage.curriculum.sampling import Steps, cut_into_steps, stage_visits
+from tutelage.curriculum.staging import (
+    PlanSettings,
+    StagedExamples,
+    make_settings,
+    share_out,
+    stage_examples,
+    teachers_of,
+    visits_per_stage,
+)
+from tutelage.errors import ConfigError
+from tutelage.schedules import ScheduledValue
 from tutelage.schedules.spec import Spec
 from tutelage.types import DifficultyProfile, Plan, Stage
 
 IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class CurriculumOptions:
-    """How the data is staged.
-
-    Attributes:
-        kind: name of a curriculum in ``CURRICULA``.
-        stages: n; CPD's published runs have one stage for each epoch.
-        passes: visits of each stage to its subset, may be fractional; None takes the curriculum's
-            usual number (2 for ``calibrated``, which is what CPD's printed iteration counts imply).
-        iteration_ratio: instead of ``passes``: total visits as a part of the plain run's.
-        total_steps: instead of both: the number of optimizer steps, shared out among the stages in
-            proportion to their sizes; this is how controls are matched to a run.
-        epochs: passes of the plain run that the plan is compared with; None means as many updates
-            as ``total_steps``, or else ``stages``.
-        order: which end the subsets are prefixes of; None takes the curriculum's own.
-        min_examples: no calibrated subset is smaller; None means the batch size.
-        remainder: what happens to visits that do not fill a batch; see ``REMAINDERS``.
-    """
-
-    kind: str = "calibrated"
-    stages: int = 20
-    passes: float | None = None
-    iteration_ratio: float | None = None
-    total_steps: int | None = None
-    epochs: float | None = None
-    order: Order | None = None
-    min_examples: int | None = None
-    remainder: Remainder = "carry"
-
-    def __post_init__(self) -> None:
-        if self.kind not in CURRICULA:
-            raise unknown_name("curriculum", self.kind, CURRICULA)
-        if self.stages < 1:
-            raise ConfigError(f"A curriculum needs at least one stage, got stages={self.stages}.")
-        given = [
-            name
-            for name in ("passes", "iteration_ratio", "total_steps")
-            if getattr(self, name) is not None
-        ]
-        if len(given) > 1:
-            raise ConfigError(
-                f"Give one of {' and '.join(given)}, not both: each sets the number of updates."
-            )
-        for name in (*given, "epochs", "min_examples"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"curriculum.{name} must be positive, got {value}.")
-        if self.total_steps is not None and self.total_steps < self.stages:
-            raise ConfigError(
-                f"total_steps={self.total_steps} gives some of the {self.stages} stages no step."
-                " Use fewer stages or more steps."
-            )
-        if self.order is not None and self.order not in ORDERS:
-            raise unknown_name("curriculum order", self.order, ORDERS)
-        if self.remainder not in REMAINDERS:
-            raise unknown_name("remainder rule", self.remainder, REMAINDERS)
-
-    def baseline_epochs(self, num_examples: int, batch_size: int) -> float:
-        """Passes of the plain run: as told, else as many updates as told, else one each stage."""
-        if self.epochs is not None:
-            return float(self.epochs)
-        if self.total_steps is not None:
-            return self.total_steps * batch_size / num_examples
-        return float(self.stages)
-
-    @property
-    def entry(self) -> Curriculum:
-        """The row of ``CURRICULA``."""
-        return CURRICULA[self.kind]
-
-
-@dataclass(frozen=True)
-class LearningRate:
-    """The learning rate over the run; see ``schedules.learning_rate_factors``."""
-
-    schedule: str = "cosine"
-    warmup_ratio: float = 0.0
-    min_ratio: float = 0.0
-
-    def factors(self, total_steps: int) -> NDArray[np.float64]:
-        """Learning rate of each step as a part of its peak."""
-        return learning_rate_factors(
-            self.schedule, total_steps, warmup_ratio=self.warmup_ratio, min_ratio=self.min_ratio
-        )
+FloatArray = NDArray[np.float64]
 
 
 def compile_plan(
@@ -112,8 +36,12 @@ def compile_plan(
     student_share: Spec | ScheduledValue = 0.0,
     distill_temperature: Spec | ScheduledValue = 1.0,
     ce_weight: Spec | ScheduledValue = 0.0,
+    on_policy: Spec | ScheduledValue = 0.0,
     learning_rate: LearningRate | None = None,
-    teacher: str = "teacher",
+    teachers: Sequence[str] = ("teacher",),
+    teacher_schedule: Mapping[str, Any] | str = "strongest",
+    supervision: Literal["logits", "text"] = "logits",
+    available: NDArray[np.bool_] | None = None,
     seed: int = 0,
 ) -> Plan:
     """Recipe and difficulty profile in, plan out; the same inputs always give the same plan.
@@ -127,9 +55,15 @@ def compile_plan(
         student_share: schedule of the student's share in the target; see ``schedules.scheduled``.
         distill_temperature: schedule of the temperature.
         ce_weight: schedule of the weight of cross-entropy.
+        on_policy: schedule of the probability that a step trains on the student's own answers.
         learning_rate: schedule of the learning rate; None is a cosine to 0.
-        teacher: name of the teacher, for the stages that have one.
-        seed: seed of all shuffling.
+        teachers: names of the teachers from weak to strong.
+        teacher_schedule: name, or ``{kind: name, ...}``, in ``TEACHER_SCHEDULES``.
+        supervision: ``"text"`` when examples carry answers that a teacher wrote, each example its
+            own; ``"logits"`` when steps take distributions from a teacher, each step from one.
+        available: with text, which teacher has an answer for which example, shape ``[K, N]``; None
+            for all of them.
+        seed: seed of all drawing and shuffling.
 
     Raises:
         ConfigError: options that do not fit each other or the data.
@@ -140,25 +74,97 @@ def compile_plan(
         >>> [stage.num_examples for stage in plan.stages]
         [2, 4]
     """
-    options = CurriculumOptions(kind=curriculum) if isinstance(curriculum, str) else curriculum
-    learning_rate = learning_rate or LearningRate()
-    if batch_size < 1:
-        raise ConfigError(f"The batch size must be at least 1, got {batch_size}.")
-    sizes = _subset_sizes(profile, options, batch_size)
-    order = _ordered(profile, options, seed)
-    num_visits = _visits_per_stage(sizes, options, len(profile), batch_size)
-    visits, offsets, step_stage = cut_into_steps(
+    settings = make_settings(
+        curriculum,
+        batch_size=batch_size,
+        student_share=student_share,
+        distill_temperature=distill_temperature,
+        ce_weight=ce_weight,
+        on_policy=on_policy,
+        learning_rate=learning_rate,
+        teachers=teachers,
+        teacher_schedule=teacher_schedule,
+        supervision=supervision,
+        seed=seed,
+    )
+    staged = stage_examples(profile, settings, available)
+    num_visits = visits_per_stage([len(part.positions) for part in staged], settings, profile)
+    return _assemble(profile, settings, staged, num_visits, before=None)
+
+
+def replan(
+    before: Plan,
+    stages_done: int,
+    profile: DifficultyProfile,
+    curriculum: CurriculumOptions | str = "calibrated",
+    *,
+    available: NDArray[np.bool_] | None = None,
+    **settings: Any,
+) -> Plan:
+    """Keep the stages that are done and compile the others anew, from a profile measured since.
+
+    Args:
+        before: the plan that was followed so far.
+        stages_done: how many of its stages are done; at least 1, and not all of them.
+        profile: the new profile, of the same examples in the same order.
+        curriculum: options; ``total_steps`` still counts from the first step of the run.
+        available: as for :func:`compile_plan`.
+        settings: the other arguments of :func:`compile_plan`.
+
+    Returns:
+        A plan whose first steps, up to the end of stage ``stages_done``, are those of ``before``.
+    """
+    assert profile.ids == before.ids, "a profile measured since has the same examples"
+    assert 1 <= stages_done < len(before.stages)
+    fixed = make_settings(curriculum, **settings)
+    staged = stage_examples(profile, fixed, available)[stages_done:]
+    sizes = [stage.num_examples for stage in before.stages[:stages_done]]
+    sizes += [len(part.positions) for part in staged]
+    num_visits = visits_per_stage(sizes, fixed, profile)[stages_done:]
+    if fixed.curriculum.total_steps is not None:
+        left = fixed.curriculum.total_steps - int((before.step_stage <= stages_done).sum())
+        num_visits = share_out(np.asarray(sizes[stages_done:]), left, fixed.batch_size)
+    return _assemble(profile, fixed, staged, num_visits, before=before)
+
+
+def _assemble(
+    profile: DifficultyProfile,
+    settings: PlanSettings,
+    staged: list[StagedExamples],
+    num_visits: IntArray,
+    before: Plan | None,
+) -> Plan:
+    """Visits, steps and values; the first stages come from ``before`` when there is one."""
+    options, batch_size = settings.curriculum, settings.batch_size
+    first_stage = options.stages - len(staged) + 1
+    drops = options.remainder == "drop" and options.total_steps is None
+    steps = cut_into_steps(
         [
-            stage_visits(order[:size], count, seed=seed, stage=number)
-            for number, (size, count) in enumerate(zip(sizes, num_visits, strict=True), start=1)
+            stage_visits(
+                part.positions,
+                count,
+                seed=settings.seed,
+                stage=number,
+                whole=batch_size if drops else None,
+            )
+            for number, (part, count) in enumerate(
+                zip(staged, num_visits, strict=True), start=first_stage
+            )
         ],
         batch_size,
         options.remainder,
+        first_stage,
     )
-    shares = scheduled(student_share).values(step_stage, options.stages)
-    temperatures = scheduled(distill_temperature).values(step_stage, options.stages)
-    weights = scheduled(ce_weight).values(step_stage, options.stages)
-    _check_ranges(shares, temperatures, weights)
+    visit_teacher = _visit_teachers(settings, staged, steps, first_stage)
+    visits, offsets, step_stage = steps.visits, steps.offsets, steps.step_stage
+    kept = 0
+    if before is not None:
+        kept = int((before.step_stage < first_stage).sum())
+        start = int(before.offsets[kept])
+        visits = np.concatenate([before.visits[:start], visits])
+        visit_teacher = np.concatenate([before.visit_teacher[:start], visit_teacher])
+        offsets = np.concatenate([before.offsets[:kept], offsets + start])
+        step_stage = np.concatenate([before.step_stage[:kept], step_stage])
     epochs = options.baseline_epochs(len(profile), batch_size)
     baseline_steps = math.ceil(epochs * len(profile) / batch_size - 1e-9)
     plan = Plan(
@@ -166,110 +172,122 @@ def compile_plan(
         visits=visits,
         offsets=offsets,
         step_stage=step_stage,
-        student_share=shares,
-        distill_temperature=temperatures,
-        ce_weight=weights,
-        lr_factor=learning_rate.factors(len(step_stage)),
+        **_values(settings, step_stage, before, kept),
+        restarts=_restarts(step_stage) if options.restart else np.empty(0, dtype=np.int64),
+        teachers=settings.teachers,
+        visit_teacher=visit_teacher,
         stages=(),
         batch_size=batch_size,
         curriculum=options.kind,
-        seed=seed,
+        seed=settings.seed,
         baseline_steps=baseline_steps,
         baseline_epochs=epochs,
-        baseline_lr_mean=float(learning_rate.factors(baseline_steps).mean()),
+        baseline_lr_mean=float(settings.learning_rate.factors(baseline_steps).mean()),
     )
-    return _with_stages(plan, profile, options, order, sizes, num_visits, teacher)
+    stages = _describe_stages(plan, profile, settings, staged, num_visits)
+    done = () if before is None else before.stages[: first_stage - 1]
+    return replace(plan, stages=(*done, *stages))
 
 
-def _subset_sizes(
-    profile: DifficultyProfile, options: CurriculumOptions, batch_size: int
+def _visit_teachers(
+    settings: PlanSettings, staged: list[StagedExamples], steps: Steps, first_stage: int
 ) -> IntArray:
-    extra = {}
-    if "min_examples" in options.entry.options:
-        extra["min_examples"] = options.min_examples or batch_size
-    elif options.min_examples is not None:
-        raise ConfigError(f"The curriculum '{options.kind}' has no option 'min_examples'.")
-    pace = bind(CURRICULA, "curriculum", options.kind, extra)
-    return pace(profile.running_mean, options.stages)
+    """The teacher of each visit: its own with text, its step's with logits."""
+    found = np.empty(len(steps.visits), dtype=np.int64)
+    if settings.supervision == "text":
+        for number, part in enumerate(staged, start=first_stage):
+            here = steps.visit_stage == number
+            sorter = np.argsort(part.positions)
+            place = np.searchsorted(part.positions, steps.visits[here], sorter=sorter)
+            found[here] = part.teachers[sorter[place]]
+        return found
+    numbers = np.arange(len(steps.step_stage))
+    by_step = np.empty(len(numbers), dtype=np.int64)
+    for stage in np.unique(steps.step_stage):
+        here = steps.step_stage == stage
+        by_step[here] = teachers_of(settings, int(stage), numbers[here])
+    return np.repeat(by_step, np.diff(steps.offsets))
 
 
-def _ordered(profile: DifficultyProfile, options: CurriculumOptions, seed: int) -> IntArray:
-    order = options.order or options.entry.order
-    if order == "easy_first":
-        return profile.order
-    if order == "hard_first":
-        return profile.order[::-1]
-    # Stage 0 is no stage: this stream is never used for shuffling.
-    return np.random.default_rng([seed, 0]).permutation(profile.order)
+def _restarts(step_stage: IntArray) -> IntArray:
+    """The first step of every stage but the first."""
+    return np.flatnonzero(np.diff(step_stage)) + 1
 
 
-def _visits_per_stage(
-    sizes: IntArray, options: CurriculumOptions, num_examples: int, batch_size: int
-) -> IntArray:
-    """How many visits each stage makes; fractions are rounded so that the total stays right."""
-    if options.total_steps is not None:
-        # One step for each stage, the others in proportion to the sizes.
-        free = options.total_steps - options.stages
-        shared = np.diff(np.round(np.cumsum(sizes) / sizes.sum() * free), prepend=0)
-        return ((1 + shared) * batch_size).astype(np.int64)
-    if options.iteration_ratio is not None:
-        epochs = options.baseline_epochs(num_examples, batch_size)
-        passes = options.iteration_ratio * epochs * num_examples / sizes.sum()
+def _values(
+    settings: PlanSettings, step_stage: IntArray, before: Plan | None, kept: int
+) -> dict[str, Any]:
+    """Scheduled values of every step; the steps kept from ``before`` keep theirs."""
+    stages, total = settings.curriculum.stages, len(step_stage)
+    values = {
+        name: getattr(settings, name).values(step_stage, stages)
+        for name in ("student_share", "distill_temperature", "ce_weight", "on_policy")
+    }
+    _check_ranges(values)
+    chance = np.random.default_rng([settings.seed, 0, 0, 2]).random(total)
+    values["on_policy"] = chance < values["on_policy"]
+    if settings.curriculum.restart:
+        lengths = np.bincount(step_stage)[1:]
+        courses = [settings.learning_rate.factors(int(n)) for n in lengths]
+        values["lr_factor"] = np.concatenate(courses)
     else:
-        passes = options.passes if options.passes is not None else options.entry.passes
-    visits = np.diff(np.ceil(np.cumsum(sizes) * passes - 1e-9), prepend=0).astype(np.int64)
-    return np.maximum(visits, 1)
+        values["lr_factor"] = settings.learning_rate.factors(total)
+    if before is not None:
+        for name in values:
+            values[name][:kept] = getattr(before, name)[:kept]
+    return values
 
 
-def _check_ranges(
-    shares: NDArray[np.float64], temperatures: NDArray[np.float64], weights: NDArray[np.float64]
-) -> None:
-    for name, values in (("student_share", shares), ("ce_weight", weights)):
-        if values.min() < 0.0 or values.max() > 1.0:
+def _check_ranges(values: Mapping[str, FloatArray]) -> None:
+    for name in ("student_share", "ce_weight", "on_policy"):
+        if values[name].min() < 0.0 or values[name].max() > 1.0:
             raise ConfigError(
-                f"{name} must stay in [0, 1]; its schedule runs from {values.min():g} to"
-                f" {values.max():g}."
+                f"{name} must stay in [0, 1]; its schedule runs from {values[name].min():g} to"
+                f" {values[name].max():g}."
             )
-    if temperatures.min() <= 0.0:
-        raise ConfigError(
-            f"distill_temperature must stay above 0; its schedule reaches {temperatures.min():g}."
-        )
+    least = values["distill_temperature"].min()
+    if least <= 0.0:
+        raise ConfigError(f"distill_temperature must stay above 0; its schedule reaches {least:g}.")
 
 
-def _with_stages(
+def _describe_stages(
     plan: Plan,
     profile: DifficultyProfile,
-    options: CurriculumOptions,
-    order: IntArray,
-    sizes: IntArray,
+    settings: PlanSettings,
+    staged: list[StagedExamples],
     num_visits: IntArray,
-    teacher: str,
-) -> Plan:
-    """Add the summary of each stage."""
-    aims = options.kind == "calibrated" and (options.order or "easy_first") == "easy_first"
-    targets = calibrated_targets(profile.running_mean, options.stages) if aims else None
-    ordered_scores = profile.scores[order]
+) -> list[Stage]:
+    """A summary of each stage that was compiled."""
+    options = settings.curriculum
+    aims = options.entry.targets if (options.order or "easy_first") == "easy_first" else None
+    targets = None if aims is None else aims(profile.running_mean, options.stages)
+    first_stage = options.stages - len(staged) + 1
+    step_of_visit = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
     stages = []
-    for index, size in enumerate(sizes):
-        here = plan.step_stage == index + 1
-        signal = (plan.ce_weight[here] < 1.0) & (plan.student_share[here] < 1.0)
+    for number, (part, count) in enumerate(zip(staged, num_visits, strict=True), first_stage):
+        here = plan.step_stage == number
+        signal = ((plan.ce_weight[here] < 1.0) & (plan.student_share[here] < 1.0)).any()
+        indices = np.unique(plan.visit_teacher[here[step_of_visit]])
+        names = " + ".join(plan.teachers[i] for i in indices)
         stages.append(
             Stage(
-                stage=index + 1,
-                num_examples=int(size),
-                mean_difficulty=float(ordered_scores[:size].mean()),
-                target_difficulty=None if targets is None else float(targets[index]),
-                passes=float(num_visits[index] / size),
+                stage=number,
+                num_examples=len(part.positions),
+                mean_difficulty=float(profile.scores[part.positions].mean()),
+                target_difficulty=None if targets is None else float(targets[number - 1]),
+                passes=float(count / len(part.positions)),
                 steps=int(here.sum()),
                 student_share=_mean(plan.student_share[here]),
                 distill_temperature=_mean(plan.distill_temperature[here]),
                 ce_weight=_mean(plan.ce_weight[here]),
-                teacher=teacher if signal.any() else "",
+                teacher=names if signal or settings.supervision == "text" else "",
             )
         )
-    return Plan(**{**vars(plan), "stages": tuple(stages)})
+    return stages
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: FloatArray) -> float:
     """The mean; equal values give that value itself, without rounding."""
+    if not len(values):
+        return float("nan")
     return float(values[0] if (values == values[0]).all() else values.mean())

@@ -26,9 +26,9 @@ def plan_fingerprint(plan: Plan) -> str:
     """64 digits that are the same for two plans exactly when they train the same way."""
     content: dict[str, Any] = {name: getattr(plan, name).tolist() for name in _VALUES}
     content["ids"] = list(plan.ids)
-    for name in ("visits", "offsets", "step_stage"):
+    for name in ("visits", "offsets", "step_stage", "visit_teacher", "on_policy", "restarts"):
         content[name] = getattr(plan, name).tolist()
-    content["teachers"] = [stage.teacher for stage in plan.stages]
+    content["teachers"] = list(plan.teachers)
     return fingerprint(content)
 
 
@@ -44,6 +44,7 @@ def describe_plan(plan: Plan, profile: DifficultyProfile, recipe: str) -> dict[s
         "stages": [stage.as_dict() for stage in plan.stages],
         "exposure": [row.as_dict() for row in rows],
         "warnings": plan_warnings(plan, rows),
+        "teachers": list(plan.teachers),
         **{name: getattr(plan, name) for name in _SCALARS},
     }
 
@@ -55,8 +56,10 @@ def save_plan(folder: str | Path, plan: Plan, description: dict[str, Any]) -> No
         "step": np.arange(1, plan.total_steps + 1),
         "stage": plan.step_stage,
         **{name: getattr(plan, name) for name in _VALUES},
-        "teacher": [plan.stage_of(step).teacher for step in range(plan.total_steps)],
-        "positions": [plan.positions(step).tolist() for step in range(plan.total_steps)],
+        "on_policy": plan.on_policy,
+        "restart": np.isin(np.arange(plan.total_steps), plan.restarts),
+        "positions": _by_step(plan, plan.visits),
+        "teachers": _by_step(plan, plan.visit_teacher),
     }
     with disk_errors(folder):
         pq.write_table(pa.table({"id": list(plan.ids)}), folder / "ids.parquet")
@@ -64,18 +67,26 @@ def save_plan(folder: str | Path, plan: Plan, description: dict[str, Any]) -> No
     atomic_write_json(folder / "plan.json", description)
 
 
+def _by_step(plan: Plan, values: np.ndarray) -> list[list[int]]:
+    return [part.tolist() for part in np.split(values, plan.offsets[1:-1])]
+
+
 def load_plan(folder: str | Path) -> Plan:
     """The plan that ``save_plan`` wrote."""
     folder = Path(folder)
     description = read_json(folder / "plan.json")
     steps = pq.read_table(folder / "steps.parquet")
-    positions = steps["positions"].to_pylist()
-    offsets = np.concatenate([[0], np.cumsum([len(p) for p in positions])]).astype(np.int64)
+    positions = steps["positions"].combine_chunks()
+    teachers = steps["teachers"].combine_chunks()
     return Plan(
         ids=tuple(pq.read_table(folder / "ids.parquet")["id"].to_pylist()),
-        visits=np.asarray([i for step in positions for i in step], dtype=np.int64),
-        offsets=offsets,
+        visits=positions.flatten().to_numpy().astype(np.int64),
+        offsets=positions.offsets.to_numpy().astype(np.int64),
         step_stage=steps["stage"].to_numpy().astype(np.int64),
+        on_policy=steps["on_policy"].to_numpy().astype(bool),
+        restarts=np.flatnonzero(steps["restart"].to_numpy()).astype(np.int64),
+        teachers=tuple(description["teachers"]),
+        visit_teacher=teachers.flatten().to_numpy().astype(np.int64),
         stages=tuple(Stage(**stage) for stage in description["stages"]),
         **{name: steps[name].to_numpy().astype(np.float64) for name in _VALUES},
         **{name: description[name] for name in _SCALARS},

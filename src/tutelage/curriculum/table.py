@@ -1,10 +1,15 @@
-"""The table of curricula: a pacing function, the end it starts from, and its usual passes."""
+"""The table of curricula: how much each stage uses, which of it, and its usual passes."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tutelage.components import Component
-from tutelage.curriculum import pacing
+from tutelage.curriculum import pacing, subsets
 
 Order = Literal["easy_first", "hard_first", "random"]
 ORDERS: tuple[Order, ...] = ("easy_first", "hard_first", "random")
@@ -12,15 +17,26 @@ ORDERS: tuple[Order, ...] = ("easy_first", "hard_first", "random")
 
 @dataclass(frozen=True)
 class Curriculum(Component):
-    """A pacing function with its defaults.
+    """A pacing function, what its sizes mean, and defaults.
 
     Attributes:
-        order: which end of the difficulty order the subsets are prefixes of.
+        order: which end of the difficulty order the subsets start from.
         passes: how often each stage visits its subset unless the recipe says otherwise.
+        subset: which examples a stage has, from the sizes; see ``subsets``.
+        targets: mean difficulty that each stage aims at; None when it aims at none.
     """
 
     order: Order = "easy_first"
     passes: float = 1.0
+    subset: Callable[..., NDArray[np.int64]] = subsets.prefix
+    targets: Callable[[NDArray[np.float64], int], NDArray[np.float64]] | None = None
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """Options of the pacing and of the subset."""
+        parameters = inspect.signature(self.subset).parameters.values()
+        more = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        return {**super().options, **more}
 
 
 CURRICULA: dict[str, Curriculum] = {
@@ -29,6 +45,14 @@ CURRICULA: dict[str, Curriculum] = {
         "mean difficulty of the subset rises by equal amounts (CPD)",
         "Zhang and Liu 2026, CPD section 3.2",
         passes=2.0,
+        targets=pacing.calibrated_targets,
+    ),
+    "calibrated_anchored": Curriculum(
+        pacing.calibrated_anchored,
+        "the same from the easiest example's difficulty on, for any scale",
+        "after Zhang and Liu 2026, CPD section 3.2",
+        passes=2.0,
+        targets=pacing.anchored_targets,
     ),
     "baby_steps": Curriculum(
         pacing.baby_steps,
@@ -45,6 +69,19 @@ CURRICULA: dict[str, Curriculum] = {
         pacing.cosine_growth,
         "subset size rises along a cosine",
         "Zhang and Liu 2026, CPD section 6.3",
+    ),
+    "bands": Curriculum(
+        pacing.bands,
+        "disjoint bands from easy to hard with given shares (CLPD)",
+        "Cao et al. 2026, arXiv:2605.11260",
+        subset=subsets.band,
+    ),
+    "shrinking": Curriculum(
+        pacing.shrinking,
+        "less and less data, mostly the hardest, with a few easy ones (DA-KD)",
+        "He et al. 2025, DA-KD, PMLR 267",
+        order="hard_first",
+        subset=subsets.stratified,
     ),
     "random": Curriculum(pacing.everything, "everything at once, shuffled: the plain run"),
     "hard_to_easy": Curriculum(

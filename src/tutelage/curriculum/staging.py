@@ -1,0 +1,149 @@
+"""Before the steps of a plan: what it is compiled from, and which examples each stage has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.components import bind
+from tutelage.curriculum.options import CurriculumOptions, LearningRate
+from tutelage.curriculum.teaching import TEACHER_SCHEDULES
+from tutelage.errors import ConfigError
+from tutelage.schedules import ScheduledValue, scheduled
+from tutelage.schedules.spec import Spec
+from tutelage.types import DifficultyProfile
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """All that a plan is compiled from, besides the profile; see ``compile_plan``."""
+
+    curriculum: CurriculumOptions
+    batch_size: int
+    student_share: ScheduledValue
+    distill_temperature: ScheduledValue
+    ce_weight: ScheduledValue
+    on_policy: ScheduledValue
+    learning_rate: LearningRate
+    teachers: tuple[str, ...]
+    teacher_schedule: Mapping[str, Any]
+    supervision: Literal["logits", "text"]
+    seed: int
+
+
+def make_settings(
+    curriculum: CurriculumOptions | str,
+    *,
+    batch_size: int,
+    student_share: Spec | ScheduledValue = 0.0,
+    distill_temperature: Spec | ScheduledValue = 1.0,
+    ce_weight: Spec | ScheduledValue = 0.0,
+    on_policy: Spec | ScheduledValue = 0.0,
+    learning_rate: LearningRate | None = None,
+    teachers: Sequence[str] = ("teacher",),
+    teacher_schedule: Mapping[str, Any] | str = "strongest",
+    supervision: Literal["logits", "text"] = "logits",
+    seed: int = 0,
+) -> PlanSettings:
+    """Settings from the words of a recipe; arguments as of ``compile_plan``."""
+    if batch_size < 1:
+        raise ConfigError(f"The batch size must be at least 1, got {batch_size}.")
+    spec = {"kind": teacher_schedule} if isinstance(teacher_schedule, str) else teacher_schedule
+    return PlanSettings(
+        CurriculumOptions(kind=curriculum) if isinstance(curriculum, str) else curriculum,
+        batch_size,
+        scheduled(student_share),
+        scheduled(distill_temperature),
+        scheduled(ce_weight),
+        scheduled(on_policy),
+        learning_rate or LearningRate(),
+        tuple(teachers),
+        dict(spec),
+        supervision,
+        seed,
+    )
+
+
+@dataclass(frozen=True)
+class StagedExamples:
+    """The subset of a stage, and which teacher each of its examples has (shapes ``[k]``)."""
+
+    positions: IntArray
+    teachers: IntArray
+
+
+def stage_examples(
+    profile: DifficultyProfile, settings: PlanSettings, available: NDArray[np.bool_] | None
+) -> list[StagedExamples]:
+    """Which examples each stage has."""
+    options = settings.curriculum
+    sizes = options.sizes(profile, settings.batch_size)
+    order = _ordered(profile, options, settings.seed)
+    rank = np.empty(len(profile), dtype=np.int64)
+    rank[profile.order] = np.arange(len(profile))
+    staged = []
+    for stage in range(1, options.stages + 1):
+        positions = options.subset(order, sizes, stage, settings.seed)
+        if not len(positions):
+            raise ConfigError(
+                f"Stage {stage} of {options.stages} has no example: there are only {len(profile)}."
+                " Use fewer stages."
+            )
+        teachers = teachers_of(settings, stage, rank[positions])
+        if available is not None:
+            there = available[teachers, positions]
+            positions, teachers = positions[there], teachers[there]
+            if not len(positions):
+                raise ConfigError(
+                    f"Stage {stage} has no example left: no answer of its teacher was kept. Keep"
+                    " wrong answers (supervision.on_wrong: keep), use fewer stages, or a better"
+                    " teacher for it."
+                )
+        staged.append(StagedExamples(positions, teachers))
+    return staged
+
+
+def teachers_of(settings: PlanSettings, stage: int, units: IntArray) -> IntArray:
+    """A teacher for each example (by rank of difficulty) or step (by number) of a stage."""
+    options = {name: value for name, value in settings.teacher_schedule.items() if name != "kind"}
+    kind = settings.teacher_schedule["kind"]
+    schedule = bind(TEACHER_SCHEDULES, "teacher schedule", kind, options)
+    return schedule(stage, settings.curriculum.stages, len(settings.teachers), units, settings.seed)
+
+
+def _ordered(profile: DifficultyProfile, options: CurriculumOptions, seed: int) -> IntArray:
+    order = options.order or options.entry.order
+    if order == "easy_first":
+        return profile.order
+    if order == "hard_first":
+        return profile.order[::-1]
+    # Stage 0 is no stage: this stream is never used for shuffling.
+    return np.random.default_rng([seed, 0]).permutation(profile.order)
+
+
+def visits_per_stage(
+    sizes: Sequence[int], settings: PlanSettings, profile: DifficultyProfile
+) -> IntArray:
+    """How many visits each stage makes; fractions are rounded so that the total stays right."""
+    options, batch_size = settings.curriculum, settings.batch_size
+    counts = np.asarray(sizes, dtype=np.int64)
+    if options.total_steps is not None:
+        return share_out(counts, options.total_steps, batch_size)
+    if options.iteration_ratio is not None:
+        epochs = options.baseline_epochs(len(profile), batch_size)
+        passes = options.iteration_ratio * epochs * len(profile) / counts.sum()
+    else:
+        passes = options.passes if options.passes is not None else options.entry.passes
+    visits = np.diff(np.ceil(np.cumsum(counts) * passes - 1e-9), prepend=0).astype(np.int64)
+    return np.maximum(visits, 1)
+
+
+def share_out(sizes: IntArray, total_steps: int, batch_size: int) -> IntArray:
+    """Visits of stages that make ``total_steps`` in all: one step each, the others by size."""
+    free = total_steps - len(sizes)
+    shared = np.diff(np.round(np.cumsum(sizes) / sizes.sum() * free), prepend=0)
+    return ((1 + shared) * batch_size).astype(np.int64)
