@@ -11,7 +11,7 @@ from tutelage import DistillConfig, DistillTrainer
 from tutelage.curriculum import CurriculumOptions, compile_plan
 from tutelage.data import tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples
-from tutelage.difficulty import example_losses, student_loss
+from tutelage.difficulty import example_losses
 from tutelage.models import load_model, load_tokenizer
 from tutelage.types import DifficultyProfile
 
@@ -28,7 +28,7 @@ def main(max_steps: int = 20) -> float:
     )
 
     losses = example_losses(student, rows, vocab_size=len(tokenizer))
-    scores = student_loss(losses.loss_sums, losses.num_tokens)
+    scores = losses.loss_sums / losses.num_tokens
     plan = compile_plan(
         DifficultyProfile(tuple(rows["id"]), np.asarray(scores)),
         CurriculumOptions("calibrated", stages=4, total_steps=max_steps),

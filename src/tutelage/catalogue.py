@@ -11,7 +11,9 @@ FAMILIES = (
     "divergences",
     "targets",
     "curricula",
+    "teacher_schedules",
     "schedules",
+    "controllers",
     "difficulties",
     "metrics",
 )
@@ -56,6 +58,10 @@ def _table(family: str) -> Mapping[str, Component]:
         from tutelage.targets import TARGETS as table
     elif family == "curricula":
         from tutelage.curriculum import CURRICULA as table
+    elif family == "teacher_schedules":
+        from tutelage.curriculum import TEACHER_SCHEDULES as table
+    elif family == "controllers":
+        from tutelage.schedules import CONTROLLERS as table
     elif family == "schedules":
         from tutelage.schedules import SCHEDULES, SHARE_MODES
 

@@ -142,8 +142,8 @@ def ls_command(
     family: Annotated[
         str | None,
         typer.Argument(
-            help="One of recipes, methods, divergences, targets, curricula, schedules,"
-            " difficulties, metrics; all of them otherwise."
+            help="One of recipes, methods, divergences, targets, curricula, teacher_schedules,"
+            " schedules, controllers, difficulties, metrics; all of them otherwise."
         ),
     ] = None,
     json_: JsonOption = False,

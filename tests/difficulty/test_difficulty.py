@@ -11,9 +11,10 @@ from tutelage.difficulty import (
     example_losses,
     load_profile,
     save_profile,
-    student_loss,
     summarize,
 )
+from tutelage.difficulty.measurements import ExampleLosses
+from tutelage.difficulty.scores import student_loss
 from tutelage.errors import ConfigError, DataError
 from tutelage.types import DifficultyProfile
 
@@ -53,11 +54,11 @@ def test_padding_of_the_vocabulary_does_not_count():
 
 
 def test_mean_and_sum():
-    sums, counts = np.asarray([6.0, 2.0]), np.asarray([3, 1])
-    assert student_loss(sums, counts).tolist() == [2.0, 2.0]
-    assert student_loss(sums, counts, reduce="sum").tolist() == [6.0, 2.0]
+    losses = ExampleLosses(np.asarray([6.0, 2.0]), np.asarray([3, 1]))
+    assert student_loss(losses).tolist() == [2.0, 2.0]
+    assert student_loss(losses, reduce="sum").tolist() == [6.0, 2.0]
     with pytest.raises(ConfigError, match="Did you mean 'mean'"):
-        student_loss(sums, counts, reduce="meen")
+        student_loss(losses, reduce="meen")
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))

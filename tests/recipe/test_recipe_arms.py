@@ -48,26 +48,25 @@ def test_a_name_with_a_dot_is_one_name(tmp_path):
     assert load_recipe(path).arms["lr-0.1"].seed == 1
 
 
-def test_the_difficulty_of_a_method_does_not_reach_the_arms(tmp_path):
+def test_a_method_brings_its_own_difficulty_to_an_arm(tmp_path):
     path = write(
         tmp_path,
-        f"extends: kld\n{WHOLE}difficulty: {{reduce: sum}}\ncontrols:\n  cpd: {{extends: cpd}}\n",
+        f"extends: kld\n{WHOLE}difficulty: {{kind: response_length}}\n"
+        "controls:\n  cpd: {extends: cpd}\n  sft: {extends: sft}\n",
     )
-    main, control = load_recipe(path).arms.values()
-    assert control.difficulty == main.difficulty and control.difficulty.options == {"reduce": "sum"}
-    assert control.curriculum.kind == "calibrated"
+    main, cpd, sft = load_recipe(path).arms.values()
+    assert cpd.difficulty.kind == "student_loss" and cpd.curriculum.kind == "calibrated"
+    assert sft.difficulty == main.difficulty and main.difficulty.kind == "response_length"
 
 
 def test_paths_of_a_control_are_found_beside_the_recipe(tmp_path, monkeypatch):
-    (tmp_path / "big").mkdir()
     write(tmp_path, "loss: {ce_weight: 0.25}\n", "method.yaml")
     path = write(
         tmp_path,
-        f"extends: cpd\n{WHOLE}controls:\n  x: {{extends: method.yaml, teacher: {{model: big}}}}\n",
+        f"extends: cpd\n{WHOLE}controls:\n  x: {{extends: method.yaml}}\n",
     )
     monkeypatch.chdir("/")
     loaded = load_recipe(path)
-    assert loaded.arms["x"].teacher.model == str(tmp_path / "big")
     assert loaded.arms["x"].loss.ce_weight == 0.25
     (tmp_path / "elsewhere").mkdir()
     again = load_recipe(write(tmp_path / "elsewhere", to_yaml(loaded), "resolved.yaml"))

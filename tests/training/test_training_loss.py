@@ -104,7 +104,7 @@ def test_gradients_equal_those_of_the_dense_loss(teacher, batch, tile_tokens, ti
 def test_parts(student, teacher, batch):
     values = StepValues(0.0, 1.0, 0.25)
     sums = tiled(student, teacher, batch, values)
-    ce, kd, agreed, tokens = sums.parts.tolist()
+    ce, kd, agreed, tokens, _ = sums.parts.tolist()
     assert 0.25 * ce + 0.75 * kd == pytest.approx(sums.total.item(), rel=1e-6)
     assert tokens == int((batch[2][:, 1:] != -100).sum())
     assert 0 <= agreed <= tokens

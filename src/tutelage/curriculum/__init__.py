@@ -3,6 +3,7 @@
 from tutelage.curriculum.exposure import DecileExposure, exposure, plan_warnings
 from tutelage.curriculum.options import CurriculumOptions, LearningRate
 from tutelage.curriculum.plan import compile_plan, replan
+from tutelage.curriculum.staging import pairs_wanted
 from tutelage.curriculum.store import describe_plan, load_plan, plan_fingerprint, save_plan
 from tutelage.curriculum.table import CURRICULA, Curriculum
 from tutelage.curriculum.teaching import TEACHER_SCHEDULES
@@ -18,6 +19,7 @@ __all__ = [
     "describe_plan",
     "exposure",
     "load_plan",
+    "pairs_wanted",
     "plan_fingerprint",
     "plan_warnings",
     "replan",

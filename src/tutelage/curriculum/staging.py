@@ -147,3 +147,17 @@ def share_out(sizes: IntArray, total_steps: int, batch_size: int) -> IntArray:
     free = total_steps - len(sizes)
     shared = np.diff(np.round(np.cumsum(sizes) / sizes.sum() * free), prepend=0)
     return ((1 + shared) * batch_size).astype(np.int64)
+
+
+def pairs_wanted(profile: DifficultyProfile, **arguments: Any) -> NDArray[np.bool_]:
+    """Which teacher is to write an answer for which example, shape ``[K, N]``.
+
+    Args:
+        profile: difficulty of the examples.
+        arguments: as of ``compile_plan``.
+    """
+    settings = make_settings(**arguments)
+    wanted = np.zeros((len(settings.teachers), len(profile)), dtype=bool)
+    for part in stage_examples(profile, settings, None):
+        wanted[part.teachers, part.positions] = True
+    return wanted

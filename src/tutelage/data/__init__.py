@@ -10,5 +10,7 @@ from tutelage.data.format import template_name as template_name
 from tutelage.data.load import Duplicate as Duplicate
 from tutelage.data.load import LoadedExamples as LoadedExamples
 from tutelage.data.load import load_examples as load_examples
+from tutelage.data.prompts import teacher_prompts as teacher_prompts
+from tutelage.data.prompts import with_completion as with_completion
 from tutelage.data.tokenize import TokenizedSplit as TokenizedSplit
 from tutelage.data.tokenize import tokenize_examples as tokenize_examples

@@ -134,7 +134,7 @@ def chat_messages(example: Example, system: str | None) -> list[Message]:
     if example.messages:
         turns = list(example.messages)
     else:
-        turns = [Message("user", _request(example)), Message("assistant", example.completion)]
+        turns = [Message("user", request_text(example)), Message("assistant", example.completion)]
     if system and turns[0].role not in _SYSTEM_ROLES:
         turns.insert(0, Message("system", system))
     return turns
@@ -213,14 +213,14 @@ def _custom(example: Example, template: str) -> str:
 
 def _plain(example: Example, template: str) -> str:
     """The request alone."""
-    request = _request(_one_turn(example))
+    request = request_text(_one_turn(example))
     return request if "prompt" in example.fields else f"{request}\n"
 
 
 def _alpaca(example: Example, template: str) -> str:
     """The Alpaca prompt; a prompt or a question is taken as an instruction without input."""
     fields = _one_turn(example).fields
-    instruction = fields.get("instruction") or _request(example)
+    instruction = fields.get("instruction") or request_text(example)
     given = fields.get("input", "")
     return (_ALPACA_WITH_INPUT if given else _ALPACA).format(instruction=instruction, input=given)
 
@@ -228,7 +228,7 @@ def _alpaca(example: Example, template: str) -> str:
 _RENDERERS = {"custom": _custom, "plain": _plain, "alpaca": _alpaca}
 
 
-def _request(example: Example) -> str:
+def request_text(example: Example) -> str:
     """What the example asks: its prompt, its question, or its instruction followed by its input."""
     fields = example.fields
     parts = [fields[name] for name in ("prompt", "question", "instruction") if fields.get(name)][:1]

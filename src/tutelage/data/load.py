@@ -13,12 +13,12 @@ that exists labels it. Every other column is ignored.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tutelage.data.read import Row, read_rows
-from tutelage.errors import ConfigError, DataError
+from tutelage.errors import ConfigError, DataError, did_you_mean
 from tutelage.files import fingerprint
 from tutelage.types import Example, Message
 
@@ -72,7 +72,12 @@ class _Content:
 
 
 def load_examples(
-    source: str, *, split: str = "train", limit: int | None = None, seed: int = 0
+    source: str,
+    *,
+    split: str = "train",
+    limit: int | None = None,
+    seed: int = 0,
+    columns: Sequence[str] = (),
 ) -> LoadedExamples:
     """Read the examples of a file, a saved ``datasets`` folder or a hub data set.
 
@@ -85,26 +90,29 @@ def load_examples(
         split: the split to read, where the source has splits.
         limit: keep this many examples, drawn without replacement with ``seed``, in file order.
         seed: seed of the draw.
+        columns: further columns to keep among the examples' fields, as text.
 
     Returns:
         The examples, in file order, and the duplicates of the whole source.
 
     Raises:
         ConfigError: ``limit`` is not positive.
-        DataError: the source is missing or malformed; the message names file and line.
+        DataError: the source is missing or malformed; the message names file and line. Or a column
+            that was asked for is not there.
     """
     if limit is not None and limit < 1:
         raise ConfigError(
             f"`limit` must be at least 1, got {limit}. Leave it out to keep all rows."
         )
-    loaded = _build_examples(read_rows(source, split, _KNOWN_COLUMNS), source)
+    wanted = (*_KNOWN_COLUMNS, *columns)
+    loaded = _build_examples(read_rows(source, split, wanted), source, columns)
     if limit is None or limit >= len(loaded.examples):
         return loaded
     drawn = sorted(random.Random(seed).sample(range(len(loaded.examples)), limit))
     return LoadedExamples(tuple(loaded.examples[i] for i in drawn), loaded.duplicates)
 
 
-def _build_examples(rows: Iterable[Row], source: str) -> LoadedExamples:
+def _build_examples(rows: Iterable[Row], source: str, extra: Sequence[str] = ()) -> LoadedExamples:
     """Turn rows into examples with unique ids, and find the duplicates."""
     shape: _Shape | None = None
     examples: dict[str, Example] = {}
@@ -133,7 +141,7 @@ def _build_examples(rows: Iterable[Row], source: str) -> LoadedExamples:
         first_place[identity] = row.where
         examples[identity] = Example(
             id=identity,
-            fields=content.fields,
+            fields={**_extra_fields(row, extra), **content.fields},
             completion=content.references[0],
             references=content.references,
             messages=content.messages,
@@ -142,6 +150,17 @@ def _build_examples(rows: Iterable[Row], source: str) -> LoadedExamples:
     if not examples:
         raise DataError(f"'{source}' has no rows, so there is nothing to learn from. Add examples.")
     return LoadedExamples(tuple(examples.values()), tuple(duplicates))
+
+
+def _extra_fields(row: Row, names: Sequence[str]) -> dict[str, str]:
+    """Columns that somebody asked for by name, as text."""
+    for name in names:
+        if name not in row.columns:
+            raise DataError(
+                f"{row.where}: there is no column '{name}'.{did_you_mean(name, row.found)} The"
+                f" columns are {', '.join(row.found)}."
+            )
+    return {name: str(row.columns[name]) for name in names}
 
 
 def _own_id(row: Row) -> str | None:

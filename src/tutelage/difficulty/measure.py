@@ -1,32 +1,19 @@
 """Measure difficulty: run the untrained student over the data once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tutelage.data.collate import collate, length_batches
+from tutelage.difficulty.measurements import ExampleLosses
 from tutelage.models.head import head_logits, response_hidden
+from tutelage.numerics import expectation
 
 TILE_TOKENS = 1024
 """Response tokens whose logits are in memory at once."""
-
-
-@dataclass(frozen=True)
-class ExampleLosses:
-    """What the student lost on each answer.
-
-    Attributes:
-        loss_sums: summed negative log-probability in nats, float64, shape ``[N]``.
-        num_tokens: response tokens, int64, shape ``[N]``.
-    """
-
-    loss_sums: NDArray[np.float64]
-    num_tokens: NDArray[np.int64]
 
 
 @torch.no_grad()
@@ -38,6 +25,7 @@ def example_losses(
     pad_token_id: int = 0,
     batch_tokens: int = 8192,
     autocast_dtype: torch.dtype | None = None,
+    entropies: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExampleLosses:
     """Cross-entropy of every row's response tokens, summed by row.
@@ -52,10 +40,11 @@ def example_losses(
         pad_token_id: fills the batches; it is masked out.
         batch_tokens: tokens of a batch, padding included.
         autocast_dtype: type of the matrix products; the softmax is in float32.
+        entropies: add up the entropies of the predictions too.
         progress: called with (tokens done, tokens in all).
     """
     lengths = [len(tokens) for tokens in rows["input_ids"]]
-    loss_sums = np.zeros(len(lengths))
+    loss_sums, entropy_sums = np.zeros(len(lengths)), np.zeros(len(lengths))
     num_tokens = np.zeros(len(lengths), dtype=np.int64)
     device = next(model.parameters()).device
     was_training = model.training
@@ -71,30 +60,35 @@ def example_losses(
                 hidden_NH, targets_N = response_hidden(
                     model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
                 )
-                losses_N = _token_losses(model, hidden_NH, targets_N, vocab_size)
+                losses_N, entropies_N = _token_losses(
+                    model, hidden_NH, targets_N, vocab_size, entropies
+                )
             row_N = (inputs["labels"][:, 1:] != -100).nonzero()[:, 0].cpu().numpy()
-            loss_sums[batch] = np.bincount(
-                row_N, weights=losses_N.double().cpu().numpy(), minlength=len(batch)
-            )
+            for sums, of_tokens in ((loss_sums, losses_N), (entropy_sums, entropies_N)):
+                weights = of_tokens.double().cpu().numpy()
+                sums[batch] = np.bincount(row_N, weights=weights, minlength=len(batch))
             num_tokens[batch] = np.bincount(row_N, minlength=len(batch))
             done += sum(lengths[i] for i in batch)
             if progress is not None:
                 progress(done, total)
     finally:
         model.train(was_training)
-    return ExampleLosses(loss_sums, num_tokens)
+    return ExampleLosses(loss_sums, num_tokens, entropy_sums if entropies else None)
 
 
 def _token_losses(
-    model: nn.Module, hidden_NH: Tensor, targets_N: Tensor, vocab_size: int
-) -> Tensor:
-    """Negative log-probability of each target in nats, shape ``[N]``, a tile at a time."""
-    parts = [
-        nn.functional.cross_entropy(
-            head_logits(model, hidden_NH[start : start + TILE_TOKENS], vocab_size),
-            targets_N[start : start + TILE_TOKENS],
-            reduction="none",
-        )
-        for start in range(0, len(targets_N), TILE_TOKENS)
-    ]
-    return torch.cat(parts) if parts else hidden_NH.new_zeros(0, dtype=torch.float32)
+    model: nn.Module, hidden_NH: Tensor, targets_N: Tensor, vocab_size: int, entropies: bool
+) -> tuple[Tensor, Tensor]:
+    """Negative log-probability of each target, and entropy of each prediction (0 when not asked).
+
+    Both in nats, shape ``[N]``, made a tile at a time.
+    """
+    losses_N = hidden_NH.new_zeros(len(targets_N), dtype=torch.float32)
+    entropies_N = torch.zeros_like(losses_N)
+    for start in range(0, len(targets_N), TILE_TOKENS):
+        tile = slice(start, start + TILE_TOKENS)
+        logp_nV = head_logits(model, hidden_NH[tile], vocab_size).float().log_softmax(-1)
+        losses_N[tile] = -logp_nV.gather(-1, targets_N[tile].unsqueeze(-1)).squeeze(-1)
+        if entropies:
+            entropies_N[tile] = -expectation(logp_nV, logp_nV)
+    return losses_N, entropies_N

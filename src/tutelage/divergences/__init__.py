@@ -5,11 +5,22 @@ natural logarithm) and gives nats of shape ``[...]``, 0 exactly when the two are
 temperature, no reduction and no model inside: those belong to the loss.
 """
 
-from tutelage.divergences.kl import forward_kl, reverse_kl
+from tutelage.divergences.alpha_beta import alpha_beta
+from tutelage.divergences.bounded import hellinger, tvd
+from tutelage.divergences.kl import forward_kl, reverse_kl, symmetric_kl
+from tutelage.divergences.mixtures import bdl, jsd, skl, srkl
 from tutelage.divergences.table import DIVERGENCES
 
 __all__ = [
     "DIVERGENCES",
+    "alpha_beta",
+    "bdl",
     "forward_kl",
+    "hellinger",
+    "jsd",
     "reverse_kl",
+    "skl",
+    "srkl",
+    "symmetric_kl",
+    "tvd",
 ]

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,11 +33,13 @@ class GeneratedAnswer:
         text: the answer without special tokens.
         num_tokens: tokens generated, the end-of-sequence token included.
         truncated: whether the length limit ended the answer, not the model.
+        tokens: the token ids, the end-of-sequence token included.
     """
 
     text: str
     num_tokens: int
     truncated: bool
+    tokens: tuple[int, ...] = field(default=(), compare=False)
 
 
 @torch.no_grad()
@@ -262,4 +264,4 @@ def _read_answer(
     )
     assert isinstance(text, str), "one row of tokens decodes to one text"
     num_tokens = len(tokens) if end is None else end + 1
-    return GeneratedAnswer(text, num_tokens, truncated=end is None)
+    return GeneratedAnswer(text, num_tokens, end is None, tuple(tokens[:num_tokens]))

@@ -90,10 +90,8 @@ def write_run_file(session: Session) -> None:
             "finished": now if _finished(session) else None,
             "seconds": read_json(seconds) if seconds.exists() else {},
             "student": _model_entry(_student_name(recipe), session.shop.student_size),
-            "teacher": _model_entry(
-                recipe.teacher.model if recipe.teacher is not None else None,
-                session.shop.teacher_size,
-            ),
+            "teacher": _model_entry(_teacher_name(recipe), session.shop.teacher_size),
+            "ladder": {name: teacher.model for name, teacher in recipe.ladder.items()},
             "baseline_steps": main_plan.baseline_steps,
         },
     )
@@ -109,8 +107,13 @@ def _student_name(recipe: Recipe) -> str:
     assert student is not None
     if student.init_from is None:
         return str(student.model)
-    source = recipe.teacher.model if student.init_from == "TEACHER" else student.init_from  # type: ignore[union-attr]
+    source = _teacher_name(recipe) if student.init_from == "TEACHER" else student.init_from
     return f"{source}, {student.layers} layers kept" if student.layers else str(source)
+
+
+def _teacher_name(recipe: Recipe) -> str | None:
+    """The strongest teacher's model."""
+    return list(recipe.ladder.values())[-1].model if recipe.ladder else None
 
 
 def _model_entry(name: str | None, size: ModelSize | None) -> dict[str, Any] | None:

@@ -1,73 +1,166 @@
 """The stage that compiles the plan of an arm."""
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from tutelage.curriculum import (
     CurriculumOptions,
     LearningRate,
     compile_plan,
     describe_plan,
     load_plan,
+    replan,
     save_plan,
 )
 from tutelage.files import read_json
+from tutelage.pipeline.measuring import difficulty_part, write_profile
 from tutelage.pipeline.pictures import plan_png
 from tutelage.pipeline.session import Session, plain
 from tutelage.recipe import Recipe
 from tutelage.types import DifficultyProfile, Plan
 
 
+def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, Any]:
+    """A recipe's settings as arguments of ``compile_plan`` and ``replan``.
+
+    Args:
+        recipe: the recipe of an arm.
+        total_steps: make exactly as many updates, whatever the recipe's own number (for controls).
+    """
+    fields = recipe.curriculum.model_dump(mode="json", exclude=set(recipe.curriculum.options))
+    options = {name: value for name, value in fields.items() if value is not None}
+    if total_steps is not None:
+        for name in ("passes", "iteration_ratio", "total_steps"):
+            options.pop(name, None)
+        options["total_steps"] = total_steps
+    training, loss = recipe.training, recipe.loss
+    schedule = recipe.teacher_schedule
+    return {
+        "curriculum": CurriculumOptions(**options, options=recipe.curriculum.options),
+        "batch_size": training.batch_size,
+        "student_share": loss.student_share,
+        "distill_temperature": loss.distill_temperature,
+        "ce_weight": loss.ce_weight,
+        "on_policy": recipe.on_policy.fraction,
+        "learning_rate": LearningRate(
+            training.lr_schedule, training.warmup_ratio, training.min_lr_ratio
+        ),
+        "teachers": tuple(recipe.ladder) or ("teacher",),
+        "teacher_schedule": {"kind": schedule.kind, **schedule.options},
+        "supervision": recipe.supervision.kind,
+        "seed": recipe.seed,
+    }
+
+
 def compile_recipe(
-    recipe: Recipe, profile: DifficultyProfile, total_steps: int | None = None
+    recipe: Recipe,
+    profile: DifficultyProfile,
+    total_steps: int | None = None,
+    available: NDArray[np.bool_] | None = None,
 ) -> Plan:
     """The plan of a recipe.
 
     Args:
         recipe: the recipe of an arm.
         profile: difficulty of the training examples.
-        total_steps: make exactly as many updates, whatever the recipe's own number (for controls).
+        total_steps: see :func:`plan_arguments`.
+        available: which teacher's answers there are; see ``compile_plan``.
     """
-    options = {name: value for name, value in plain(recipe.curriculum).items() if value is not None}
-    if total_steps is not None:
-        for name in ("passes", "iteration_ratio", "total_steps"):
-            options.pop(name, None)
-        options["total_steps"] = total_steps
-    training, loss = recipe.training, recipe.loss
-    return compile_plan(
-        profile,
-        CurriculumOptions(**options),
-        batch_size=training.batch_size,
-        student_share=loss.student_share,
-        distill_temperature=loss.distill_temperature,
-        ce_weight=loss.ce_weight,
-        learning_rate=LearningRate(
-            training.lr_schedule, training.warmup_ratio, training.min_lr_ratio
-        ),
-        seed=recipe.seed,
-    )
+    return compile_plan(profile, **plan_arguments(recipe, total_steps), available=available)
 
 
-def prepare_plan(session: Session, arm: str, profile: DifficultyProfile) -> Plan:
+def prepare_plan(
+    session: Session,
+    arm: str,
+    profile: DifficultyProfile,
+    available: NDArray[np.bool_] | None = None,
+) -> Plan:
     """Compile the plan of an arm; controls make as many updates as the main arm."""
     recipe = session.loaded.arms[arm]
-    main_steps = None
-    if arm != session.main_arm:
-        main_steps = load_plan(session.part(f"arms/{session.main_arm}/plan")).total_steps
+    main_steps = main_arm_steps(session, arm)
     inputs = {
-        "difficulty": session.run.fingerprint("difficulty"),
+        "difficulty": session.run.fingerprint(difficulty_part(session, recipe)),
         "curriculum": plain(recipe.curriculum),
         "loss": plain(recipe.loss),
         "training": {
             name: getattr(recipe.training, name)
             for name in ("batch_size", "lr_schedule", "warmup_ratio", "min_lr_ratio")
         },
+        "on_policy": plain(recipe.on_policy)["fraction"],
+        "teachers": [list(recipe.ladder), plain(recipe.teacher_schedule)],
+        "supervision": recipe.supervision.kind,
+        "available": None if available is None else np.packbits(available).tolist(),
         "seed": recipe.seed,
         "total_steps": main_steps,
     }
     name = f"arms/{arm}/plan"
     if not session.run.fresh(name, inputs):
-        plan = compile_recipe(recipe, profile, main_steps)
+        plan = compile_recipe(recipe, profile, main_steps, available)
         with session.run.making(name, inputs) as folder:
-            description = describe_plan(plan, profile, recipe.name)
-            save_plan(folder, plan, description)
-            unit = read_json(session.part("difficulty/summary.json"))["unit"]
-            plan_png(folder / "plan.png", description, plan, unit, profile.scores)
+            write_plan(session, recipe, folder, plan, profile)
     return load_plan(session.part(name))
+
+
+def main_arm_steps(session: Session, arm: str) -> int | None:
+    """Updates of the main arm, which its controls make too; None for the main arm itself."""
+    if arm == session.main_arm:
+        return None
+    return load_plan(session.part(f"arms/{session.main_arm}/plan")).total_steps
+
+
+def write_plan(
+    session: Session, recipe: Recipe, folder: Path, plan: Plan, profile: DifficultyProfile
+) -> None:
+    """A plan with its description and its picture."""
+    description = describe_plan(plan, profile, recipe.name)
+    description["notes"] = plan_notes(recipe)
+    save_plan(folder, plan, description)
+    unit = read_json(session.part(difficulty_part(session, recipe)) / "summary.json")["unit"]
+    plan_png(folder / "plan.png", description, plan, unit, profile.scores)
+
+
+def write_next_plan(
+    session: Session, arm: str, folder: Path, model: Any, plan: Plan, done: int
+) -> None:
+    """Measure difficulty with the student as it is now, and plan the stages that are left.
+
+    Args:
+        session: the run.
+        arm: whose plan it is.
+        folder: where the new plan and the new profile go.
+        model: the student as it is now.
+        plan: the plan so far.
+        done: how many of its stages are done.
+    """
+    recipe = session.loaded.arms[arm]
+    (folder / "difficulty").mkdir()
+    profile = write_profile(session, recipe, folder / "difficulty", model)
+    arguments = plan_arguments(recipe, main_arm_steps(session, arm))
+    after = replan(plan, done, profile, **arguments)
+    write_plan(session, recipe, folder, after, profile)
+
+
+def plan_notes(recipe: Recipe) -> list[str]:
+    """What a plan cannot know before the run, in words."""
+    notes = []
+    every = recipe.difficulty.refresh
+    if every is not None:
+        unit = "stage" if every == 1 else f"{every} stages"
+        notes.append(
+            f"Difficulty is measured again after every {unit}; the later stages shown here follow"
+            " from the untrained student and will change."
+        )
+    if recipe.loss.adaptive is not None:
+        notes.append(
+            f"The student's share is moved while training ({recipe.loss.adaptive.kind}); shown is"
+            " the schedule that it starts from."
+        )
+    if recipe.uses_text:
+        notes.append(
+            "Teachers write the answers; which of them are kept is known only when they are written"
+            " (supervision.on_wrong), and a run plans with those."
+        )
+    return notes

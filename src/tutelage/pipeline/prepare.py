@@ -1,32 +1,21 @@
-"""Stages before training: data, student, difficulty."""
+"""Stages before training: data, student."""
 
 import math
 import random
-import time
 from typing import Any
 
 import datasets
 
-from tutelage.components import bind
-from tutelage.data import load_examples, padding_id, tokenize_examples
+from tutelage.data import load_examples, tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.load import LoadedExamples
-from tutelage.difficulty import (
-    DIFFICULTIES,
-    example_losses,
-    load_profile,
-    save_profile,
-    summarize,
-)
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json
 from tutelage.models import keep_layers, load_model
 from tutelage.pipeline.identity import data_identity, model_identity, tokenizer_identity
-from tutelage.pipeline.pictures import profile_png
 from tutelage.pipeline.session import Session, plain
-from tutelage.pipeline.workshop import autocast_dtype, device
 from tutelage.training.saving import disk_checked
-from tutelage.types import DifficultyProfile, Example
+from tutelage.types import Example
 
 SPLITS = ("train", "validation", "test")
 
@@ -55,7 +44,7 @@ def prepare_data(session: Session) -> None:
         session.display.task("Reading and tokenizing the data") as report,
     ):
         summaries = {}
-        for split, loaded in _load_splits(session).items():
+        for split, loaded in load_splits(session).items():
             tokenized = tokenize_examples(
                 loaded,
                 tokenizer,
@@ -78,7 +67,13 @@ def prepare_data(session: Session) -> None:
                 )
 
 
-def _load_splits(session: Session) -> dict[str, LoadedExamples]:
+def load_splits(session: Session, columns: tuple[str, ...] = ()) -> dict[str, LoadedExamples]:
+    """The examples of each split as the recipe's sources give them, before tokenizing.
+
+    Args:
+        session: the run.
+        columns: further columns of the training data to keep among the examples' fields.
+    """
     settings, seed = session.recipe.data, session.recipe.seed
     assert settings is not None
     if settings.kind == "arithmetic":
@@ -99,7 +94,11 @@ def _load_splits(session: Session) -> dict[str, LoadedExamples]:
         }
     loaded = {
         split: load_examples(
-            source, split=split, limit=getattr(settings, f"limit_{split}"), seed=seed
+            source,
+            split=split,
+            limit=getattr(settings, f"limit_{split}"),
+            seed=seed,
+            columns=columns if split == "train" else (),
         )
         for split in SPLITS
         if (source := getattr(settings, split))
@@ -145,9 +144,9 @@ def prepare_student(session: Session) -> None:
     source = session.shop.student_source
     revision = student.revision
     if student.init_from == "TEACHER":
-        teacher = session.recipe.teacher
-        assert session.shop.teacher_place is not None and teacher is not None
-        source, revision = session.shop.teacher_place, teacher.revision
+        teacher = session.recipe.ladder[session.shop.strongest]
+        source = session.shop.teacher_places[session.shop.strongest]
+        revision = teacher.revision
     inputs = {"source": model_identity(source, revision), "layers": student.layers}
     session.shop.student_place = str(session.part("student_start"))
     if session.run.fresh("student_start", inputs):
@@ -168,58 +167,3 @@ def prepare_student(session: Session) -> None:
         with disk_checked(folder):
             model.save_pretrained(folder)
             session.shop.tokenizer.save_pretrained(folder)
-
-
-def measure_difficulty(session: Session) -> DifficultyProfile:
-    """Run the untrained student over the training data, once, and write its profile."""
-    settings, student = session.recipe.difficulty, session.recipe.student
-    assert session.shop.student_place is not None and student is not None
-    inputs = {
-        "difficulty": plain(settings),
-        "data": session.run.fingerprint("data"),
-        "student": model_identity(session.shop.student_place, student.revision),
-        "precision": session.recipe.training.precision,
-    }
-    folder = session.part("difficulty")
-    if session.run.fresh("difficulty", inputs):
-        return load_profile(folder / "profile.parquet")
-    score = bind(DIFFICULTIES, "difficulty", settings.kind, settings.options)
-    rows = rows_of(session, "train")
-    with (
-        session.timed("difficulty"),
-        session.run.making("difficulty", inputs) as folder,
-        session.display.task("Measuring difficulty with the untrained student") as report,
-    ):
-        started = time.monotonic()
-        losses = example_losses(
-            session.shop.student().to(device()),
-            rows,
-            vocab_size=session.shop.vocab_size,
-            pad_token_id=padding_id(session.shop.tokenizer),
-            batch_tokens=settings.batch_tokens,
-            autocast_dtype=autocast_dtype(session.recipe.training.precision),
-            progress=report,
-        )
-        seconds = time.monotonic() - started
-        profile = DifficultyProfile(
-            tuple(rows["id"]), score(losses.loss_sums, losses.num_tokens), settings.kind
-        )
-        groups = list(rows["group"])
-        save_profile(
-            folder / "profile.parquet",
-            profile,
-            num_tokens=losses.num_tokens.tolist(),
-            groups=groups,
-        )
-        unit = "nats" if settings.options.get("reduce") == "sum" else "nats per token"
-        tokens = sum(len(row) for row in rows["input_ids"])
-        atomic_write_json(
-            folder / "summary.json",
-            {
-                **summarize(profile, groups, unit),
-                "seconds": round(seconds, 3),
-                "tokens_per_second": tokens / max(seconds, 1e-9),
-            },
-        )
-        profile_png(folder / "profile.png", profile, unit)
-    return load_profile(session.part("difficulty") / "profile.parquet")

@@ -50,8 +50,19 @@ def make_validator(session: Session, rows: Any) -> Callable[[Any], dict[str, flo
     return validate
 
 
-def evaluate(session: Session, part: str, title: str, place: str, rows: Any) -> None:
-    """Evaluate the model at ``place`` on the test rows, and its agreement with the teacher."""
+def evaluate(
+    session: Session, part: str, title: str, place: str, rows: Any, teacher: str = ""
+) -> None:
+    """Evaluate a model on the test rows, and its agreement with the strongest teacher.
+
+    Args:
+        session: the run.
+        part: where the results go.
+        title: for the progress display.
+        place: where the model is.
+        rows: the test rows.
+        teacher: its name when it is one of the teachers.
+    """
     settings = session.recipe.evaluation
     inputs = {
         "model": model_identity(place),
@@ -62,8 +73,12 @@ def evaluate(session: Session, part: str, title: str, place: str, rows: Any) -> 
         return
     if settings.limit is not None:
         rows = rows.select(range(min(settings.limit, len(rows))))
-    is_teacher = part.startswith("references/teacher")
-    model = session.shop.teacher if is_teacher else on_device(load_model(place))
+    shop = session.shop
+    if teacher:
+        model = shop.teacher if teacher == shop.strongest else shop.load_teacher(teacher)
+    else:
+        model = on_device(load_model(place))
+    compare = settings.agreement and bool(session.recipe.ladder) and not teacher
     with (
         session.timed("evaluation"),
         session.display.task(f"Evaluating {title}") as report,
@@ -73,7 +88,7 @@ def evaluate(session: Session, part: str, title: str, place: str, rows: Any) -> 
             model, session.shop.tokenizer, rows, evaluation_settings(session), report
         )
         save_evaluation(folder, evaluation, rows)
-        if settings.agreement and session.recipe.teacher is not None and not is_teacher:
+        if compare and shop.shares_tokenizer(shop.strongest):
             agreement = teacher_agreement(
                 model,
                 session.shop.teacher,
@@ -90,9 +105,14 @@ def evaluate_references(session: Session, rows: Any) -> None:
         return
     settings = session.recipe.evaluation
     shop = session.shop
-    if settings.teacher and session.recipe.teacher is not None:
-        assert shop.teacher_place is not None
-        evaluate(session, "references/teacher/evaluation", "the teacher", shop.teacher_place, rows)
+    for name in session.recipe.ladder if settings.teacher else ():
+        strongest = name == shop.strongest
+        if not strongest and not shop.shares_tokenizer(name):
+            continue  # the tokenized test data are the student's
+        folder = "teacher" if strongest else f"teacher-{name}"
+        title = "the teacher" if len(session.recipe.ladder) == 1 else f"the teacher {name}"
+        place = shop.teacher_places[name]
+        evaluate(session, f"references/{folder}/evaluation", title, place, rows, teacher=name)
     if settings.student_before:
         assert shop.student_place is not None
         evaluate(

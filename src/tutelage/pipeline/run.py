@@ -1,5 +1,6 @@
 """The stages of a run, on one screen: recipe -> data -> difficulty -> plan -> student -> report."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ import torch
 from tutelage.files import read_json
 from tutelage.pipeline.finish import check_disk, finish
 from tutelage.pipeline.folder import PartsFolder, RunFolder
-from tutelage.pipeline.plans import prepare_plan
-from tutelage.pipeline.prepare import measure_difficulty, prepare_data, prepare_student, rows_of
+from tutelage.pipeline.measuring import measure_difficulty
+from tutelage.pipeline.plans import prepare_plan, write_next_plan
+from tutelage.pipeline.prepare import prepare_data, prepare_student, rows_of
 from tutelage.pipeline.processes import Processes
 from tutelage.pipeline.progress import Display, quiet_libraries
 from tutelage.pipeline.results import evaluate_arm, evaluate_references, make_validator
 from tutelage.pipeline.session import Session
-from tutelage.pipeline.teacher import prepare_teacher
+from tutelage.pipeline.teacher import prepare_teachers
+from tutelage.pipeline.texts import prepare_texts, training_rows
 from tutelage.pipeline.training import train_arm
 from tutelage.pipeline.workshop import Workshop, lacks_bfloat16
 from tutelage.recipe import LoadedRecipe, load_recipe, to_yaml
@@ -62,12 +65,13 @@ def run(
         first = session.processes.first_goes_first
         with first():
             check_disk(session)
-        train_rows, test_rows = rows_of(session, "train"), rows_of(session, "test")
+        test_rows = rows_of(session, "test")
         validator = make_validator(session, rows_of(session, "validation"))
         with first():
             evaluate_references(session, test_rows)
         for arm in session.loaded.arms:
-            train_arm(session, arm, train_rows, validator)
+            next_plan = functools.partial(write_next_plan, session, arm)
+            train_arm(session, arm, training_rows(session, arm), validator, next_plan)
             with first():
                 evaluate_arm(session, arm, test_rows)
         with first():
@@ -88,21 +92,34 @@ def prepared(
     run_dir: str | Path | None = None,
     quiet: bool = True,
     plans: bool = True,
+    texts: bool = True,
 ) -> Iterator[Session]:
-    """Do what comes before training: data, teacher, student, difficulty and plans."""
+    """Do what comes before training: data, teachers, student, difficulty, texts and plans.
+
+    Args:
+        recipe: see :func:`run`.
+        overrides: see :func:`run`.
+        run_dir: see :func:`run`.
+        quiet: show no progress.
+        plans: compile the plans.
+        texts: let teachers write the answers that the arms learn from.
+    """
     with open_session(load_recipe(recipe, overrides), run_dir, quiet) as session:
         _mention_slow_precision(session)
         first = session.processes.first_goes_first
         with first():
             prepare_data(session)
-        prepare_teacher(session)
+        prepare_teachers(session)
         with first():
             prepare_student(session)
+        arms = session.loaded.arms
         with first():
-            profile = measure_difficulty(session)
+            profiles = {arm: measure_difficulty(session, arms[arm]) for arm in arms}
         with first():
-            for arm in session.loaded.arms if plans else ():
-                prepare_plan(session, arm, profile)
+            pairs = prepare_texts(session, profiles) if texts else {}
+        with first():
+            for arm in arms if plans else ():
+                prepare_plan(session, arm, profiles[arm], pairs.get(arm))
         yield session
 
 
@@ -123,7 +140,7 @@ def open_session(
     with folder:
         processes.wait()
         yield Session(
-            loaded, folder, PartsFolder(output / "cache"), Workshop(recipe), display, processes
+            loaded, folder, PartsFolder(output / "cache"), Workshop(loaded), display, processes
         )
 
 

@@ -64,6 +64,6 @@ class Session:
         return self.run.part(name)
 
 
-def plain(section: Any) -> Any:
-    """A section of a recipe as plain values, or None."""
-    return None if section is None else section.model_dump(mode="json")
+def plain(section: Any, without: tuple[str, ...] = ()) -> Any:
+    """A section of a recipe as plain values, or None; ``without`` some of its keys."""
+    return None if section is None else section.model_dump(mode="json", exclude=set(without))

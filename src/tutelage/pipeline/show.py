@@ -12,7 +12,7 @@ from tutelage.files import read_json
 from tutelage.pipeline.estimate import Cost, size_text
 from tutelage.pipeline.finish import cost_of
 from tutelage.pipeline.pictures import plan_png
-from tutelage.pipeline.plans import compile_recipe
+from tutelage.pipeline.plans import compile_recipe, plan_notes
 from tutelage.pipeline.run import prepared
 from tutelage.recipe import load_recipe
 
@@ -56,14 +56,15 @@ def show_plan(
         return _plan_from_scores(recipe, overrides, arm, difficulty)
     loaded = load_recipe(recipe, overrides)
     name = _arm(list(loaded.arms), arm)
-    with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet) as session:
+    # Written answers cost more than the plan is worth: the plan assumes that all will be kept.
+    with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet, texts=False) as session:
         folder = session.part(f"arms/{name}/plan")
         description = read_json(folder / "plan.json")
         cost = cost_of(session, name)
         picture = folder / "plan.png"
     return Shown(
         {**description, "cost": cost.as_dict(), "picture": str(picture)},
-        (*_cost_lines(cost), f"picture: {picture}"),
+        (*description["notes"], *_cost_lines(cost), f"picture: {picture}"),
     )
 
 
@@ -89,7 +90,9 @@ def _plan_from_scores(
     stem = f"{loaded.recipe.name}-{name}-{description['fingerprint'][:8]}"
     picture = Path(loaded.recipe.output) / "plans" / f"{stem}.png"
     plan_png(picture, description, plan, profile.measure, profile.scores)
-    return Shown({**description, "picture": str(picture)}, (f"picture: {picture}",))
+    notes = plan_notes(loaded.arms[name])
+    described = {**description, "notes": notes, "picture": str(picture)}
+    return Shown(described, (*notes, f"picture: {picture}"))
 
 
 def profile(

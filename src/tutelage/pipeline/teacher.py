@@ -1,4 +1,4 @@
-"""The stage that makes the teacher: taken as it is, or fine-tuned on the training data."""
+"""The stage that makes the teachers: taken as they are, or pruned and fine-tuned on the data."""
 
 import shutil
 from typing import Any
@@ -8,56 +8,75 @@ from transformers import set_seed
 
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.files import fingerprint
-from tutelage.models import load_model
+from tutelage.models import check_same_tokenizer, keep_layers, load_model
 from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.session import Session, plain
 from tutelage.pipeline.training import Job, carry_out, save_student
 from tutelage.pipeline.workshop import device
+from tutelage.recipe.teaching import FineTune
 from tutelage.training.saving import disk_checked
 from tutelage.types import DifficultyProfile, Plan
 
 
-def prepare_teacher(session: Session) -> None:
-    """Find the teacher; fine-tune it on the training data when the recipe says so.
+def prepare_teachers(session: Session) -> None:
+    """Find the teachers; prune and fine-tune them on the training data where the recipe says so.
 
-    A fine-tuned teacher is kept beside the run folders, so that every run with the same teacher,
+    A teacher that was made is kept beside the run folders, so that every run with the same teacher,
     data and settings uses the same one.
     """
-    teacher = session.recipe.teacher
-    if teacher is None:
-        return
-    base = session.shop.base_teacher
-    assert base is not None
-    session.shop.teacher_place = base
-    if teacher.finetune is None:
-        return
-    inputs = {
-        "base": model_identity(base, teacher.revision),
-        "finetune": plain(teacher.finetune),
-        "data": session.run.fingerprint("data"),
-        "seed": session.recipe.seed,
-    }
-    name = f"teacher-{fingerprint(inputs)[:16]}"
-    if not session.cache.fresh(name, inputs):
-        _fine_tune(session, base, name, inputs)
-    session.shop.teacher_place = str(session.cache.part(name))
+    for name, teacher in session.recipe.ladder.items():
+        base = session.shop.base_teacher(name)
+        if teacher.finetune is None and teacher.layers is None:
+            session.shop.teacher_places[name] = base
+            continue
+        inputs = {
+            "base": model_identity(base, teacher.revision),
+            "finetune": plain(teacher.finetune),
+            "data": session.run.fingerprint("data") if teacher.finetune is not None else "",
+            "seed": session.recipe.seed,
+            # Left out where there is nothing to say, so that older teachers stay fresh.
+            **({} if teacher.layers is None else {"layers": teacher.layers}),
+        }
+        part = f"teacher-{fingerprint(inputs)[:16]}"
+        if not session.cache.fresh(part, inputs):
+            _make(session, name, part, inputs)
+        session.shop.teacher_places[name] = str(session.cache.part(part))
 
 
-def _fine_tune(session: Session, base: str, name: str, inputs: dict[str, Any]) -> None:
-    teacher = session.recipe.teacher
-    assert teacher is not None and teacher.finetune is not None
-    settings = teacher.finetune
+def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> None:
+    """Prune, then fine-tune."""
+    teacher = session.recipe.ladder[name]
+    model = load_model(
+        session.shop.base_teacher(name),
+        revision=teacher.revision,
+        trust_remote_code=teacher.trust_remote_code,
+    )
+    if teacher.layers is not None:
+        model = keep_layers(model, teacher.layers)
+    if teacher.finetune is not None:
+        _fine_tune(session, name, model, part, inputs)
+    elif session.processes.is_first:
+        with session.cache.making(part, inputs) as folder, disk_checked(folder):
+            save_student(model, session.shop.tokenizer_of(name), folder)
+    session.processes.wait()
+
+
+def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[str, Any]) -> None:
+    settings = session.recipe.ladder[name].finetune
+    assert settings is not None
+    if session.shop.base_teacher(name) != session.shop.student_source:
+        # The tokenized training data are the student's.
+        check_same_tokenizer(session.shop.tokenizer_of(name), session.shop.tokenizer)
     rows = rows_of(session, "train")
-    work = session.cache.part(f"{name}-training")
+    work = session.cache.part(f"{part}-training")
     set_seed(session.recipe.seed)
-    model = load_model(base, revision=teacher.revision, trust_remote_code=teacher.trust_remote_code)
     micro = min(settings.micro_batch_size, settings.batch_size)
     job = Job(
-        title="Fine-tuning the teacher",
+        title="Fine-tuning the teacher" + ("" if name == "teacher" else f" {name}"),
         folder=work,
         model=model,
-        plan=_plan(session, rows["id"]),
+        plan=_plan(settings, rows["id"], session.recipe.seed),
         teacher=None,
         arguments={
             "learning_rate": settings.learning_rate,
@@ -81,22 +100,20 @@ def _fine_tune(session: Session, base: str, name: str, inputs: dict[str, Any]) -
     with session.timed("teacher"):
         trainer = carry_out(session, job, rows)
     if session.processes.is_first:
-        with session.cache.making(name, inputs) as folder, disk_checked(folder):
+        with session.cache.making(part, inputs) as folder, disk_checked(folder):
             save_student(trainer.model, session.shop.tokenizer, folder)
             shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
         shutil.rmtree(work)
     session.processes.wait()
 
 
-def _plan(session: Session, ids: list[str]) -> Plan:
+def _plan(settings: FineTune, ids: list[str], seed: int) -> Plan:
     """An ordinary fine-tuning: everything, shuffled, cross-entropy alone."""
-    settings = session.recipe.teacher.finetune  # type: ignore[union-attr]
-    assert settings is not None
     return compile_plan(
         DifficultyProfile(tuple(ids), np.zeros(len(ids)), "none"),
         CurriculumOptions("random", stages=1, passes=settings.epochs, epochs=settings.epochs),
         batch_size=settings.batch_size,
         ce_weight=1.0,
         learning_rate=LearningRate(settings.lr_schedule, settings.warmup_ratio),
-        seed=session.recipe.seed,
+        seed=seed,
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from tutelage.curriculum import load_plan
+from tutelage.curriculum import load_plan, plan_fingerprint
 from tutelage.errors import MissingDependencyError
 from tutelage.files import atomic_directory, atomic_write_json, read_json
+from tutelage.generation import GenerationSettings
 from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.progress import Report
 from tutelage.pipeline.session import Session, plain
@@ -22,6 +24,7 @@ from tutelage.recipe import Recipe
 from tutelage.training import DistillConfig, DistillTrainer
 from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, Rhythm
 from tutelage.training.checkpoints import last_checkpoint
+from tutelage.training.on_policy import OwnAnswers
 from tutelage.training.saving import disk_checked
 from tutelage.types import Plan
 
@@ -41,6 +44,8 @@ class Job:
         validator: named metrics of a model, or None.
         validate_after: steps after which to validate.
         best: called with the trainer when validation is better than before; with its metric's name.
+        until: stop after this step of the plan, with a checkpoint; None for its end.
+        own_answers: how the student answers on on-policy steps.
     """
 
     title: str
@@ -54,11 +59,16 @@ class Job:
     validate_after: tuple[int, ...] = ()
     metric: str | None = None
     best: Path | None = None
+    until: int | None = None
+    own_answers: OwnAnswers | None = None
 
 
 def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
     """Train, from the newest whole checkpoint if there is one, to the end of the plan."""
-    arguments = DistillConfig(output_dir=str(job.folder), disable_tqdm=True, **job.arguments)
+    limit = {} if job.until is None else {"max_steps": job.until}
+    arguments = DistillConfig(
+        output_dir=str(job.folder), disable_tqdm=True, **{**job.arguments, **limit}
+    )
     with session.display.task(job.title) as report:
         trainer = DistillTrainer(
             job.model,
@@ -69,6 +79,7 @@ def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
             processing_class=session.shop.tokenizer,
             vocab_size=session.shop.vocab_size,
             validator=job.validator,
+            own_answers=job.own_answers,
         )
         for callback in _callbacks(job, trainer, report):
             trainer.add_callback(callback)
@@ -100,15 +111,29 @@ def train_arm(
     arm: str,
     rows: Any,
     validator: Callable[[Any], dict[str, float]] | None,
+    write_next_plan: Callable[[Path, Any, Plan, int], None] | None = None,
 ) -> None:
-    """Train the student of an arm as its plan says, and save it."""
+    """Train the student of an arm as its plan says, and save it.
+
+    Args:
+        session: the run.
+        arm: its name.
+        rows: tokenized training data.
+        validator: named metrics of a model on the validation data, or None.
+        write_next_plan: writes the plan that follows a stage into a folder, from the student as it
+            is then, the plan so far and the number of stages done; needed where the recipe measures
+            difficulty again.
+    """
     recipe = session.loaded.arms[arm]
     plan = load_plan(session.part(f"arms/{arm}/plan"))
+    places = session.shop.teacher_places if plan.has_teacher_signal() else {}
     inputs = {
         "plan": session.run.fingerprint(f"arms/{arm}/plan"),
         "student": _place_identity(session.shop.student_place),
-        "teacher": _place_identity(session.shop.teacher_place) if plan.has_teacher_signal() else {},
+        "teachers": {name: model_identity(place) for name, place in places.items()},
         "loss": plain(recipe.loss),
+        "on_policy": plain(recipe.on_policy),
+        "refresh": recipe.difficulty.refresh,
         "training": plain(recipe.training),
         "selection": plain(recipe.selection),
         "seed": recipe.seed,
@@ -118,28 +143,79 @@ def train_arm(
         return
     work = session.part(f"arms/{arm}/training")
     _start_over_unless_same(session, work, inputs)
+    make_job = functools.partial(_job, session, arm, validator)
+    with session.timed(f"training {arm}"):
+        for done in _refreshes(recipe, plan):
+            name = f"arms/{arm}/replanned/after_stage_{done}"
+            made_from = {"student": inputs, "plan": plan_fingerprint(plan)}
+            if not session.run.fresh(name, made_from):
+                assert write_next_plan is not None
+                until = int((plan.step_stage <= done).sum())
+                trainer = carry_out(session, make_job(plan, until), rows)
+                if session.processes.is_first:
+                    with session.run.making(name, made_from) as folder:
+                        write_next_plan(folder, trainer.model, plan, done)
+                session.processes.wait()
+            plan = load_plan(session.part(name))
+        job = make_job(plan)
+        trainer = carry_out(session, job, rows)
+    if session.processes.is_first:
+        _save_students(session, arm, inputs, trainer, job)
+        shutil.rmtree(work)
+    session.processes.wait()
+
+
+def _refreshes(recipe: Recipe, plan: Plan) -> range:
+    """Numbers of the stages after which difficulty is measured again."""
+    every = recipe.difficulty.refresh
+    return range(0) if every is None else range(every, len(plan.stages), every)
+
+
+def _job(
+    session: Session,
+    arm: str,
+    validator: Callable[[Any], dict[str, float]] | None,
+    plan: Plan,
+    until: int | None = None,
+) -> Job:
+    """What is to be trained, from a new copy of the student."""
+    recipe = session.loaded.arms[arm]
+    work = session.part(f"arms/{arm}/training")
     set_seed(recipe.seed)
-    model = session.shop.student()
     selecting = recipe.selection.metric is not None and validator is not None
-    job = Job(
+    return Job(
         title=f"Training {arm}",
         folder=work,
-        model=with_lora(model, recipe),
+        model=with_lora(session.shop.student(), recipe),
         plan=plan,
-        teacher=session.shop.teacher if plan.has_teacher_signal() else None,
+        teacher=session.shop.signals(recipe) if plan.has_teacher_signal() else None,
         arguments=training_arguments(session, recipe),
         metrics=session.part(f"arms/{arm}/metrics.jsonl"),
         validator=validator if selecting else None,
         validate_after=_validation_steps(plan, recipe.selection.every) if selecting else (),
         metric=recipe.selection.metric,
         best=work / "best" if selecting and recipe.selection.keep == "best" else None,
+        until=until,
+        own_answers=_own_answers(session, recipe),
     )
-    with session.timed(f"training {arm}"):
-        trainer = carry_out(session, job, rows)
-    if session.processes.is_first:
-        _save_students(session, arm, inputs, trainer, job)
-        shutil.rmtree(work)
-    session.processes.wait()
+
+
+def _own_answers(session: Session, recipe: Recipe) -> OwnAnswers | None:
+    settings = recipe.on_policy
+    if not settings.is_used:
+        return None
+    return OwnAnswers(
+        session.shop.tokenizer,
+        GenerationSettings(
+            max_new_tokens=settings.max_new_tokens,
+            max_total_tokens=getattr(recipe.data, "max_length", None),
+            sampling_temperature=settings.sampling_temperature,
+            top_p=settings.top_p,
+            top_k=settings.top_k,
+            precision=recipe.training.precision,
+        ),
+        recipe.seed,
+    )
 
 
 def _start_over_unless_same(session: Session, work: Path, inputs: dict[str, Any]) -> None:
@@ -216,6 +292,8 @@ def training_arguments(session: Session, recipe: Recipe) -> dict[str, Any]:
         "divergence_options": dict(loss.divergence.options),
         "target": loss.target.kind,
         "target_options": dict(loss.target.options),
+        "share_controller": None if loss.adaptive is None else loss.adaptive.model_dump(),
+        "top_k": loss.top_k,
         "tau2_scaling": loss.tau2_scaling,
         "tile_tokens": training.tile_tokens,
         "dataloader_pin_memory": device().type != "cpu",

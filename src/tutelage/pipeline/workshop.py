@@ -2,11 +2,13 @@
 
 import functools
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tutelage.difficulty import needs
 from tutelage.errors import MissingDependencyError, ModelError
 from tutelage.models import (
     ModelSize,
@@ -15,8 +17,9 @@ from tutelage.models import (
     load_model,
     load_tokenizer,
 )
-from tutelage.models.head import head_size
-from tutelage.recipe import Recipe
+from tutelage.models.head import check_head, head_size
+from tutelage.recipe import LoadedRecipe, Recipe
+from tutelage.teachers import LiveTeacher, TeacherLadder
 
 SMOLLM2 = "smollm2:instruct"
 
@@ -72,23 +75,32 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bfloat16" else None
 
 
+def teachers_used(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the teachers that an arm takes anything from, from weak to strong."""
+    names = tuple(recipe.ladder)
+    if not recipe.needs_teacher:
+        return ()
+    return {"strongest": names[-1:], "weakest": names[:1]}.get(recipe.teacher_schedule.kind, names)
+
+
 class Workshop:
-    """Loads what a recipe names.
+    """Loads what the arms of a recipe name; they share student, teachers and data.
 
     Args:
-        recipe: the main recipe; controls share its student, teacher and data.
+        loaded: the recipe with its arms.
+
+    Attributes:
+        teacher_places: where each teacher is, by name from weak to strong, once it is prepared.
+        student_place: where the untrained student is, once it is prepared.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.teacher_place: str | None = None
+    def __init__(self, loaded: LoadedRecipe) -> None:
+        self.recipe = loaded.recipe
+        self.arms = tuple(loaded.arms.values())
+        self.teacher_places: dict[str, str] = {}
         self.student_place: str | None = None
 
-    @property
-    def base_teacher(self) -> str | None:
-        """Where the teacher comes from, before any fine-tuning."""
-        teacher = self.recipe.teacher
-        return find_model(teacher.model) if teacher is not None and teacher.model else None
+    # ---- the student ------------------------------------------------------------------------
 
     @property
     def student_source(self) -> str:
@@ -100,42 +112,36 @@ class Workshop:
             return find_model(student.model)
         if student.init_from != "TEACHER":
             return find_model(student.init_from)
-        assert self.base_teacher is not None
-        return self.base_teacher
+        return self.base_teacher(self.strongest)
 
     @functools.cached_property
     def tokenizer(self) -> Any:
-        """The student's tokenizer; with a teacher, checked to be the teacher's as well."""
-        student, teacher = self.recipe.student, self.recipe.teacher
+        """The student's tokenizer; teachers whose logits are used are checked to have it too."""
+        student = self.recipe.student
         assert student is not None
         tokenizer = load_tokenizer(
             self.student_source,
             revision=student.revision,
             trust_remote_code=student.trust_remote_code,
         )
-        if teacher is not None and self.base_teacher != self.student_source:
-            assert self.base_teacher is not None
-            other = load_tokenizer(
-                self.base_teacher,
-                revision=teacher.revision,
-                trust_remote_code=teacher.trust_remote_code,
-            )
-            check_same_tokenizer(other, tokenizer)
+        for name in self._logits_of():
+            if self.base_teacher(name) != self.student_source:
+                check_same_tokenizer(self.tokenizer_of(name), tokenizer)
         return tokenizer
 
-    @functools.cached_property
-    def teacher(self) -> Any:
-        """The teacher, fine-tuned when the recipe says so, on its device and frozen."""
-        teacher = self.recipe.teacher
-        assert teacher is not None and self.teacher_place is not None
-        model = load_model(
-            self.teacher_place,
-            revision=teacher.revision,
-            dtype=teacher.dtype,
-            trust_remote_code=teacher.trust_remote_code,
-        )
-        self._check_head("teacher", model)
-        return on_device(model).eval().requires_grad_(False)
+    def _logits_of(self) -> set[str]:
+        """Teachers whose distributions some arm learns from, or is measured by."""
+        names = {
+            name
+            for arm in self.arms
+            if not arm.loss.is_cross_entropy_alone
+            for name in teachers_used(arm)
+        }
+        if any(
+            "teacher_losses" in needs(a.difficulty.kind, a.difficulty.options) for a in self.arms
+        ):
+            names.add(self.strongest)
+        return names
 
     def student(self) -> Any:
         """A new copy of the untrained student."""
@@ -160,11 +166,82 @@ class Workshop:
         """How big the student is; its weights are read once for it, however many arms ask."""
         return describe_model(self.student().config)
 
+    # ---- teachers ---------------------------------------------------------------------------
+
+    @property
+    def strongest(self) -> str:
+        """Name of the last teacher of the ladder."""
+        return tuple(self.recipe.ladder)[-1]
+
+    def base_teacher(self, name: str) -> str:
+        """Where a teacher comes from, before pruning and fine-tuning."""
+        model = self.recipe.ladder[name].model
+        assert model is not None
+        return find_model(model)
+
+    def tokenizer_of(self, name: str) -> Any:
+        """A teacher's own tokenizer."""
+        teacher = self.recipe.ladder[name]
+        return load_tokenizer(
+            self.base_teacher(name),
+            revision=teacher.revision,
+            trust_remote_code=teacher.trust_remote_code,
+        )
+
+    def load_teacher(self, name: str) -> Any:
+        """A teacher, pruned and fine-tuned when the recipe says so, on its device and frozen."""
+        teacher = self.recipe.ladder[name]
+        model = load_model(
+            self.teacher_places[name],
+            revision=teacher.revision,
+            dtype=teacher.dtype,
+            trust_remote_code=teacher.trust_remote_code,
+        )
+        return on_device(model).eval().requires_grad_(False)
+
+    @functools.cached_property
+    def teacher(self) -> Any:
+        """The strongest teacher."""
+        model = self.load_teacher(self.strongest)
+        if self.shares_tokenizer(self.strongest):
+            self._check_head("teacher", model)
+        return model
+
+    @functools.lru_cache  # noqa: B019 - a workshop lives as long as its run
+    def shares_tokenizer(self, name: str) -> bool:
+        """Whether a teacher's distributions can be compared with the student's."""
+        if self.base_teacher(name) == self.student_source:
+            return True
+        try:
+            check_same_tokenizer(self.tokenizer_of(name), self.tokenizer)
+        except ModelError:
+            return False
+        return True
+
+    def signals(self, recipe: Recipe) -> TeacherLadder:
+        """The teachers of an arm as signals, loaded when a step asks for them."""
+        autocast = autocast_dtype(recipe.training.precision)
+
+        def loader(name: str) -> Callable[[], LiveTeacher]:
+            def load() -> LiveTeacher:
+                model = self.teacher if name == self.strongest else self.load_teacher(name)
+                self._check_head("teacher", model)
+                check_head(model)
+                return LiveTeacher(model, self.vocab_size, autocast)
+
+            return load
+
+        # A mixture by steps would load its teachers again and again.
+        mixes = recipe.teacher_schedule.kind == "random_mix"
+        return TeacherLadder({name: loader(name) for name in recipe.ladder}, keep_all=mixes)
+
     @functools.cached_property
     def teacher_size(self) -> ModelSize | None:
-        """How big the teacher is; None without one."""
-        teacher = self.recipe.teacher
-        return None if teacher is None else describe_model(self.teacher.config, dtype=teacher.dtype)
+        """How big the strongest teacher is; None without one."""
+        if not self.recipe.ladder:
+            return None
+        dtype = self.recipe.ladder[self.strongest].dtype
+        return describe_model(self.teacher.config, dtype=dtype)
 
     def _check_head(self, owner: str, model: Any) -> None:
         check_same_tokenizer(self.tokenizer, self.tokenizer, **{f"{owner}_head": head_size(model)})

@@ -23,7 +23,17 @@ from tutelage.recipe.words import shown
 
 _PATHS = ("student.model", "student.init_from", "teacher.model")
 _DATA_PATHS = ("data.train", "data.validation", "data.test")
-_SHARED = ("student", "data", "difficulty", "evaluation", "controls", "name", "arm", "output")
+_SHARED = (
+    "student",
+    "teacher",
+    "teachers",
+    "data",
+    "evaluation",
+    "controls",
+    "name",
+    "arm",
+    "output",
+)
 
 
 @dataclass(frozen=True)
@@ -234,12 +244,25 @@ def _resolve_paths(tree: Node) -> Node:
         node = tree.get(path)
         if node is None or not isinstance(node.value, str) or node.value in ("", "TEACHER"):
             continue
-        for folder in (node.folder, Path.cwd()):
-            if folder is not None and (folder / node.value).exists():
-                place = str((folder / node.value).resolve())
-                tree = tree.put(path, Node(place, node.origin, node.folder))
-                break
+        tree = tree.put(path, _absolute(node))
+    ladder = tree.get("teachers")
+    if ladder is not None and isinstance(ladder.value, list):
+        rungs = [
+            rung.put("model", _absolute(model))
+            if (model := rung.get("model")) is not None and isinstance(model.value, str)
+            else rung
+            for rung in ladder.value
+        ]
+        tree = tree.put("teachers", Node(rungs, ladder.origin, ladder.folder))
     return tree
+
+
+def _absolute(node: Node) -> Node:
+    """A path that exists beside its file or here, made absolute; any other name as it is."""
+    for folder in (node.folder, Path.cwd()):
+        if folder is not None and (folder / node.value).exists():
+            return Node(str((folder / node.value).resolve()), node.origin, node.folder)
+    return node
 
 
 def _anchor_controls(tree: Node) -> Node:
@@ -267,7 +290,7 @@ def _control(tree: Node, name: str) -> Recipe:
         if section in node.value:
             raise ConfigError(
                 f"{node.value[section].origin}: the control '{name}' may not change `{section}`:"
-                " arms share student, data, difficulty and evaluation, so that they can be"
+                " arms share student, teachers, data and evaluation, so that they can be"
                 " compared. Write a second recipe for that."
             )
     base = tree.without("controls")

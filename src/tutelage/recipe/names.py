@@ -1,12 +1,11 @@
 """Checks of names and options against the tables of components; imported only when needed."""
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from tutelage.components import Component, bind, lookup
+from tutelage.components import Component, bind, lookup, unknown_option
 from tutelage.errors import ConfigError
 from tutelage.recipe.words import Misfit, expected, shown
 
@@ -20,14 +19,26 @@ def _table(family: str) -> Mapping[str, Component]:
         from tutelage.difficulty.table import DIFFICULTIES as table
     elif family == "curriculum":
         from tutelage.curriculum import CURRICULA as table
+    elif family == "teacher schedule":
+        from tutelage.curriculum import TEACHER_SCHEDULES as table
+    elif family == "controller":
+        from tutelage.schedules import CONTROLLERS as table
     else:
         assert family == "metric"
         from tutelage.verifiers import VERIFIERS as table
     return table
 
 
-def check_component(family: str, kind: str, options: Mapping[str, Any]) -> None:
+def check_component(
+    family: str, kind: str, options: Mapping[str, Any], known: Iterable[str] = ()
+) -> None:
     """Make sure that a component and its options exist, and that the options have the right type.
+
+    Args:
+        family: what its members are called.
+        kind: the component's name.
+        options: its options.
+        known: further keys that may stand beside the options, for suggestions.
 
     Raises:
         Misfit: they do not; the message suggests the nearest name.
@@ -39,10 +50,10 @@ def check_component(family: str, kind: str, options: Mapping[str, Any]) -> None:
         raise Misfit("kind", str(error)) from error
     for option, value in options.items():
         if option in component.options:
-            with_type = inspect.signature(component.function, eval_str=True).parameters[option]
-            _check_type(option, value, with_type.annotation)
+            _check_type(option, value, component.options[option].annotation)
         else:
-            _bind(table, family, kind, {option: value}, option)
+            error = unknown_option(family, kind, option, {*component.options, *known})
+            raise Misfit(option, str(error))
     _bind(table, family, kind, options, "")
 
 
@@ -62,6 +73,13 @@ def _check_type(option: str, value: Any, annotation: Any) -> None:
         wanted = [expected(details) or details["msg"] for details in error.errors()]
         must = " or ".join(dict.fromkeys(wanted))
         raise Misfit(option, f"must be {must}, not {shown(value)}.") from error
+
+
+def needs_of(kind: str, options: Mapping[str, Any]) -> frozenset[str]:
+    """What a difficulty must have measured, such as ``teacher_losses``; see ``Measurements``."""
+    from tutelage.difficulty import needs
+
+    return frozenset(needs(kind, options))
 
 
 def check_schedule(spec: float | Mapping[str, Any]) -> None:

@@ -210,9 +210,13 @@ def _forbidden_tag(node: yaml.Node, origin: str) -> ConfigError:
 # In these sections a key of the upper layer makes keys of the lower one void: they answer the same
 # question, and the last word counts.
 _REPLACES: dict[str, dict[str, tuple[str, ...]]] = {
+    "": {"teacher": ("teachers",), "teachers": ("teacher",)},
     "student": {"model": ("init_from", "layers"), "init_from": ("model",)},
     "curriculum": {
-        "kind": ("passes", "order", "min_examples"),
+        "kind": (
+            *("passes", "order", "min_examples"),
+            *("shares", "cumulative", "decay", "easy_share"),
+        ),
         "passes": ("iteration_ratio", "total_steps"),
         "iteration_ratio": ("passes", "total_steps"),
         "total_steps": ("passes", "iteration_ratio"),
@@ -225,7 +229,9 @@ DEFAULT_KINDS = {
     "data": "files",
     "difficulty": "student_loss",
     "divergence": "forward_kl",
+    "supervision": "logits",
     "target": "probability_mix",
+    "teacher_schedule": "strongest",
 }
 """What a section is when it does not say its ``kind``."""
 

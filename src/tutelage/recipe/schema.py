@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from tutelage.recipe.names import schedule_range
+from tutelage.recipe.base import Component, Strict
+from tutelage.recipe.names import check_component, needs_of, schedule_range
 from tutelage.recipe.sections import (
     ArithmeticData,
     Curriculum,
@@ -15,12 +16,10 @@ from tutelage.recipe.sections import (
     FileData,
     Loss,
     Selection,
-    Strict,
-    Student,
-    Teacher,
     Training,
 )
-from tutelage.recipe.words import Misfit
+from tutelage.recipe.teaching import NamedTeacher, OnPolicy, Student, Supervision, Teacher
+from tutelage.recipe.words import Misfit, below
 
 Data = Annotated[FileData | ArithmeticData, Field(discriminator="kind")]
 
@@ -64,6 +63,18 @@ class Recipe(Strict):
     )
     student: Student | None = Field(default=None, description="The model that learns.")
     teacher: Teacher | None = Field(default=None, description="The model that teaches.")
+    teachers: list[NamedTeacher] = Field(
+        default=[], description="Instead of `teacher`: a ladder of teachers from weak to strong."
+    )
+    teacher_schedule: Component = Field(
+        default=Component(kind="strongest"), description="Which teacher of the ladder speaks when."
+    )
+    supervision: Supervision = Field(
+        default_factory=Supervision, description="What a teacher gives: distributions or answers."
+    )
+    on_policy: OnPolicy = Field(
+        default_factory=OnPolicy, description="Learning from the student's own answers."
+    )
     data: Data | None = Field(default=None, description="What is learned and tested.")
     difficulty: Difficulty = Field(
         default_factory=Difficulty, description="How hard an example is."
@@ -94,7 +105,7 @@ class Recipe(Strict):
                 " it there.",
             )
         if self.student is not None and self.student.init_from == "TEACHER":
-            missing = self.teacher is None or self.teacher.model is None
+            missing = not self.ladder
             if missing and self.data is not None:
                 raise Misfit(
                     "student.init_from",
@@ -102,12 +113,49 @@ class Recipe(Strict):
                     " one, or name the model to cut from.",
                 )
         self._check_names()
+        self._check_teachers()
         self._check_schedules()
         return self
+
+    @property
+    def ladder(self) -> dict[str, Teacher]:
+        """The teachers by name from weak to strong; a single one is called ``teacher``."""
+        if self.teachers:
+            return {teacher.name: teacher for teacher in self.teachers}
+        one = self.teacher
+        return {} if one is None or one.model is None else {"teacher": one}
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether the student learns from answers that teachers write."""
+        return self.supervision.kind == "text"
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any part of the run takes something from a teacher."""
+        return (
+            self.uses_text
+            or not self.loss.is_cross_entropy_alone
+            or "teacher_losses" in needs_of(self.difficulty.kind, self.difficulty.options)
+        )
+
+    def _check_teachers(self) -> None:
+        if self.teachers and self.teacher is not None:
+            raise Misfit("teachers", "give either `teacher` or `teachers`, not both.")
+        names = [teacher.name for teacher in self.teachers]
+        for number, teacher in enumerate(self.teachers):
+            if names.index(teacher.name) != number:
+                raise Misfit(f"teachers.{number}.name", f"'{teacher.name}' is there twice.")
+            if teacher.model is None:
+                raise Misfit(f"teachers.{number}", f"the teacher '{teacher.name}' has no `model`.")
+        with below("teacher_schedule"):
+            schedule = self.teacher_schedule
+            check_component("teacher schedule", schedule.kind, schedule.options)
 
     def _check_names(self) -> None:
         """Names become folders: none may leave its place."""
         places = {"name": self.name, "arm": self.arm} | {f"controls.{c}": c for c in self.controls}
+        places |= {f"teachers.{n}.name": t.name for n, t in enumerate(self.teachers)}
         for path, name in places.items():
             if name and not re.fullmatch(NAME_PATTERN, name):
                 raise Misfit(
@@ -138,8 +186,7 @@ class Recipe(Strict):
         lacks = []
         if self.student is None:
             lacks.append("student.model")
-        has_teacher = self.teacher is not None and self.teacher.model is not None
-        if not has_teacher and not self.loss.is_cross_entropy_alone:
+        if self.needs_teacher and not self.ladder:
             lacks.append("teacher.model")
         if self.data is None or (isinstance(self.data, FileData) and self.data.train is None):
             lacks.append("data.train")

@@ -4,104 +4,13 @@ Importing this is cheap: names of components are checked against their tables on
 validated, because the tables import torch.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from tutelage.recipe.base import Component, Positive, Precision, ScheduleSpec, Share, Strict
 from tutelage.recipe.names import check_component, check_schedule
 from tutelage.recipe.words import Misfit, below
-
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Precision = Literal["float32", "bfloat16"]
-ScheduleSpec = float | dict[str, Any]
-
-
-class Strict(BaseModel):
-    """A section: no unknown keys, no change after loading, and no guessing of types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Component(Strict):
-    """A component by its ``kind``; every other key is one of its options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    kind: str = Field(description="Name of the component; see `tutelage ls`.")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options that the recipe gives."""
-        return dict(self.model_extra or {})
-
-
-class Student(Strict):
-    """The model that learns: one that exists, or one cut from another."""
-
-    model: str | None = Field(
-        default=None, description="Folder, hub name, .gguf file or embedded:NAME."
-    )
-    init_from: str | None = Field(
-        default=None,
-        description="Cut the student from this model; TEACHER means the recipe's teacher.",
-    )
-    layers: Positive | None = Field(
-        default=None, description="Keep this many evenly spaced layers; with init_from."
-    )
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    trust_remote_code: bool = Field(
-        default=False, description="Run code that comes with the model."
-    )
-    dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Type of the weights."
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Student":
-        if (self.model is None) == (self.init_from is None):
-            raise ValueError("give exactly one of `model` and `init_from`")
-        if self.layers is not None and self.init_from is None:
-            raise ValueError("`layers` goes with `init_from`, the model to take them from")
-        return self
-
-
-class FineTune(Strict):
-    """Ordinary fine-tuning of the teacher on the training data, before anything else."""
-
-    epochs: float = Field(default=3.0, gt=0, description="Passes over the training data.")
-    learning_rate: float = Field(default=2e-5, gt=0, description="Peak learning rate.")
-    lr_schedule: Literal["cosine", "linear", "constant"] = Field(
-        default="cosine", description="Its course."
-    )
-    warmup_ratio: float = Field(
-        default=0.05, ge=0, lt=1, description="Part of the steps that warm up."
-    )
-    batch_size: Positive = Field(default=16, description="Examples of an optimizer step.")
-    micro_batch_size: Positive = Field(
-        default=4, description="Examples in memory at once, per process."
-    )
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay.")
-    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradient clipping; 0 for none.")
-    precision: Precision = Field(default="float32", description="Type of the matrix products.")
-    checkpoint_every: Positive = Field(default=50, description="Steps between checkpoints.")
-
-
-class Teacher(Strict):
-    """The model that teaches."""
-
-    model: str | None = Field(
-        default=None, description="Folder, hub name, .gguf file or embedded:NAME."
-    )
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    trust_remote_code: bool = Field(
-        default=False, description="Run code that comes with the model."
-    )
-    dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Type of the weights."
-    )
-    finetune: FineTune | None = Field(
-        default=None, description="Fine-tune it on the training data first."
-    )
 
 
 class Lengths(Strict):
@@ -168,6 +77,13 @@ class Difficulty(Component):
         default="student_loss", description="Name of a difficulty; see `tutelage ls`."
     )
     batch_tokens: Positive = Field(default=8192, description="Tokens of a batch when measuring.")
+    refresh: Positive | None = Field(
+        default=None,
+        description="Measure again with the current student after every so many stages.",
+    )
+    sample: Positive | None = Field(
+        default=None, description="Measure so many examples and estimate the others."
+    )
 
     @model_validator(mode="after")
     def _known(self) -> "Difficulty":
@@ -175,8 +91,11 @@ class Difficulty(Component):
         return self
 
 
-class Curriculum(Strict):
-    """Which examples come when; fields as in ``tutelage.curriculum.CurriculumOptions``."""
+class Curriculum(Component):
+    """Which examples come when; fields as in ``tutelage.curriculum.CurriculumOptions``.
+
+    Further keys are options of the curriculum, such as ``shares`` of ``bands``.
+    """
 
     kind: str = Field(default="calibrated", description="Name of a curriculum; see `tutelage ls`.")
     stages: Positive = Field(default=20, description="Number of stages.")
@@ -196,13 +115,17 @@ class Curriculum(Strict):
     min_examples: Positive | None = Field(
         default=None, description="Smallest calibrated subset; None: the batch size."
     )
-    remainder: Literal["carry", "partial", "drop"] = Field(
+    remainder: Literal["carry", "trim", "partial", "drop"] = Field(
         default="carry", description="What happens to visits that do not fill a batch."
+    )
+    restart: bool = Field(
+        default=False,
+        description="Begin every stage with a new optimizer and a new course of learning rates.",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> "Curriculum":
-        check_component("curriculum", self.kind, {})
+        check_component("curriculum", self.kind, self.options, known=type(self).model_fields)
         given = [
             name
             for name in ("passes", "iteration_ratio", "total_steps")
@@ -236,6 +159,15 @@ class Loss(Strict):
         default=0.0, description="Share of the student in the target."
     )
     tau2_scaling: bool = Field(default=True, description="Multiply KD by the temperature squared.")
+    adaptive: Component | None = Field(
+        default=None,
+        description="Moves the student's share beyond its schedule while training; see `tutelage"
+        " ls controllers`.",
+    )
+    top_k: Positive | None = Field(
+        default=None,
+        description="Compare the teacher's k likeliest tokens and one tail bucket alone.",
+    )
 
     @model_validator(mode="after")
     def _known(self) -> "Loss":
@@ -243,6 +175,9 @@ class Loss(Strict):
             check_component("divergence", self.divergence.kind, self.divergence.options)
         with below("target"):
             check_component("target", self.target.kind, self.target.options)
+        if self.adaptive is not None:
+            with below("adaptive"):
+                check_component("controller", self.adaptive.kind, self.adaptive.options)
         for name in ("ce_weight", "distill_temperature", "student_share"):
             with below(name):
                 check_schedule(getattr(self, name))

@@ -1,16 +1,20 @@
 """Schedules: functions from progress in [0, 1] to a value, which compose."""
 
 from tutelage.schedules.basic import Schedule, constant, cosine, join, linear, steps, warmup
+from tutelage.schedules.controllers import CONTROLLERS, Controller, ControllerState
 from tutelage.schedules.grid import GRIDS, progress_at
 from tutelage.schedules.learning_rate import LR_SCHEDULES, learning_rate_factors
 from tutelage.schedules.spec import SHARE_MODES, ScheduledValue, scheduled
 from tutelage.schedules.table import SCHEDULES
 
 __all__ = [
+    "CONTROLLERS",
     "GRIDS",
     "LR_SCHEDULES",
     "SCHEDULES",
     "SHARE_MODES",
+    "Controller",
+    "ControllerState",
     "Schedule",
     "ScheduledValue",
     "constant",

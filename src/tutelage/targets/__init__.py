@@ -1,9 +1,15 @@
-"""What the student is pulled towards: pure functions from two distributions to a third."""
+"""What the student is pulled towards: pure functions of teacher and student distributions."""
 
-from tutelage.targets.mix import probability_mix
+from tutelage.targets.ensemble import SPACES, mix_teachers
+from tutelage.targets.mix import logit_mix, probability_mix
 from tutelage.targets.table import TARGETS
+from tutelage.targets.truncate import coarsen
 
 __all__ = [
+    "SPACES",
     "TARGETS",
+    "coarsen",
+    "logit_mix",
+    "mix_teachers",
     "probability_mix",
 ]

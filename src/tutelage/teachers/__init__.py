@@ -1,9 +1,11 @@
 """Where the teacher's signal comes from."""
 
+from tutelage.teachers.ladder import TeacherLadder
 from tutelage.teachers.live import LiveTeacher
 from tutelage.teachers.signal import TeacherSignal
 
 __all__ = [
     "LiveTeacher",
+    "TeacherLadder",
     "TeacherSignal",
 ]

@@ -40,7 +40,8 @@ class LiveTeacher:
         return hidden_NH
 
     @torch.no_grad()
-    def logits(self, hidden_NH: Tensor) -> Tensor:
-        """Float32 logits over the real vocabulary, shape ``[n, V]``."""
+    def log_probs(self, hidden_NH: Tensor, temperature: float) -> Tensor:
+        """Float32 log-probabilities over the real vocabulary, shape ``[n, V]``."""
         with self._autocast():
-            return head_logits(self.model, hidden_NH, self.vocab_size)
+            logits_nV = head_logits(self.model, hidden_NH, self.vocab_size)
+        return (logits_nV / temperature).log_softmax(-1)

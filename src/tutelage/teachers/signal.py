@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class TeacherSignal(Protocol):
-    """A teacher as two functions: hidden states of a batch, and logits of a tile of them."""
+    """A teacher as two functions: hidden states of a batch, and what a tile of them predicts."""
 
     def hidden(
         self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
@@ -22,6 +22,11 @@ class TeacherSignal(Protocol):
         """
         ...
 
-    def logits(self, hidden_NH: Tensor) -> Tensor:
-        """Float32 logits over the real vocabulary, shape ``[n, V]``, of some of those states."""
+    def log_probs(self, hidden_NH: Tensor, temperature: float) -> Tensor:
+        """Float32 log-probabilities over the real vocabulary, shape ``[n, V]``.
+
+        Args:
+            hidden_NH: some of the states that ``hidden`` gave.
+            temperature: divides the logits before the softmax.
+        """
         ...

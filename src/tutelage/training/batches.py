@@ -42,7 +42,7 @@ class PlanSampler(Sampler[list[Visit]]):
 
     Args:
         plan: the plan.
-        rows: row of the data set for each position in ``plan.ids``.
+        rows: row of the data set for each teacher and position in ``plan.ids``, shape ``[K, N]``.
         lengths: tokens of each row of the data set.
         accumulation: micro-batches of a step on each process.
         num_processes: number of processes.
@@ -70,27 +70,50 @@ class PlanSampler(Sampler[list[Visit]]):
 
     def __iter__(self) -> Iterator[list[Visit]]:
         for step in range(self.plan.total_steps):
-            rows = self.rows[self.plan.positions(step)]
+            span = slice(self.plan.offsets[step], self.plan.offsets[step + 1])
+            rows = self.rows[self.plan.visit_teacher[span], self.plan.visits[span]]
+            assert (rows >= 0).all(), "the plan visits a pair that the data does not have"
             rows = rows[np.argsort(self.lengths[rows], kind="stable")]
             parts = np.array_split(rows, self.accumulation * self.num_processes)
             for part in parts[self.process_index :: self.num_processes]:
                 yield [(int(row), step) for row in part] or [(-1, step)]
 
 
-def join_by_id(plan: Plan, ids: Sequence[str]) -> NDArray[np.int64]:
-    """Row of the data set for each position in ``plan.ids``; ids join the two, never positions.
+def join_by_id(
+    plan: Plan, ids: Sequence[str], writers: Sequence[str] | None = None
+) -> NDArray[np.int64]:
+    """Row of the data set for each teacher and position in ``plan.ids``; ids join, never positions.
+
+    Args:
+        plan: the plan.
+        ids: example id of each row.
+        writers: the teacher who wrote each row's answer; None when every teacher shares the rows.
+
+    Returns:
+        Shape ``[K, N]``; -1 where a teacher has no row for an example.
 
     Raises:
-        DataError: the data lacks an id that the plan needs.
+        DataError: the data lacks an example, or a pair of example and writer, that the plan visits.
     """
-    row_of = {example_id: row for row, example_id in enumerate(ids)}
-    missing = [example_id for example_id in plan.ids if example_id not in row_of]
-    if missing:
+    position_of = {example_id: position for position, example_id in enumerate(plan.ids)}
+    rows = np.full((len(plan.teachers), len(plan.ids)), -1, dtype=np.int64)
+    number_of = {name: number for number, name in enumerate(plan.teachers)}
+    for row, example_id in enumerate(ids):
+        position = position_of.get(example_id)
+        if position is None:
+            continue
+        if writers is None:
+            rows[:, position] = row
+        elif writers[row] in number_of:
+            rows[number_of[writers[row]], position] = row
+    missing = plan.visits[rows[plan.visit_teacher, plan.visits] < 0]
+    if len(missing):
         raise DataError(
-            f"The plan names {len(missing)} examples that the training data does not have, for"
-            f" example '{missing[0]}'. The plan was compiled from other data: compile it again."
+            f"The plan names {len(np.unique(missing))} examples that the training data does not"
+            f" have, for example '{plan.ids[int(missing.min())]}'. The plan was compiled from other"
+            " data: compile it again."
         )
-    return np.asarray([row_of[example_id] for example_id in plan.ids], dtype=np.int64)
+    return rows
 
 
 def collate_visits(

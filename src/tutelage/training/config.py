@@ -42,6 +42,14 @@ class DistillConfig(TrainingArguments):
         default=True,
         metadata={"help": "Multiply distillation by the temperature squared, whatever divergence."},
     )
+    top_k: int | None = field(
+        default=None,
+        metadata={"help": "Compare the teacher's k likeliest tokens and one tail bucket alone."},
+    )
+    share_controller: dict[str, Any] | None = field(
+        default=None,
+        metadata={"help": "{kind: ..., options}: moves the student's share while training."},
+    )
     tile_tokens: int = field(
         default=1024, metadata={"help": "Response tokens whose logits are in memory at once."}
     )

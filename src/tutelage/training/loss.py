@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.models.head import head_logits, head_parameters
+from tutelage.numerics import expectation
+from tutelage.targets import coarsen
 from tutelage.teachers import TeacherSignal
 
 # Shape suffixes: N response tokens, n tokens of a tile, H hidden, V vocabulary.
@@ -19,7 +21,7 @@ from tutelage.teachers import TeacherSignal
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Target = Callable[[Tensor, Tensor, float], Tensor]
 
-CE, KD, AGREED, KD_TOKENS = range(4)
+CE, KD, AGREED, KD_TOKENS, TARGET_ENTROPY = range(5)
 """Positions in ``LossSums.parts``."""
 
 
@@ -47,9 +49,9 @@ class LossSums:
 
     Attributes:
         total: the loss with its graph, shape ``[]``.
-        parts: detached float64 sums, shape ``[4]``: cross-entropy in nats, distillation (with tau
+        parts: detached float64 sums, shape ``[5]``: cross-entropy in nats, distillation (with tau
             squared), tokens where teacher and student agree on the likeliest one, tokens that had
-            a teacher.
+            a teacher, entropy of the target (0 unless it is asked for).
     """
 
     total: Tensor
@@ -70,6 +72,8 @@ class DistillLoss:
         vocab_size: number of real tokens; logits beyond it are cut off before every softmax.
         tau2_scaling: multiply distillation by the temperature squared, for every divergence alike.
         tile_tokens: tokens of a tile.
+        target_entropy: add up the target's entropy too; a controller may observe it.
+        top_k: compare the teacher's k likeliest tokens and one tail bucket alone; None for all.
         autocast_dtype: type of the head's matrix product; softmax and divergence are float32.
     """
 
@@ -79,6 +83,8 @@ class DistillLoss:
     tau2_scaling: bool = True
     tile_tokens: int = 1024
     autocast_dtype: torch.dtype | None = None
+    top_k: int | None = None
+    target_entropy: bool = False
 
     def __call__(
         self,
@@ -106,11 +112,13 @@ class DistillLoss:
                 device_type, self.autocast_dtype, enabled=self.autocast_dtype is not None
             ):
                 logits_nV = head_logits(student, tile_hidden_nH, self.vocab_size)
-            teacher_logits_nV = None
+            teacher_logp_nV = None
             if values.needs_teacher:
                 assert teacher is not None and teacher_hidden_NH is not None
-                teacher_logits_nV = teacher.logits(teacher_hidden_NH[rows])
-            return self.tile_sums(logits_nV, targets_N[rows], values, teacher_logits_nV)
+                teacher_logp_nV = teacher.log_probs(
+                    teacher_hidden_NH[rows], values.distill_temperature
+                )
+            return self.tile_sums(logits_nV, targets_N[rows], values, teacher_logp_nV)
 
         total, parts = _TiledSum.apply(tile, self.tile_tokens, hidden_NH, *head_parameters(student))
         return LossSums(total, parts)
@@ -120,26 +128,37 @@ class DistillLoss:
         logits_nV: Tensor,
         targets_n: Tensor,
         values: StepValues,
-        teacher_logits_nV: Tensor | None,
+        teacher_logp_nV: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Loss and parts of one tile, from logits; sums over its tokens."""
+        """Loss and parts of one tile, from logits; sums over its tokens.
+
+        Args:
+            logits_nV: the student's.
+            targets_n: the response tokens.
+            values: scheduled values of the step.
+            teacher_logp_nV: the teacher's log-probabilities at the step's temperature, or None.
+        """
         student_logp_nV = logits_nV.log_softmax(-1)
         ce = -student_logp_nV.gather(-1, targets_n.unsqueeze(-1)).sum()
         total = values.ce_weight * ce
-        kd = agreed = ce.new_zeros(())
-        if teacher_logits_nV is not None:
+        kd = agreed = entropy = ce.new_zeros(())
+        if teacher_logp_nV is not None:
             tau = values.distill_temperature
             soft_student = student_logp_nV if tau == 1.0 else (logits_nV / tau).log_softmax(-1)
-            soft_teacher = (teacher_logits_nV / tau).log_softmax(-1)
-            target = self.target(soft_teacher, soft_student, values.student_share)
+            target = self.target(teacher_logp_nV, soft_student, values.student_share)
+            if self.top_k is not None:
+                target, soft_student = coarsen(target, soft_student, teacher_logp_nV, k=self.top_k)
+            if self.target_entropy:
+                entropy = -expectation(target, target).sum()
             kd = self.divergence(target, soft_student).sum()
             kd = kd * tau**2 if self.tau2_scaling else kd
             total = total + (1.0 - values.ce_weight) * kd
-            agreed = (logits_nV.argmax(-1) == teacher_logits_nV.argmax(-1)).sum()
-        with_teacher = len(targets_n) if teacher_logits_nV is not None else 0
+            agreed = (logits_nV.argmax(-1) == teacher_logp_nV.argmax(-1)).sum()
+        with_teacher = len(targets_n) if teacher_logp_nV is not None else 0
         parts = torch.stack(
             [part.detach().double() for part in (ce, kd, agreed)]
             + [torch.tensor(with_teacher, dtype=torch.float64, device=ce.device)]
+            + [entropy.detach().double()]
         )
         return total, parts
 
@@ -157,7 +176,7 @@ class _TiledSum(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         needs_grad = any(ctx.needs_input_grad)  # type: ignore[attr-defined]
         total = torch.zeros((), dtype=torch.float64, device=hidden_NH.device)
-        parts = torch.zeros(4, dtype=torch.float64, device=hidden_NH.device)
+        parts = torch.zeros(5, dtype=torch.float64, device=hidden_NH.device)
         hidden_grad = torch.zeros_like(hidden_NH) if needs_grad else None
         parameter_grads: Sequence[Tensor] = (
             [torch.zeros_like(p) for p in parameters] if needs_grad else []

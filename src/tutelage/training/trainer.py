@@ -1,7 +1,7 @@
 """The trainer: it carries out a plan and decides nothing."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,27 @@ from tutelage.errors import ConfigError, DataError, NonFiniteLossError
 from tutelage.files import atomic_write_json
 from tutelage.models.head import check_head, head_size, response_hidden
 from tutelage.targets import TARGETS
-from tutelage.teachers import LiveTeacher, TeacherSignal
+from tutelage.teachers import LiveTeacher, TeacherLadder, TeacherSignal
+from tutelage.training.around import AroundSteps, GradientCheck
 from tutelage.training.batches import PlannedRows, PlanSampler, collate_visits, join_by_id
 from tutelage.training.checkpoints import mark_complete, rotate
 from tutelage.training.config import DistillConfig
-from tutelage.training.loss import AGREED, CE, KD, KD_TOKENS, DistillLoss, StepValues
+from tutelage.training.loss import (
+    AGREED,
+    CE,
+    KD,
+    KD_TOKENS,
+    TARGET_ENTROPY,
+    DistillLoss,
+    StepValues,
+)
+from tutelage.training.on_policy import OwnAnswers
 from tutelage.training.plain import plain_plan
 from tutelage.training.saving import disk_checked
+from tutelage.training.share import AdaptiveShare
 from tutelage.types import Plan
+
+Teacher = nn.Module | TeacherSignal
 
 
 class DistillTrainer(Trainer):
@@ -40,14 +53,17 @@ class DistillTrainer(Trainer):
         args: settings; the loss is set up from them.
         train_dataset: rows with ``input_ids`` and ``labels`` (-100 outside of response tokens), and
             with ``id`` when a plan is given. ``tutelage.data.tokenize_examples`` makes such rows.
-        teacher: a model with the student's vocabulary, or any ``TeacherSignal``; None when no step
-            of the plan has a teacher's signal.
+            A column ``teacher`` says who wrote an answer; then rows are joined by id and teacher.
+        teacher: a model with the student's vocabulary, or any ``TeacherSignal``, or one for each
+            name in ``plan.teachers`` (a ``TeacherLadder`` loads them one at a time); None when no
+            step of the plan takes anything from a teacher.
         plan: what to do at which step; None makes a plain shuffled run from the settings.
         eval_dataset: rows like those for training; evaluation gives their cross-entropy.
         processing_class: the tokenizer; it is saved beside the student and pads the batches.
         vocab_size: number of real tokens; None takes the smaller of both heads.
         validator: called with the student in evaluation mode, gives named metrics; when given, it
             takes the place of the cross-entropy on ``eval_dataset``.
+        own_answers: how the student answers on the plan's on-policy steps.
         callbacks: further callbacks of transformers.
 
     Raises:
@@ -71,12 +87,13 @@ class DistillTrainer(Trainer):
         args: DistillConfig,
         train_dataset: Any,
         *,
-        teacher: nn.Module | TeacherSignal | None = None,
+        teacher: Teacher | Mapping[str, Teacher] | None = None,
         plan: Plan | None = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
         vocab_size: int | None = None,
         validator: Callable[[nn.Module], dict[str, float]] | None = None,
+        own_answers: OwnAnswers | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         sizes = [head_size(m) for m in (model, teacher) if isinstance(m, nn.Module)]
@@ -90,24 +107,26 @@ class DistillTrainer(Trainer):
             processing_class=processing_class,
             callbacks=callbacks,
         )
-        self._student = model
+        self.student = model
         self._settings = args
         self._ids = _row_ids(train_dataset)
+        names = train_dataset.column_names
+        self._writers = list(train_dataset["teacher"]) if "teacher" in names else None
         self.plan = plan if plan is not None else plain_plan(args, self._ids)
         # The plan holds every pass over the data, so it is one epoch to transformers.
         args.num_train_epochs = 1
         self.validator = validator
         autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
-        if isinstance(teacher, nn.Module):
-            check_head(teacher)
-            teacher = LiveTeacher(teacher.to(args.device), vocab_size, autocast)
-        if teacher is None and self.plan.has_teacher_signal():
+        self.teachers = self._signals(teacher, vocab_size, autocast)
+        self.own_answers = own_answers
+        if own_answers is None and self.plan.on_policy.any():
             raise ConfigError(
-                "The plan distils from a teacher and none was given. Pass `teacher=`, or set"
-                " ce_weight to 1 for plain fine-tuning."
+                "The plan has on-policy steps, and how the student answers on them was not said."
+                " Pass `own_answers=OwnAnswers(tokenizer, GenerationSettings(...))`."
             )
-        self.teacher: TeacherSignal | None = teacher
         check_head(model)
+        controller = args.share_controller
+        self.adaptive = None if controller is None else AdaptiveShare(controller, self.plan)
         self.distill_loss = DistillLoss(
             bind(DIVERGENCES, "divergence", args.divergence, args.divergence_options),
             bind(TARGETS, "target", args.target, args.target_options),
@@ -115,12 +134,50 @@ class DistillTrainer(Trainer):
             args.tau2_scaling,
             args.tile_tokens,
             autocast,
+            args.top_k,
+            self.adaptive is not None and self.adaptive.observes_cross_entropy,
         )
         self._pad_token_id = 0 if processing_class is None else padding_id(processing_class)
-        self._step_ids: list[str] = []
+        self.step_ids: list[str] = []
         self._parts = torch.zeros(5, dtype=torch.float64, device=args.device)
+        self._observed = torch.zeros(2, dtype=torch.float64, device=args.device)
         self._response_tokens = 0
-        self.add_callback(_GradientCheck(self))
+        self._last_values: StepValues | None = None
+        self.add_callback(GradientCheck(self))
+        self.add_callback(AroundSteps(self))
+
+    def _signals(
+        self,
+        teacher: Teacher | Mapping[str, Teacher] | None,
+        vocab_size: int,
+        autocast: torch.dtype | None,
+    ) -> Mapping[str, TeacherSignal]:
+        """A signal for each teacher; a mapping is used as it is, so it may load them lazily."""
+        if teacher is None:
+            if self.plan.has_teacher_signal():
+                raise ConfigError(
+                    "The plan distils from a teacher and none was given. Pass `teacher=`, or set"
+                    " ce_weight to 1 for plain fine-tuning."
+                )
+            return {}
+        if isinstance(teacher, Mapping):
+            if missing := set(self.plan.teachers) - set(teacher):
+                raise ConfigError(
+                    f"The plan names the teacher '{min(missing)}', and the trainer was given"
+                    f" {', '.join(map(repr, teacher))}. Pass one for each of plan.teachers."
+                )
+            if isinstance(teacher, TeacherLadder):
+                return teacher
+            return {name: self._signal(one, vocab_size, autocast) for name, one in teacher.items()}
+        return dict.fromkeys(self.plan.teachers, self._signal(teacher, vocab_size, autocast))
+
+    def _signal(
+        self, teacher: Teacher, vocab_size: int, autocast: torch.dtype | None
+    ) -> TeacherSignal:
+        if not isinstance(teacher, nn.Module):
+            return teacher
+        check_head(teacher)
+        return LiveTeacher(teacher.to(self.args.device), vocab_size, autocast)
 
     # ---- data -------------------------------------------------------------------------------
 
@@ -129,7 +186,7 @@ class DistillTrainer(Trainer):
         lengths = np.asarray([len(tokens) for tokens in self.train_dataset["input_ids"]])  # type: ignore[index]
         sampler = PlanSampler(
             self.plan,
-            join_by_id(self.plan, self._ids),
+            join_by_id(self.plan, self._ids, self._writers),
             lengths,
             self.args.gradient_accumulation_steps,
             self.args.world_size,
@@ -151,13 +208,24 @@ class DistillTrainer(Trainer):
     ) -> tuple[list, Tensor]:
         """The micro-batches of one step and the number of their response tokens everywhere."""
         batches = [next(epoch_iterator) for _ in range(num_batches)]
-        self._step_ids = [example_id for batch in batches for example_id in batch["ids"]]
+        if self.plan.on_policy[batches[0]["step"]]:
+            batches = self._answered(batches)
+        self.step_ids = [example_id for batch in batches for example_id in batch["ids"]]
         count = torch.zeros((), dtype=torch.int64, device=device)
         for batch in batches:
             count += (batch["labels"][:, 1:] != -100).sum().to(device)
         count = self._over_processes(count)
         self._response_tokens += int(count)
         return batches, count.clamp_min(1)
+
+    def _answered(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The micro-batches with the student's own answers."""
+        assert self.own_answers is not None
+        first = self.args.process_index * len(batches)
+        return [
+            self.own_answers.replace(self.student, batch, first + number, self._pad_token_id)
+            for number, batch in enumerate(batches)
+        ]
 
     def _over_processes(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
@@ -168,9 +236,10 @@ class DistillTrainer(Trainer):
     # ---- loss -------------------------------------------------------------------------------
 
     def step_values(self, step: int) -> StepValues:
-        """The scheduled values of a step (from 0)."""
+        """The values of a step (from 0): the plan's, but for a share that a controller moves."""
+        share = self.plan.student_share[step]
         return StepValues(
-            float(self.plan.student_share[step]),
+            float(share) if self.adaptive is None else self.adaptive.student_share(step),
             float(self.plan.distill_temperature[step]),
             float(self.plan.ce_weight[step]),
         )
@@ -185,24 +254,31 @@ class DistillTrainer(Trainer):
         """This micro-batch's part of the step's loss: its sum over the tokens of the whole step."""
         assert inputs["step"] == self.state.global_step, "the batch belongs to another step"
         assert num_items_in_batch is not None and not return_outputs
-        values = self.step_values(inputs["step"])
+        values = self._last_values = self.step_values(inputs["step"])
         rows = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
         hidden_NH, targets_N = response_hidden(model, *rows)
-        teacher_hidden_NH = None
+        teacher = teacher_hidden_NH = None
         if values.needs_teacher:
-            assert self.teacher is not None
-            teacher_hidden_NH = self.teacher.hidden(inputs["ids"], *rows)
-        sums = self.distill_loss(
-            model, hidden_NH, targets_N, values, self.teacher, teacher_hidden_NH
-        )
+            teacher = self.teachers[self.plan.teacher_of(inputs["step"])]
+            teacher_hidden_NH = teacher.hidden(inputs["ids"], *rows)
+        sums = self.distill_loss(model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH)
         if not torch.isfinite(sums.total):
             self.stop_for_non_finite("loss", inputs["ids"])
         parts = sums.parts.clone()
-        parts[[CE, KD]] /= num_items_in_batch
-        self._parts[:4] += parts
+        parts[[CE, KD, TARGET_ENTROPY]] /= num_items_in_batch
+        self._observed[0] += parts[KD] + parts[TARGET_ENTROPY]
+        self._observed[1] += parts[KD_TOKENS]
+        self._parts[:4] += parts[:4]
         self._parts[4] += sums.total.detach() / num_items_in_batch
         # Gradients are averaged over processes afterwards, and the sum is what is meant.
         return sums.total / num_items_in_batch * self.args.world_size
+
+    def move_share(self) -> None:
+        """Let the controller see the step that was just made; called once after each."""
+        observed = self._over_processes(self._observed).tolist()
+        self._observed.zero_()
+        if self.adaptive is not None and observed[1]:
+            self.adaptive.observe(observed[0], self.state.global_step - 1)
 
     def stop_for_non_finite(self, what: str, ids: list[str]) -> None:
         """Save which examples were in hand, and stop."""
@@ -244,7 +320,7 @@ class DistillTrainer(Trainer):
             parts = self._over_processes(self._parts).tolist()
             step = self.state.global_step - 1
             stage = self.plan.stage_of(step)
-            values = self.step_values(step)
+            values = self._last_values or self.step_values(step)
             logs.update(loss=parts[4] / steps, ce=parts[CE] / steps)
             if parts[KD_TOKENS]:
                 logs.update(kd=parts[KD] / steps, token_agreement=parts[AGREED] / parts[KD_TOKENS])
@@ -270,17 +346,17 @@ class DistillTrainer(Trainer):
         Neither random state nor the plan moves.
         """
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        was_training = self._student.training
-        self._student.eval()
+        was_training = self.student.training
+        self.student.eval()
         try:
             with torch.random.fork_rng():
                 metrics = (
-                    self.validator(self._student)
+                    self.validator(self.student)
                     if self.validator is not None
                     else {"loss": self._cross_entropy(rows)}
                 )
         finally:
-            self._student.train(was_training)
+            self.student.train(was_training)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(dict(named))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
@@ -290,35 +366,30 @@ class DistillTrainer(Trainer):
         if rows is None:
             raise ConfigError("Evaluation needs `eval_dataset` or a `validator`; there is neither.")
         losses = example_losses(
-            self._student,
+            self.student,
             rows,
             vocab_size=self.distill_loss.vocab_size,
             pad_token_id=self._pad_token_id,
         )
         return float(losses.loss_sums.sum() / max(losses.num_tokens.sum(), 1))
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, **keywords: Any) -> Any:
+        """Train, from a checkpoint if one is given, as ``transformers.Trainer.train``."""
+        if self.adaptive is not None and isinstance(resume_from_checkpoint, str):
+            self.adaptive.load(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **keywords)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save, then mark as whole, then remove older ones: a kill at any moment loses nothing."""
         folder = f"{self.args.output_dir}/checkpoint-{self.state.global_step}"
         with disk_checked(folder):
             super()._save_checkpoint(model, trial)
+            if self.adaptive is not None and self.args.should_save:
+                self.adaptive.save(folder)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_complete(folder)
             rotate(str(self.args.output_dir), self._settings.keep_checkpoints)
-
-
-class _GradientCheck(TrainerCallback):
-    """Stop before an update with a gradient that is not finite: it would spoil the weights."""
-
-    def __init__(self, trainer: DistillTrainer) -> None:
-        self._trainer = trainer
-
-    def on_pre_optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
-        trainer = self._trainer
-        grads = [p.grad for p in trainer._student.parameters() if p.grad is not None]
-        if not torch.isfinite(nn.utils.get_total_norm(grads)):
-            trainer.stop_for_non_finite("gradient", trainer._step_ids)
 
 
 def _row_ids(rows: Any) -> list[str]:

@@ -1,0 +1,246 @@
+"""The stage that measures difficulty, and what it may have to measure for it."""
+
+import functools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.data import padding_id
+from tutelage.difficulty import (
+    DIFFICULTIES,
+    ExampleLosses,
+    estimate_scores,
+    example_losses,
+    load_profile,
+    needs,
+    sample_ids,
+    save_profile,
+    score_examples,
+    summarize,
+)
+from tutelage.errors import ConfigError
+from tutelage.files import atomic_write_json, fingerprint
+from tutelage.generation import GenerationSettings, generate_answers
+from tutelage.pipeline.identity import model_identity
+from tutelage.pipeline.pictures import profile_png
+from tutelage.pipeline.prepare import load_splits, rows_of
+from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.workshop import autocast_dtype, device
+from tutelage.recipe import Recipe
+from tutelage.types import DifficultyProfile
+
+
+class ModelMeasurements:
+    """What scores may need, measured when it is first asked for; see ``Measurements``.
+
+    Args:
+        session: the run.
+        recipe: whose settings (batch, precision, seed) count.
+        rows: the tokenized training rows that are measured.
+        model: the student as it is now; None for the untrained one.
+    """
+
+    def __init__(self, session: Session, recipe: Recipe, rows: Any, model: Any = None) -> None:
+        self._session = session
+        self._recipe = recipe
+        self._rows = rows
+        self._model = model
+        self.forward_seconds: float | None = None
+
+    @functools.cached_property
+    def _student(self) -> Any:
+        return self._session.shop.student().to(device()) if self._model is None else self._model
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Ids of the examples."""
+        return self._ids
+
+    @functools.cached_property
+    def _ids(self) -> list[str]:
+        return list(self._rows["id"])
+
+    @property
+    def student_losses(self) -> ExampleLosses:
+        """Losses of the student on the answers, with entropies where a score asks for them."""
+        return self._student_losses
+
+    @functools.cached_property
+    def _student_losses(self) -> ExampleLosses:
+        started = time.monotonic()
+        losses = self._losses(self._student, "student")
+        self.forward_seconds = time.monotonic() - started
+        return losses
+
+    @property
+    def teacher_losses(self) -> ExampleLosses:
+        """Losses of the strongest teacher on the answers."""
+        return self._teacher_losses
+
+    @functools.cached_property
+    def _teacher_losses(self) -> ExampleLosses:
+        return self._losses(self._session.shop.teacher, "teacher")
+
+    def _losses(self, model: Any, who: str) -> ExampleLosses:
+        settings = self._recipe.difficulty
+        with self._session.display.task(f"Measuring the {who}'s loss") as report:
+            return example_losses(
+                model,
+                self._rows,
+                vocab_size=self._session.shop.vocab_size,
+                pad_token_id=padding_id(self._session.shop.tokenizer),
+                batch_tokens=settings.batch_tokens,
+                autocast_dtype=autocast_dtype(self._recipe.training.precision),
+                entropies="entropies" in needs(settings.kind, settings.options),
+                progress=report,
+            )
+
+    def answers(
+        self, samples: int, sampling_temperature: float, max_new_tokens: int
+    ) -> list[tuple[str, ...]]:
+        """The student's own answers to each prompt."""
+        prompts = [
+            [
+                token
+                for token, label in zip(row["input_ids"], row["labels"], strict=True)
+                if label < 0
+            ]
+            for row in self._rows
+        ]
+        settings = GenerationSettings(
+            max_new_tokens=max_new_tokens,
+            sampling_temperature=sampling_temperature,
+            batch_tokens=self._recipe.evaluation.batch_tokens,
+            precision=self._recipe.evaluation.precision,
+        )
+        found = []
+        for number in range(samples):
+            title = "Asking the student" if samples == 1 else f"Asking the student, {number + 1}"
+            with self._session.display.task(title) as report:
+                answers = generate_answers(
+                    self._student,
+                    self._session.shop.tokenizer,
+                    prompts,
+                    settings,
+                    seed=self._recipe.seed * 1_000_003 + number,
+                    progress=report,
+                )
+            found.append([answer.text for answer in answers])
+        return list(zip(*found, strict=True))
+
+    @property
+    def references(self) -> Sequence[Sequence[str]]:
+        """Accepted answers of each example."""
+        return list(self._rows["references"])
+
+    @property
+    def rationales(self) -> Sequence[str]:
+        """The reference rationale of each example: the data's own answer."""
+        return list(self._rows["completion"])
+
+    @property
+    def response_tokens(self) -> NDArray[np.int64]:
+        """Tokens of each answer that are learned."""
+        return self.rationale_tokens
+
+    @property
+    def rationale_tokens(self) -> NDArray[np.int64]:
+        """Tokens of the reference rationale."""
+        return np.asarray([sum(label >= 0 for label in row) for row in self._rows["labels"]])
+
+    def column(self, name: str) -> Sequence[Any]:
+        """A column of the user's data."""
+        loaded = load_splits(self._session, (name,))["train"].examples
+        fields = {example.id: example.fields for example in loaded}
+        if name not in fields[self.ids[0]]:
+            known = fields[self.ids[0]]
+            raise ConfigError(
+                f"The data have no column '{name}' to take the difficulty from; they have"
+                f" {', '.join(known)}."
+            )
+        return [fields[example_id][name] for example_id in self.ids]
+
+
+def difficulty_part(session: Session, recipe: Recipe) -> str:
+    """Where the profile of an arm is: the main one's own folder, or one for each other measure."""
+    if plain(recipe.difficulty) == plain(session.recipe.difficulty):
+        return "difficulty"
+    return f"difficulty-{fingerprint(_static(recipe))[:8]}"
+
+
+def _static(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide the first profile."""
+    return {k: v for k, v in plain(recipe.difficulty).items() if k != "refresh"}
+
+
+def measure_difficulty(session: Session, recipe: Recipe) -> DifficultyProfile:
+    """Measure the training data with the untrained student, once, and write the profile."""
+    student = session.recipe.student
+    assert session.shop.student_place is not None and student is not None
+    wanted = needs(recipe.difficulty.kind, recipe.difficulty.options)
+    part = difficulty_part(session, recipe)
+    inputs = {
+        "difficulty": _static(recipe),
+        "data": session.run.fingerprint("data"),
+        "student": model_identity(session.shop.student_place, student.revision),
+        "precision": recipe.training.precision,
+    }
+    if "teacher_losses" in wanted:
+        inputs["teacher"] = model_identity(session.shop.teacher_places[session.shop.strongest])
+    if "answers" in wanted:
+        inputs["seed"] = recipe.seed
+    if not session.run.fresh(part, inputs):
+        with session.timed("difficulty"), session.run.making(part, inputs) as folder:
+            write_profile(session, recipe, folder)
+    return load_profile(session.part(part) / "profile.parquet")
+
+
+def write_profile(
+    session: Session, recipe: Recipe, folder: Path, model: Any = None
+) -> DifficultyProfile:
+    """Measure, and write profile, summary and picture into a folder.
+
+    Args:
+        session: the run.
+        recipe: the recipe of the arm.
+        folder: an existing folder.
+        model: the student as it is now; None for the untrained one.
+    """
+    settings = recipe.difficulty
+    rows = rows_of(session, "train")
+    ids, groups = list(rows["id"]), list(rows["group"])
+    started = time.monotonic()
+    extra: dict[str, Any] = {}
+    if settings.sample is not None and settings.sample < len(ids):
+        chosen = set(sample_ids(ids, settings.sample, recipe.seed))
+        part = rows.select([row for row, example_id in enumerate(ids) if example_id in chosen])
+        measured = ModelMeasurements(session, recipe, part, model)
+        scores = score_examples(settings.kind, settings.options, measured)
+        scores, report = estimate_scores(rows, dict(zip(measured.ids, scores, strict=True)))
+        extra["estimate"] = report.as_dict()
+        rows_measured = part
+    else:
+        measured = ModelMeasurements(session, recipe, rows, model)
+        scores = score_examples(settings.kind, settings.options, measured)
+        rows_measured = rows
+    profile = DifficultyProfile(tuple(ids), scores, settings.kind)
+    num_tokens = np.asarray([sum(label >= 0 for label in row) for row in rows["labels"]])
+    save_profile(folder / "profile.parquet", profile, num_tokens=num_tokens.tolist(), groups=groups)
+    unit = DIFFICULTIES[settings.kind].unit_of(settings.options)
+    if measured.forward_seconds:
+        tokens = sum(len(row) for row in rows_measured["input_ids"])
+        extra["tokens_per_second"] = tokens / max(measured.forward_seconds, 1e-9)
+    atomic_write_json(
+        folder / "summary.json",
+        {
+            **summarize(profile, groups, unit),
+            "seconds": round(time.monotonic() - started, 3),
+            **extra,
+        },
+    )
+    profile_png(folder / "profile.png", profile, unit)
+    return load_profile(folder / "profile.parquet")

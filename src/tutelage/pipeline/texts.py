@@ -1,0 +1,264 @@
+"""The stage in which teachers write the answers that text-supervised arms learn from."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import datasets
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.components import bind
+from tutelage.curriculum import pairs_wanted
+from tutelage.data import teacher_prompts, tokenize_examples, with_completion
+from tutelage.errors import DataError
+from tutelage.files import atomic_write_json, fingerprint
+from tutelage.generation import (
+    Chosen,
+    GenerationSettings,
+    TextStore,
+    Writer,
+    choose_texts,
+)
+from tutelage.generation.writing import Judge
+from tutelage.pipeline.identity import model_identity, tokenizer_identity
+from tutelage.pipeline.plans import plan_arguments
+from tutelage.pipeline.prepare import load_splits, rows_of
+from tutelage.pipeline.session import Session, plain
+from tutelage.recipe import Recipe
+from tutelage.recipe.teaching import Supervision
+from tutelage.training.saving import disk_checked
+from tutelage.types import DifficultyProfile, Example
+from tutelage.verifiers import VERIFIERS
+
+Available = NDArray[np.bool_]
+"""Which teacher's answer to which example is kept, shape ``[K, N]``."""
+
+
+class Library:
+    """The texts of a run's teachers: one store for each teacher and way of asking.
+
+    Args:
+        session: the run.
+        examples: the training examples by id.
+    """
+
+    def __init__(self, session: Session, examples: Mapping[str, Example]) -> None:
+        self._session = session
+        self.examples = examples
+        self._stores: dict[str, TextStore] = {}
+
+    def store(self, name: str, asked: Supervision) -> TextStore:
+        """What a teacher wrote when it was asked in one way; kept beside the run folders."""
+        session, teacher = self._session, self._session.recipe.ladder[name]
+        data = session.recipe.data
+        inputs = {
+            "teacher": model_identity(session.shop.teacher_places[name], teacher.revision),
+            "tokenizer": tokenizer_identity(session.shop.tokenizer_of(name)),
+            "data": session.run.fingerprint("data"),
+            "template": [getattr(data, "template", "auto"), getattr(data, "system", None)],
+            "asked": plain(asked, without=("kind", "on_wrong", "equal_pairs", "batch_tokens")),
+            "seed": session.recipe.seed,
+        }
+        key = fingerprint(inputs)[:16]
+        if key not in self._stores:
+            self._stores[key] = TextStore(session.cache.part(f"texts-{key}"), inputs)
+        return self._stores[key]
+
+    def write(
+        self, name: str, model: Callable[[], Any], asked: Supervision, ids: list[str]
+    ) -> None:
+        """Let a teacher answer the prompts of ``ids``, as far as it has not yet.
+
+        Args:
+            name: the teacher's name.
+            model: gives the teacher's model; called only when something is to be written.
+            asked: how it is asked.
+            ids: example ids.
+        """
+        session, store = self._session, self.store(name, asked)
+        resample = asked.on_wrong == "resample"
+        if not store.missing(ids) and not resample:
+            return
+        data = session.recipe.data
+        tokenizer = session.shop.tokenizer_of(name)
+        prompts = teacher_prompts(
+            [self.examples[i] for i in ids],
+            tokenizer,
+            style=asked.prompt,
+            answer_format=asked.answer_format,
+            template=getattr(data, "template", "auto"),
+            system=getattr(data, "system", None),
+        )
+        settings = GenerationSettings(
+            max_new_tokens=asked.max_new_tokens,
+            sampling_temperature=asked.sampling_temperature,
+            batch_tokens=asked.batch_tokens,
+            precision=asked.precision,
+        )
+        judge = self._judge(asked)
+        with (
+            session.timed("texts"),
+            session.display.task(f"The teacher {name} writes answers") as report,
+        ):
+            writer = Writer(name, model(), tokenizer, settings, session.recipe.seed, judge)
+            if resample:
+                writer.write_until_right(
+                    prompts,
+                    store,
+                    max_samples=asked.max_samples,
+                    resample_temperature=asked.resample_temperature,
+                    progress=report,
+                )
+            else:
+                writer.write(prompts, store, progress=report)
+
+    def _judge(self, asked: Supervision) -> Judge | None:
+        if asked.verifier is None:
+            return None
+        verify = bind(VERIFIERS, "metric", asked.verifier.kind, asked.verifier.options)
+
+        def judge(example_id: str, text: str) -> float:
+            example = self.examples[example_id]
+            return float(verify(text, example.references or (example.completion,)))
+
+        return judge
+
+
+def prepare_texts(
+    session: Session, profiles: Mapping[str, DifficultyProfile]
+) -> dict[str, Available]:
+    """Let teachers write what the plans ask of them, filter it, and tokenize it for the student.
+
+    Args:
+        session: the run.
+        profiles: difficulty by arm.
+
+    Returns:
+        For each arm that learns from text, which pairs of teacher and example it has.
+    """
+    arms = {arm: recipe for arm, recipe in session.loaded.arms.items() if recipe.uses_text}
+    if not arms:
+        return {}
+    in_data = set(rows_of(session, "train")["id"])
+    loaded = load_splits(session)["train"].examples
+    library = Library(session, {e.id: e for e in loaded if e.id in in_data})
+    wanted = {
+        arm: pairs_wanted(profiles[arm], **plan_arguments(recipe)) for arm, recipe in arms.items()
+    }
+    for number, name in enumerate(session.recipe.ladder):
+        # One teacher after another, so that only one is in memory.
+        model = functools.cache(functools.partial(session.shop.load_teacher, name))
+        for arm, recipe in arms.items():
+            ids = [profiles[arm].ids[i] for i in np.flatnonzero(wanted[arm][number])]
+            if ids:
+                library.write(name, model, recipe.supervision, ids)
+    chosen = {arm: _choose(session, arm, profiles[arm], wanted[arm], library) for arm in arms}
+    available = _equalised(
+        session, arms, {arm: _mask(session, profiles[arm], chosen[arm]) for arm in arms}
+    )
+    return {
+        arm: _tokenize(session, arm, profiles[arm], available[arm], chosen[arm], library)
+        for arm in arms
+    }
+
+
+def training_rows(session: Session, arm: str) -> Any:
+    """What an arm learns: the data's answers, or those that teachers wrote."""
+    if not session.loaded.arms[arm].uses_text:
+        return rows_of(session, "train")
+    return datasets.load_from_disk(str(session.part(f"arms/{arm}/texts") / "rows"))
+
+
+def _choose(
+    session: Session, arm: str, profile: DifficultyProfile, wanted: Available, library: Library
+) -> dict[str, Chosen]:
+    """The texts that an arm may learn from, by teacher."""
+    asked = session.loaded.arms[arm].supervision
+    found = {}
+    for number, name in enumerate(session.recipe.ladder):
+        ids = [profile.ids[i] for i in np.flatnonzero(wanted[number])]
+        if ids:
+            store = library.store(name, asked)
+            written = [i for i in ids if store.get(i) is not None]
+            found[name] = choose_texts(store, written, asked.on_wrong, asked.max_samples)
+    return found
+
+
+def _mask(session: Session, profile: DifficultyProfile, chosen: Mapping[str, Chosen]) -> Available:
+    names = list(session.recipe.ladder)
+    mask = np.zeros((len(names), len(profile)), dtype=bool)
+    for number, name in enumerate(names):
+        texts = chosen[name].texts if name in chosen else {}
+        # An empty answer teaches nothing.
+        mask[number] = [i in texts and bool(texts[i].text.strip()) for i in profile.ids]
+    return mask
+
+
+def _equalised(
+    session: Session, arms: Mapping[str, Recipe], available: dict[str, Available]
+) -> dict[str, Available]:
+    """As many pairs for each arm as the poorest has, so that arms differ in the pairs alone."""
+    equal = [arm for arm, recipe in arms.items() if recipe.supervision.equal_pairs]
+    fewest = min((int(available[arm].sum()) for arm in equal), default=0)
+    rng = np.random.default_rng([session.recipe.seed, 0, 0, 5])
+    for arm in equal:
+        pairs = np.argwhere(available[arm])
+        drawn = pairs[np.sort(rng.permutation(len(pairs))[:fewest])]
+        available[arm] = np.zeros_like(available[arm])
+        available[arm][drawn[:, 0], drawn[:, 1]] = True
+    return available
+
+
+def _tokenize(
+    session: Session,
+    arm: str,
+    profile: DifficultyProfile,
+    available: Available,
+    chosen: Mapping[str, Chosen],
+    library: Library,
+) -> Available:
+    """Tokenize an arm's pairs for the student; pairs that do not fit its limits are left out."""
+    names, settings = list(session.recipe.ladder), session.recipe.data
+    assert settings is not None
+    pairs = {
+        names[k]: {profile.ids[i]: chosen[names[k]].texts[profile.ids[i]].text for i in which}
+        for k in range(len(names))
+        if len(which := np.flatnonzero(available[k]))
+    }
+    if not pairs:
+        raise DataError(
+            f"No answer of a teacher is left for the arm '{arm}': all of them are wrong or empty."
+            " Look at the texts in the cache, keep wrong ones (supervision.on_wrong: keep), or"
+            " choose a better teacher."
+        )
+    inputs = {"pairs": fingerprint(pairs), "data": session.run.fingerprint("data")}
+    part = f"arms/{arm}/texts"
+    if not session.run.fresh(part, inputs):
+        with session.run.making(part, inputs) as folder:
+            rows = []
+            for name, texts in pairs.items():
+                split = tokenize_examples(
+                    [with_completion(library.examples[i], text) for i, text in texts.items()],
+                    session.shop.tokenizer,
+                    template=getattr(settings, "template", "auto"),
+                    system=getattr(settings, "system", None),
+                    max_length=settings.max_length,
+                    max_prompt_length=settings.max_prompt_length,
+                ).dataset
+                rows.append(split.add_column("teacher", [name] * len(split)))  # type: ignore[call-arg]
+            with disk_checked(folder / "rows"):
+                datasets.concatenate_datasets(rows).save_to_disk(folder / "rows")
+            counts = {name: dict(one.summary) for name, one in chosen.items()}
+            atomic_write_json(folder / "summary.json", counts)
+        for name, count in counts.items():
+            words = ", ".join(f"{n} {what}" for what, n in count.items() if n)
+            session.display.note(f"{arm}: answers of {name}: {words}")
+    fits = training_rows(session, arm)
+    there = set(zip(fits["teacher"], fits["id"], strict=True))
+    return np.asarray(
+        [
+            [bool(available[k, i]) and (name, profile.ids[i]) in there for i in range(len(profile))]
+            for k, name in enumerate(names)
+        ]
+    )

@@ -1,0 +1,155 @@
+"""The sections about who teaches whom, and with what; see ``sections`` for the others."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tutelage.recipe.base import Component, Positive, Precision, ScheduleSpec, Strict
+from tutelage.recipe.names import check_component, check_schedule
+from tutelage.recipe.words import below
+
+
+class Student(Strict):
+    """The model that learns: one that exists, or one cut from another."""
+
+    model: str | None = Field(
+        default=None, description="Folder, hub name, .gguf file or embedded:NAME."
+    )
+    init_from: str | None = Field(
+        default=None,
+        description="Cut the student from this model; TEACHER means the recipe's teacher.",
+    )
+    layers: Positive | None = Field(
+        default=None, description="Keep this many evenly spaced layers; with init_from."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run code that comes with the model."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Type of the weights."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Student":
+        if (self.model is None) == (self.init_from is None):
+            raise ValueError("give exactly one of `model` and `init_from`")
+        if self.layers is not None and self.init_from is None:
+            raise ValueError("`layers` goes with `init_from`, the model to take them from")
+        return self
+
+
+class FineTune(Strict):
+    """Ordinary fine-tuning of the teacher on the training data, before anything else."""
+
+    epochs: float = Field(default=3.0, gt=0, description="Passes over the training data.")
+    learning_rate: float = Field(default=2e-5, gt=0, description="Peak learning rate.")
+    lr_schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="Its course."
+    )
+    warmup_ratio: float = Field(
+        default=0.05, ge=0, lt=1, description="Part of the steps that warm up."
+    )
+    batch_size: Positive = Field(default=16, description="Examples of an optimizer step.")
+    micro_batch_size: Positive = Field(
+        default=4, description="Examples in memory at once, per process."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradient clipping; 0 for none.")
+    precision: Precision = Field(default="float32", description="Type of the matrix products.")
+    checkpoint_every: Positive = Field(default=50, description="Steps between checkpoints.")
+
+
+class Teacher(Strict):
+    """The model that teaches."""
+
+    model: str | None = Field(
+        default=None, description="Folder, hub name, .gguf file or embedded:NAME."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run code that comes with the model."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Type of the weights."
+    )
+    layers: Positive | None = Field(
+        default=None, description="Keep this many evenly spaced layers, before any fine-tuning."
+    )
+    finetune: FineTune | None = Field(
+        default=None, description="Fine-tune it on the training data first."
+    )
+
+
+class NamedTeacher(Teacher):
+    """One teacher of a ladder."""
+
+    name: str = Field(description="What plans and reports call it.")
+
+
+class Supervision(Strict):
+    """What a teacher gives: its distributions, or answers that it writes."""
+
+    kind: Literal["logits", "text"] = Field(
+        default="logits",
+        description="logits: distributions on the data's answers. text: answers that it writes.",
+    )
+    prompt: str = Field(
+        default="plain",
+        description="text: plain, step_by_step, or a template with {prompt} and the data's fields.",
+    )
+    answer_format: str = Field(
+        default="The answer is {answer}", description="text: how a step_by_step answer must end."
+    )
+    max_new_tokens: Positive = Field(default=256, description="text: longest answer.")
+    sampling_temperature: float = Field(default=0.0, ge=0, description="text: 0 is greedy.")
+    verifier: Component | None = Field(
+        default=None, description="text: which metric says whether an answer is right."
+    )
+    on_wrong: Literal["keep", "drop", "resample"] = Field(
+        default="keep", description="text: what happens to wrong answers; needs a verifier."
+    )
+    max_samples: Positive = Field(
+        default=4, description="text: with resample, answers to try for each prompt."
+    )
+    resample_temperature: float = Field(
+        default=0.7, gt=0, description="text: with resample, for all answers but the first."
+    )
+    equal_pairs: bool = Field(
+        default=True, description="text: draw as many pairs for each arm as the poorest arm has."
+    )
+    batch_tokens: Positive = Field(default=16384, description="text: tokens of a batch.")
+    precision: Precision = Field(default="float32", description="text: type of matrix products.")
+
+    @model_validator(mode="after")
+    def _judged(self) -> "Supervision":
+        if self.on_wrong != "keep" and self.verifier is None:
+            raise ValueError(
+                f"`on_wrong: {self.on_wrong}` needs a `verifier` that tells right from wrong, such"
+                " as {kind: exact_match}"
+            )
+        if self.verifier is not None:
+            with below("verifier"):
+                check_component("metric", self.verifier.kind, self.verifier.options)
+        return self
+
+
+class OnPolicy(Strict):
+    """Steps on which the student learns from answers that it writes itself."""
+
+    fraction: ScheduleSpec = Field(default=0.0, description="Share of such steps.")
+    max_new_tokens: Positive = Field(default=256, description="Longest answer.")
+    sampling_temperature: float = Field(default=1.0, ge=0, description="0 is greedy.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")
+    top_k: int = Field(default=0, ge=0, description="Sample from so many; 0: all.")
+
+    @model_validator(mode="after")
+    def _known(self) -> "OnPolicy":
+        with below("fraction"):
+            check_schedule(self.fraction)
+        return self
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any step may be on-policy."""
+        return self.fraction != 0.0

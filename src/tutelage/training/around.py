@@ -1,0 +1,40 @@
+"""Callbacks by which ``DistillTrainer`` acts before and after optimizer steps."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.trainer_callback import TrainerCallback, TrainerState
+
+
+class AroundSteps(TrainerCallback):
+    """Begin with a new optimizer where the plan says so; move the share after each step."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **keywords: Any) -> None:
+        """Forget the optimizer's state at a restart."""
+        if state.global_step in self._trainer.plan.restarts:
+            # The optimizer makes its state anew at the first update without one.
+            optimizer = self._trainer.optimizer
+            getattr(optimizer, "optimizer", optimizer).state.clear()
+
+    def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
+        """Move the share."""
+        if self._trainer.adaptive is not None:
+            self._trainer.move_share()
+
+
+class GradientCheck(TrainerCallback):
+    """Stop before an update with a gradient that is not finite: it would spoil the weights."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
+        """Look at the norm of all gradients."""
+        trainer = self._trainer
+        grads = [p.grad for p in trainer.student.parameters() if p.grad is not None]
+        if not torch.isfinite(nn.utils.get_total_norm(grads)):
+            trainer.stop_for_non_finite("gradient", trainer.step_ids)

@@ -1,0 +1,70 @@
+"""On-policy steps: the student answers the prompts of a batch, and learns from its own answers.
+
+The answers are data: nothing is differentiated through the sampling. The draw depends on the seed,
+the step and the place of the micro-batch alone, so a resumed run writes the same answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.data.collate import IGNORED, collate
+from tutelage.generation import GenerationSettings, generate_answers
+
+
+@dataclass(frozen=True)
+class OwnAnswers:
+    """How the student answers on on-policy steps (GKD).
+
+    Attributes:
+        tokenizer: knows the end-of-sequence and padding tokens.
+        settings: lengths and sampling; GKD samples at temperature 1.
+        seed: of the sampling.
+
+    References:
+        Agarwal et al., On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649.
+    """
+
+    tokenizer: Any
+    settings: GenerationSettings
+    seed: int = 0
+
+    def replace(
+        self, model: nn.Module, batch: Mapping[str, Any], place: int, pad_token_id: int
+    ) -> dict[str, Any]:
+        """The batch with the student's answers in place of the data's.
+
+        Args:
+            model: the student.
+            batch: a micro-batch as the collator made it.
+            place: number of the micro-batch among all of its step, over all processes.
+            pad_token_id: fills the rows.
+        """
+        prompts = [
+            prompt
+            for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
+            if (prompt := _prompt(ids, labels))
+        ]
+        if not prompts:
+            return dict(batch)
+        seed = self.seed * 1_000_003 + batch["step"] * 1_009 + place
+        answers = generate_answers(model, self.tokenizer, prompts, self.settings, seed=seed)
+        rows = [
+            {
+                "input_ids": [*prompt, *answer.tokens],
+                "labels": [IGNORED] * len(prompt) + list(answer.tokens),
+            }
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        device = batch["input_ids"].device
+        tensors = {k: v.to(device) for k, v in collate(rows, pad_token_id).items()}
+        return {**batch, **tensors}
+
+
+def _prompt(ids_T: Tensor, labels_T: Tensor) -> list[int]:
+    """Tokens before the first label; empty for a row without response tokens."""
+    labelled = torch.nonzero(labels_T != IGNORED)
+    return [] if not len(labelled) else ids_T[: int(labelled[0])].tolist()
