@@ -85,12 +85,15 @@ def generate_answers(
     lengths = [len(prompt) for prompt in prompts]
     limits = [_limit(length, settings, positions) for length in lengths]
     stops = _stop_ids(inner, tokenizer)
+    # Rows of the head beyond the tokenizer stand for no token; a model must not write them.
+    padded = list(range(len(tokenizer), inner.get_output_embeddings().weight.shape[0]))
     # A prompt that fills the whole limit has an empty answer.
     answers = [GeneratedAnswer("", 0, truncated=True) for _ in prompts]
     done = sum(limit == 0 for limit in limits)
     with _generating(inner, device, settings, seed):
         for batch in _batches(lengths, limits, settings.batch_tokens, positions):
             config = _config(settings, max(limits[i] for i in batch), stops, padding_id(tokenizer))
+            config.suppress_tokens = padded or None
             written = _continue_batch(inner, [prompts[i] for i in batch], config)
             for tokens, i in zip(written, batch, strict=True):
                 answers[i] = _read_answer(tokenizer, tokens[: limits[i]], stops)

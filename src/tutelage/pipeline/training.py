@@ -146,11 +146,13 @@ def train_arm(
     make_job = functools.partial(_job, session, arm, validator)
     with session.timed(f"training {arm}"):
         for done in _refreshes(recipe, plan):
+            until = int((plan.step_stage <= done).sum())
+            if until >= (recipe.training.max_steps or plan.total_steps):
+                break
             name = f"arms/{arm}/replanned/after_stage_{done}"
             made_from = {"student": inputs, "plan": plan_fingerprint(plan)}
             if not session.run.fresh(name, made_from):
                 assert write_next_plan is not None
-                until = int((plan.step_stage <= done).sum())
                 trainer = carry_out(session, make_job(plan, until), rows)
                 if session.processes.is_first:
                     with session.run.making(name, made_from) as folder:

@@ -41,7 +41,7 @@ def exposure_rows(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     for row, size in zip(exposure, sizes, strict=False):
         if size == 0:
             continue
-        per_example = {key: row[key] / int(size) for key in row if key != "decile"}
+        per_example = {key: row[key] / int(size) for key in row if key.endswith("visits")}
         plain = row["plain_lr_visits"]
         share = row["lr_visits"] / plain if plain > 0 else None
         teacher_share = row["teacher_visits"] / plain if plain > 0 else None
