@@ -2,7 +2,6 @@
 
 import math
 
-import datasets
 import numpy as np
 import pytest
 import scipy.stats
@@ -16,16 +15,13 @@ from tutelage.difficulty import (
     ExampleLosses,
     GivenMeasurements,
     compare_profiles,
-    estimate_scores,
     example_losses,
     needs,
     rank_fusion,
-    sample_ids,
     score_examples,
     spearman,
     subset_overlap,
 )
-from tutelage.difficulty.rationale import count_steps
 from tutelage.errors import ConfigError, DataError
 from tutelage.types import DifficultyProfile
 
@@ -101,25 +97,6 @@ def test_lengths_and_columns():
         score_examples("column", {"name": "words"}, given_)
 
 
-@pytest.mark.parametrize(
-    ("text", "steps"),
-    [
-        ("", 0),
-        ("   \n ", 0),
-        ("7", 1),
-        ("She has 3.5 apples, e.g. green ones. He has 2. Together 5.5!", 3),
-        ("1. Add 2 and 3.\n2. Double it.\n3) Done", 3),
-        ("- first\n- second", 2),
-        ("Step 1: add. Then more.\nStep 2: stop.", 2),
-        ("12+7=19;19-4=15;15+2=17#17", 3),
-        ("x >= 3 and y != 2, so z == 1", 1),
-        ("The price is $1,000.50 (approx. 900 euros)", 1),
-    ],
-)
-def test_steps_of_a_rationale(text, steps):
-    assert count_steps(text) == steps
-
-
 def test_fusion_as_pocl_does_it():
     # POCL: ranks by ROUGE-L falling and by loss rising, sorted by the fused score falling.
     rng = np.random.default_rng(0)
@@ -186,38 +163,3 @@ def test_profiles_are_compared_by_id():
     other = DifficultyProfile(("a",), np.asarray([1.0]))
     with pytest.raises(DataError, match="different examples"):
         compare_profiles({"x": first, "z": other}, [1])
-
-
-def rows_with_length_as_difficulty(count):
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(count):
-        answer = rng.integers(3, 30, rng.integers(2, 40)).tolist()
-        prompt = rng.integers(3, 30, rng.integers(2, 9)).tolist()
-        rows.append(
-            {
-                "id": f"r{number:04d}",
-                "input_ids": prompt + answer,
-                "labels": [-100] * len(prompt) + answer,
-            }
-        )
-    return datasets.Dataset.from_list(rows)
-
-
-def test_estimates_rank_what_tokens_can_tell_and_say_how_well():
-    rows = rows_with_length_as_difficulty(600)
-    truth = {row["id"]: math.sqrt(sum(label >= 0 for label in row["labels"])) for row in rows}
-    chosen = sample_ids(rows["id"], 150, seed=1)
-    assert chosen == sample_ids(list(reversed(rows["id"])), 150, seed=1)
-    scores, report = estimate_scores(rows, {i: truth[i] for i in chosen})
-    exact = np.asarray([truth[i] for i in rows["id"]])
-    assert spearman(scores, exact) > 0.98 and report.spearman > 0.95
-    measured = [scores[n] == truth[i] for n, i in enumerate(rows["id"]) if i in set(chosen)]
-    assert all(measured)
-    assert report.sample_size == 150 and report.num_examples == 600
-    assert report.interval[0] <= report.spearman <= report.interval[1] + 1e-9
-    noise = dict(zip(chosen, np.random.default_rng(2).random(150), strict=True))
-    _, honest = estimate_scores(rows, noise)
-    assert abs(honest.spearman) < 0.25 and honest.rank_error > 0.25
-    with pytest.raises(ConfigError, match="too few"):
-        sample_ids(rows["id"], 5, seed=0)

@@ -6,6 +6,7 @@ from tutelage.difficulty.files import load_profile, save_profile
 from tutelage.difficulty.fusion import rank_fusion
 from tutelage.difficulty.measure import example_losses
 from tutelage.difficulty.measurements import ExampleLosses, GivenMeasurements, Measurements
+from tutelage.difficulty.rationale import count_steps
 from tutelage.difficulty.summary import summarize
 from tutelage.difficulty.table import DIFFICULTIES, needs, score_examples
 
@@ -17,6 +18,7 @@ __all__ = [
     "Measurements",
     "ProfilePair",
     "compare_profiles",
+    "count_steps",
     "estimate_scores",
     "example_losses",
     "load_profile",

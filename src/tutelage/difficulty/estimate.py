@@ -1,176 +1,272 @@
-"""Difficulty of a very large set from a measured sample, with the error of its ranking.
-
-A ridge regression on what costs nothing: lengths, and how rare the answer's tokens and pairs of
-tokens are in the data itself. No model is run for the examples outside of the sample.
-"""
+"""Difficulty of a very large set from a sample: measure some, predict the rest, say how well."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tutelage.difficulty.compare import average_ranks, spearman
-from tutelage.errors import ConfigError
+from tutelage.difficulty.features import FEATURES, row_features
+from tutelage.difficulty.measurements import FloatArray, IntArray
+from tutelage.errors import ConfigError, DataError
+from tutelage.types import check_unique
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+MIN_SAMPLE = 50
+"""Fewest measured examples: four for each weight of the model."""
 
-MIN_SAMPLE = 20
-"""With fewer measured examples nothing can be fitted and tested."""
-
-_FOLDS = 5
-_BOOTSTRAPS = 200
+_PENALTIES = 10.0 ** np.arange(-6, 3)
+_RESAMPLES = 500
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class EstimateReport:
-    """How good an estimated ranking is, from examples that the fit did not see.
+    """How well scores were predicted that the model had not seen.
+
+    Every measured example is predicted once by a model that was fitted without it (k-fold
+    cross-validation), and the choice of the penalty is made without it too.
 
     Attributes:
-        sample_size: how many examples were measured.
-        num_examples: how many there are in all.
-        spearman: rank correlation of predicted and measured scores, out of fold.
-        interval: its 95 % interval, by bootstrap over the sample.
-        rank_error: mean absolute difference of ranks, as a part of the number of examples (a random
-            order has 1/3).
-        r2: share of the variance that is explained, out of fold.
+        num_sampled: examples with a measured score.
+        num_examples: examples in all.
+        rank_correlation: Spearman's, between predicted and measured scores; 0 when the predictions
+            are all equal, as they order nothing.
+        interval: its 95 % interval, by bootstrap over the measured examples.
+        rank_error: mean distance between the predicted and the measured rank, in percentiles of the
+            sample; 33 is chance.
+        r2: share of the variance of the measured scores that is explained; below 0 is worse than
+            their mean.
     """
 
-    sample_size: int
+    num_sampled: int
     num_examples: int
-    spearman: float
+    rank_correlation: float
     interval: tuple[float, float]
     rank_error: float
     r2: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
+@dataclass(frozen=True)
+class _Ridge:
+    """Ridge regression on standardised features and their squares, fitted.
 
-def sample_ids(ids: Sequence[str], size: int, seed: int) -> list[str]:
-    """A seeded draw of ids, which does not depend on their order.
-
-    Raises:
-        ConfigError: the sample is too small to fit and test anything.
+    Attributes:
+        low: least value of each feature in the sample, shape ``[F]``.
+        high: greatest one.
+        center: means of the features.
+        scale: their standard deviations.
+        weights: of the features and of their squares, shape ``[2 F]``.
+        intercept: of the prediction.
+        bounds: least and greatest score of the sample.
     """
-    if size < MIN_SAMPLE:
-        raise ConfigError(
-            f"difficulty.sample={size} is too few to estimate the others from; use at least"
-            f" {MIN_SAMPLE}, better some hundreds."
-        )
-    rng = np.random.default_rng([seed, 4])
-    chosen = rng.choice(len(ids), min(size, len(ids)), replace=False)
-    ordered = sorted(ids)
-    return [ordered[i] for i in sorted(chosen)]
+
+    low: FloatArray
+    high: FloatArray
+    center: FloatArray
+    scale: FloatArray
+    weights: FloatArray
+    intercept: float
+    bounds: tuple[float, float]
+
+    def predict(self, features: FloatArray) -> FloatArray:
+        """Scores of rows, shape ``[N]``; nothing is extrapolated, squares would run away."""
+        inside = np.clip(features, self.low, self.high)
+        scores = _expanded((inside - self.center) / self.scale) @ self.weights + self.intercept
+        return np.clip(scores, *self.bounds)
 
 
-def estimate_scores(rows: Any, measured: Mapping[str, float]) -> tuple[FloatArray, EstimateReport]:
-    """Scores of all examples: measured where they were, predicted elsewhere.
+def sample_ids(ids: Sequence[str], size: int, seed: int) -> tuple[str, ...]:
+    """Examples to measure: drawn evenly and without replacement.
+
+    The draw depends on the set of ids and the seed, not on the order of the ids.
 
     Args:
-        rows: tokenized rows with ``id``, ``input_ids`` and ``labels``.
-        measured: score by id of the sample.
+        ids: ids of all examples, unique.
+        size: how many; all of them when there are no more.
+        seed: of the draw.
 
     Returns:
-        Scores in the order of the rows, shape ``[N]``, and how good the ranking is. Predictions
-        stay within the range of what was measured.
+        The drawn ids, in the order of ``ids``.
+
+    Raises:
+        ConfigError: a size below 1.
+        DataError: ids that repeat.
+
+    Examples:
+        >>> sample_ids(["a", "b", "c", "d"], 2, seed=0) == sample_ids(["a", "b", "c", "d"], 2, 0)
+        True
     """
-    ids = list(rows["id"])
-    features = token_features(rows)
-    known = np.asarray([example_id in measured for example_id in ids])
-    y = np.asarray([measured[example_id] for example_id in ids if example_id in measured])
-    x = features[known]
-    folds = np.arange(len(y)) % _FOLDS
-    np.random.default_rng(0).shuffle(folds)
-    held_out = np.empty(len(y))
-    for fold in range(_FOLDS):
-        inside = folds != fold
-        held_out[~inside] = _predict(x[inside], y[inside], x[~inside])
-    scores = np.empty(len(ids))
-    scores[known] = y
-    if not known.all():
-        scores[~known] = np.clip(_predict(x, y, features[~known]), y.min(), y.max())
-    return scores, _report(y, held_out, len(ids))
+    if size < 1:
+        raise ConfigError(f"A sample of {size} examples measures nothing. Use at least 1.")
+    # Read once: a column of a data set is decoded anew at every reading.
+    names = tuple(ids)
+    check_unique(names)
+    if size >= len(names):
+        return names
+    drawn = np.random.default_rng(seed).choice(len(names), size, replace=False)
+    ordered = sorted(names)
+    chosen = {ordered[place] for place in drawn.tolist()}
+    return tuple(name for name in names if name in chosen)
 
 
-def token_features(rows: Any) -> FloatArray:
-    """What an example's tokens alone say of it, shape ``[N, F]``.
+def estimate_scores(
+    rows: Any, sample_scores: Mapping[str, float], *, folds: int = 5, seed: int = 0
+) -> tuple[FloatArray, EstimateReport]:
+    r"""Scores of all rows from the measured scores of some of them.
 
-    Logarithms of the lengths of prompt and answer, mean and greatest surprisal of the answer's
-    tokens by their counts in all answers, mean surprisal of its pairs of tokens given the first,
-    and the share of different tokens in it.
+    Ridge regression in closed form on the standardised features of
+    :func:`tutelage.difficulty.features.row_features` and their squares,
+
+    .. math:: w = (A^\top A + n \lambda I)^{-1} A^\top (y - \bar y)
+
+    with the penalty that has the least leave-one-out error. A predicted score stays within the
+    range of the measured ones. Predictions are drawn towards the mean: the order can be trusted as
+    far as the report says, the spread of predicted scores is too small.
+
+    Args:
+        rows: a data set, or a sequence of mappings, with ``id``, ``input_ids`` and ``labels``.
+        sample_scores: measured score by example id, at least ``MIN_SAMPLE`` of them.
+        folds: parts of the cross-validation.
+        seed: of the parts and of the bootstrap.
+
+    Returns:
+        Scores in the order of the rows, measured where measured and predicted elsewhere, shape
+        ``[N]``; and how good the predictions are.
+
+    Raises:
+        ConfigError: fewer than two folds, or more than measured examples.
+        DataError: ids that repeat or are in no row, too few measured scores, scores that are not
+            finite or all equal.
+
+    References:
+        Hoerl and Kennard, Ridge Regression, Technometrics 1970.
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    lengths = np.asarray([len(row) for row in rows["input_ids"]], dtype=np.int64)
-    labels = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows["labels"]])
-    row_of = np.repeat(np.arange(len(lengths)), lengths)
-    answer = labels >= 0
-    tokens, row_of_token = labels[answer], row_of[answer]
-    counts = np.bincount(row_of_token, minlength=len(lengths))
-    _, kind = np.unique(tokens, return_inverse=True)
-    frequency = np.bincount(kind)
-    surprisal = -np.log(frequency[kind] / len(kind))
-    mean_surprisal = _row_mean(surprisal, row_of_token, counts)
-    greatest = np.zeros(len(lengths))
-    np.maximum.at(greatest, row_of_token, surprisal)
-    same_row = row_of_token[1:] == row_of_token[:-1]
-    pair_row = row_of_token[1:][same_row]
-    pairs = kind[:-1][same_row] * np.int64(frequency.size) + kind[1:][same_row]
-    _, pair_kind = np.unique(pairs, return_inverse=True)
-    first = frequency[kind[:-1][same_row]]
-    pair_surprisal = -np.log(np.bincount(pair_kind)[pair_kind] / first) if len(pairs) else pairs
-    pair_counts = np.bincount(pair_row, minlength=len(lengths))
-    distinct = np.unique(row_of_token * np.int64(frequency.size) + kind)
-    variety = np.bincount(distinct // frequency.size, minlength=len(lengths))
-    return np.column_stack(
-        [
-            np.log1p(lengths - counts),
-            np.log1p(counts),
-            mean_surprisal,
-            greatest,
-            _row_mean(pair_surprisal, pair_row, pair_counts),
-            variety / np.maximum(counts, 1),
-        ]
+    ids = [row["id"] for row in rows] if isinstance(rows, Sequence) else list(rows["id"])
+    places, measured = _sample(ids, sample_scores)
+    if not 2 <= folds <= len(measured):
+        raise ConfigError(
+            f"Cross-validation of {len(measured)} measured examples cannot have {folds=}. Use 5."
+        )
+    features = row_features(rows)
+    known = features[places]
+    rng = np.random.default_rng(seed)
+    fold = rng.permutation(np.arange(len(measured)) % folds)
+    predicted = np.empty(len(measured))
+    for number in range(folds):
+        held = fold == number
+        predicted[held] = _fit(known[~held], measured[~held]).predict(known[held])
+    scores = _fit(known, measured).predict(features)
+    scores[places] = measured
+    return scores, _report(predicted, measured, len(ids), rng)
+
+
+def _sample(ids: Sequence[str], sample_scores: Mapping[str, float]) -> tuple[IntArray, FloatArray]:
+    """Rows and scores of the measured examples, in the order of their ids."""
+    check_unique(ids)
+    rows = {name: row for row, name in enumerate(ids)}
+    strangers = [name for name in sample_scores if name not in rows]
+    if strangers:
+        raise DataError(
+            f"{len(strangers)} measured examples are in no row, for example '{strangers[0]}'."
+            " Give the rows that the sample was drawn from."
+        )
+    if len(sample_scores) < MIN_SAMPLE:
+        raise DataError(
+            f"{len(sample_scores)} measured examples are too few to learn from: there are"
+            f" {2 * len(FEATURES)} weights to fit. Measure at least {MIN_SAMPLE}, better 1,000."
+        )
+    # Sorted, so that the folds do not depend on the order of the rows.
+    names = sorted(sample_scores)
+    scores = np.asarray([sample_scores[name] for name in names], dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if bad.size:
+        raise DataError(
+            f"The measured score of example '{names[bad[0]]}' is {scores[bad[0]]}. Leave it out of"
+            " the sample."
+        )
+    if scores.min() == scores.max():
+        raise DataError(
+            f"All {len(scores)} measured scores are {scores[0]}, so there is nothing to learn from"
+            " them. Use a difficulty that tells examples apart."
+        )
+    return np.asarray([rows[name] for name in names], dtype=np.int64), scores
+
+
+def _fit(features: FloatArray, scores: FloatArray) -> _Ridge:
+    center, scale = features.mean(axis=0), _spread(features)
+    columns = _expanded((features - center) / scale)
+    # Squares are standardised as well, so that the penalty treats all columns alike.
+    means, spreads = columns.mean(axis=0), _spread(columns)
+    weights = _ridge_weights((columns - means) / spreads, scores - scores.mean()) / spreads
+    return _Ridge(
+        low=features.min(axis=0),
+        high=features.max(axis=0),
+        center=center,
+        scale=scale,
+        weights=weights,
+        intercept=float(scores.mean() - means @ weights),
+        bounds=(float(scores.min()), float(scores.max())),
     )
 
 
-def _row_mean(values: NDArray[Any], row_of: IntArray, counts: IntArray) -> FloatArray:
-    return np.bincount(row_of, weights=values, minlength=len(counts)) / np.maximum(counts, 1)
+def _ridge_weights(design: FloatArray, centered: FloatArray) -> FloatArray:
+    """Weights under the penalty with the least leave-one-out error.
+
+    The error of a prediction without the example itself follows from the fit with it: the residual
+    over one minus the leverage. Nothing is fitted n times.
+
+    Args:
+        design: columns of mean 0, shape ``[n, C]``.
+        centered: scores less their mean, shape ``[n]``.
+    """
+    left, singular, right = np.linalg.svd(design, full_matrices=False)
+    projected = left.T @ centered
+    count = len(centered)
+    errors: list[float] = []
+    for penalty in _PENALTIES:
+        shrink = singular**2 / (singular**2 + count * penalty)
+        # The leverage of the intercept, which is not penalised, is 1 / n.
+        leverage = 1 / count + left**2 @ shrink
+        errors.append(
+            float(np.mean(((centered - left @ (shrink * projected)) / (1 - leverage)) ** 2))
+        )
+    penalty = _PENALTIES[int(np.argmin(errors))]
+    return right.T @ (singular / (singular**2 + count * penalty) * projected)
 
 
-def _predict(x: FloatArray, y: FloatArray, new: FloatArray) -> FloatArray:
-    """Ridge regression on standardised features, their squares and products, in closed form."""
-    center, scale = x.mean(0), x.std(0) + 1e-9
-
-    def expand(raw: FloatArray) -> FloatArray:
-        z = np.clip((raw - center) / scale, -4, 4)
-        left, right = np.triu_indices(z.shape[1])
-        return np.hstack([z, z[:, left] * z[:, right]])
-
-    design = expand(x)
-    offset = design.mean(0)
-    design = design - offset
-    # One unit of ridge for each ten examples, on features of about unit variance.
-    gram = design.T @ design + (1.0 + 0.1 * len(y)) * np.eye(design.shape[1])
-    weights = np.linalg.solve(gram, design.T @ (y - y.mean()))
-    return y.mean() + (expand(new) - offset) @ weights
+def _expanded(standard: FloatArray) -> FloatArray:
+    return np.concatenate([standard, standard**2], axis=1)
 
 
-def _report(y: FloatArray, predicted: FloatArray, num_examples: int) -> EstimateReport:
-    rng = np.random.default_rng(0)
-    draws = [rng.integers(0, len(y), len(y)) for _ in range(_BOOTSTRAPS)]
-    spread = [spearman(y[draw], predicted[draw]) for draw in draws]
-    low, high = np.nanquantile(spread, [0.025, 0.975]) if y.std() > 0 else (np.nan, np.nan)
-    errors = np.abs(average_ranks(y) - average_ranks(predicted)) / len(y)
-    variance = float(((y - y.mean()) ** 2).sum())
-    r2 = 1.0 - float(((y - predicted) ** 2).sum()) / variance if variance > 0 else float("nan")
+def _spread(columns: FloatArray) -> FloatArray:
+    """Standard deviations; 1 for a constant column, which then is 0 and gets no weight."""
+    spread = columns.std(axis=0)
+    return np.where(spread > 1e-12 * (1 + np.abs(columns).max(axis=0)), spread, 1.0)
+
+
+def _report(
+    predicted: FloatArray, measured: FloatArray, num_examples: int, rng: np.random.Generator
+) -> EstimateReport:
+    count = len(measured)
+    resampled = np.empty(_RESAMPLES)
+    for number in range(_RESAMPLES):
+        drawn = rng.integers(0, count, count)
+        resampled[number] = _order_kept(predicted[drawn], measured[drawn])
+    low, high = np.quantile(resampled, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    distance = np.abs(average_ranks(predicted) - average_ranks(measured))
+    residual = float(np.sum((measured - predicted) ** 2))
     return EstimateReport(
-        len(y),
-        num_examples,
-        spearman(y, predicted),
-        (float(low), float(high)),
-        float(errors.mean()),
-        r2,
+        num_sampled=count,
+        num_examples=num_examples,
+        rank_correlation=_order_kept(predicted, measured),
+        interval=(float(low), float(high)),
+        rank_error=float(100 * distance.mean() / count),
+        r2=1 - residual / float(np.sum((measured - measured.mean()) ** 2)),
     )
+
+
+def _order_kept(predicted: FloatArray, measured: FloatArray) -> float:
+    correlation = spearman(predicted, measured)
+    return 0.0 if np.isnan(correlation) else correlation

@@ -51,7 +51,7 @@ class Measurements(Protocol):
     def student_losses(self) -> ExampleLosses:
         """Losses of the student before training.
 
-        With ``entropy_sums`` when :func:`tutelage.difficulty.requirements` says so.
+        With ``entropy_sums`` when :func:`tutelage.difficulty.needs` names ``entropies``.
         """
         ...
 
@@ -137,7 +137,7 @@ class GivenMeasurements:
         """
         if self.given_answers is None:
             return NOT_GIVEN
-        for name, answers in zip(self.ids, self.given_answers, strict=True):
+        for name, answers in zip(self.ids, self.given_answers, strict=False):
             if len(answers) < samples:
                 raise DataError(
                     f"Example '{name}' has {len(answers)} answers of the student, but {samples} are"

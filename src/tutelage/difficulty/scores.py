@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from tutelage.components import bind
 from tutelage.difficulty.measurements import ExampleLosses
-from tutelage.difficulty.rationale import count_steps
 from tutelage.errors import DataError, unknown_name
 from tutelage.verifiers import VERIFIERS
 from tutelage.verifiers import rouge_l as rouge_l_f1
@@ -95,6 +94,7 @@ def dds(student_losses: ExampleLosses, teacher_losses: ExampleLosses) -> FloatAr
     References:
         He et al., DA-KD, ICML 2025, PMLR 267.
     """
+    assert (teacher_losses.num_tokens == student_losses.num_tokens).all(), "the same answers"
     tokens = np.maximum(teacher_losses.num_tokens, 1)
     floored = np.maximum(teacher_losses.loss_sums, TEACHER_FLOOR * tokens)
     return np.asarray(student_losses.loss_sums / floored, dtype=np.float64)
@@ -170,15 +170,6 @@ def response_length(response_tokens: IntArray) -> FloatArray:
     return np.asarray(response_tokens, dtype=np.float64)
 
 
-def rationale_steps(rationales: Sequence[str]) -> FloatArray:
-    """Reasoning steps of the reference rationale (one of CLPD's measures); see ``count_steps``.
-
-    References:
-        Cao et al., CLPD, 2026, arXiv:2605.11260; the way of counting is ours.
-    """
-    return np.asarray([count_steps(text) for text in rationales], dtype=np.float64)
-
-
 def rationale_tokens(rationale_tokens: IntArray) -> FloatArray:
     """Tokens of the reference rationale (one of CLPD's measures).
 
@@ -216,4 +207,4 @@ def column(
                 f"Row {row + 1} of the data has {value!r} in the column '{name}', which is to be"
                 " the difficulty and must be a number."
             ) from None
-    return scores if higher_is == "harder" else scores.max(initial=0.0) - scores
+    return scores if higher_is == "harder" or not len(scores) else scores.max() - scores

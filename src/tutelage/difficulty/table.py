@@ -11,6 +11,7 @@ from tutelage.components import Component, bind, lookup
 from tutelage.difficulty import scores
 from tutelage.difficulty.fusion import rank_fusion
 from tutelage.difficulty.measurements import Measurements
+from tutelage.difficulty.rationale import rationale_steps
 from tutelage.errors import DataError
 
 
@@ -76,7 +77,7 @@ DIFFICULTIES: dict[str, Difficulty] = {
         scores.response_length, "tokens of the answer", needs=("response_tokens",), unit="tokens"
     ),
     "rationale_steps": Difficulty(
-        scores.rationale_steps,
+        rationale_steps,
         "steps of the reference rationale (CLPD)",
         "Cao et al. 2026, arXiv:2605.11260",
         needs=("rationales",),
@@ -141,6 +142,11 @@ def score_examples(
     """
     if kind == "rank_fusion":
         bind(DIFFICULTIES, "difficulty", kind, options)
+        for part in options["of"]:
+            # All of them are looked at before the first is measured.
+            kind_of, options_of = _split(part)
+            if kind_of != "rank_fusion":
+                bind(DIFFICULTIES, "difficulty", kind_of, options_of)
         parts = [score_examples(*_split(part), measurements) for part in options["of"]]
         return rank_fusion(measurements.ids, parts, k=options.get("k", 60))
     score = bind(DIFFICULTIES, "difficulty", kind, options)

@@ -1,5 +1,6 @@
 """The stage that measures difficulty, and what it may have to measure for it."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Sequence
@@ -221,7 +222,7 @@ def write_profile(
         measured = ModelMeasurements(session, recipe, part, model)
         scores = score_examples(settings.kind, settings.options, measured)
         scores, report = estimate_scores(rows, dict(zip(measured.ids, scores, strict=True)))
-        extra["estimate"] = report.as_dict()
+        extra["estimate"] = dataclasses.asdict(report)
         rows_measured = part
     else:
         measured = ModelMeasurements(session, recipe, rows, model)

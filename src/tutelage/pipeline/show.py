@@ -145,10 +145,10 @@ def profile(
 def _estimate_line(report: dict[str, Any]) -> str:
     low, high = report["interval"]
     return (
-        f"estimated: {report['sample_size']:,} of {report['num_examples']:,} examples were"
-        f" measured; out of sample the ranks correlate {report['spearman']:.2f} (95 % interval"
-        f" {low:.2f} to {high:.2f}) and are off by {report['rank_error']:.0%} of the data on"
-        " average (33 % is chance)"
+        f"estimated: {report['num_sampled']:,} of {report['num_examples']:,} examples were"
+        f" measured; out of sample the ranks correlate {report['rank_correlation']:.2f} (95 %"
+        f" interval {low:.2f} to {high:.2f}) and are off by {report['rank_error']:.0f} percentiles"
+        " on average (33 is chance)"
     )
 
 
