@@ -138,8 +138,10 @@ def tokenize_prompts(
         tokenizer: the tokenizer of the model that is to answer.
         in_chat: whether a chat template wrote them, which then wrote the leading tokens, too.
     """
+    if not prompts:
+        return []
     ids = _ids(list(prompts), tokenizer)
-    before = [] if in_chat or not ids else _leading_ids(prompts[0], ids[0], tokenizer)
+    before = [] if in_chat else _leading_ids(prompts[0], ids[0], tokenizer)
     return [before + row for row in ids]
 
 
