@@ -67,6 +67,13 @@ def test_the_recipe_reference_is_that_of_the_schema():
     assert (ROOT / "docs" / "recipes.md").read_text() == reference()
 
 
+def test_the_example_of_other_trainers_runs(capsys):
+    pytest.importorskip("trl")
+    example = runpy.run_path(str(ROOT / "examples" / "other_trainers.py"))
+    stages = example["main"](total_steps=4)
+    assert stages == sorted(stages) and set(stages) == {1, 2, 3}
+
+
 def test_the_example_runs(capsys):
     example = runpy.run_path(str(ROOT / "examples" / "trainer.py"))
     assert example["main"](max_steps=4) < 10

@@ -8,6 +8,7 @@ The parts can be used by themselves; nothing heavy is imported before it is aske
     from tutelage.divergences import DIVERGENCES    # pure functions of tensors
     from tutelage.curriculum import compile_plan    # difficulty -> plan
     from tutelage import DistillConfig, DistillTrainer
+    from tutelage import follow_plan                # a plan inside another trainer
 """
 
 import importlib
@@ -16,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tutelage.pipeline import run
     from tutelage.training import DistillConfig, DistillTrainer
+    from tutelage.training.plugin import follow_plan
 
 __version__ = "0.1.0"
 
-__all__ = ["DistillConfig", "DistillTrainer", "run"]
+__all__ = ["DistillConfig", "DistillTrainer", "follow_plan", "run"]
 
 _HOMES = {
     "DistillConfig": "tutelage.training",
     "DistillTrainer": "tutelage.training",
+    "follow_plan": "tutelage.training.plugin",
     "run": "tutelage.pipeline",
 }
 

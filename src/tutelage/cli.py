@@ -110,6 +110,10 @@ def plan_command(
 def profile_command(
     recipe: RecipeArgument,
     set_: SetOption = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare with this difficulty, or with a file of scores; repeatable."),
+    ] = None,
     run_dir: RunDirOption = None,
     json_: JsonOption = False,
     quiet: QuietOption = False,
@@ -117,7 +121,9 @@ def profile_command(
     """Measure the difficulty of the training data with the untrained student."""
     from tutelage.pipeline import profile
 
-    shown = profile(recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_)
+    shown = profile(
+        recipe, set_ or (), compare=compare or (), run_dir=run_dir, quiet=quiet or json_
+    )
     if json_:
         typer.echo(json.dumps(shown.description, indent=2))
         return

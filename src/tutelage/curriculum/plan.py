@@ -55,7 +55,8 @@ def compile_plan(
         student_share: schedule of the student's share in the target; see ``schedules.scheduled``.
         distill_temperature: schedule of the temperature.
         ce_weight: schedule of the weight of cross-entropy.
-        on_policy: schedule of the probability that a step trains on the student's own answers.
+        on_policy: schedule of the probability that a step trains on the student's own answers; such
+            a step has no cross-entropy.
         learning_rate: schedule of the learning rate; None is a cosine to 0.
         teachers: names of the teachers from weak to strong.
         teacher_schedule: name, or ``{kind: name, ...}``, in ``TEACHER_SCHEDULES``.
@@ -226,6 +227,8 @@ def _values(
     _check_ranges(values)
     chance = np.random.default_rng([settings.seed, 0, 0, 2]).random(total)
     values["on_policy"] = chance < values["on_policy"]
+    # The student's own answer is no truth to learn by cross-entropy.
+    values["ce_weight"] = np.where(values["on_policy"], 0.0, values["ce_weight"])
     if settings.curriculum.restart:
         lengths = np.bincount(step_stage)[1:]
         courses = [settings.learning_rate.factors(int(n)) for n in lengths]

@@ -9,6 +9,7 @@ from tutelage.curriculum import describe_plan
 from tutelage.difficulty import load_profile
 from tutelage.errors import unknown_name
 from tutelage.files import read_json
+from tutelage.pipeline.comparing import compare_with, comparison_lines
 from tutelage.pipeline.estimate import Cost, size_text
 from tutelage.pipeline.finish import cost_of
 from tutelage.pipeline.pictures import plan_png
@@ -99,13 +100,29 @@ def profile(
     recipe: str,
     overrides: Sequence[str] = (),
     *,
+    compare: Sequence[str] = (),
     run_dir: Path | None = None,
     quiet: bool = True,
 ) -> Shown:
-    """Measure difficulty, or read what was measured, and sum it up."""
-    with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet, plans=False) as session:
+    """Measure difficulty, or read what was measured, and sum it up.
+
+    Args:
+        recipe: name or path.
+        overrides: ``a.b=c``.
+        compare: further difficulties, by name, or files of scores, to compare with.
+        run_dir: the run folder.
+        quiet: show no progress.
+
+    Raises:
+        ConfigError: a difficulty to compare with does not exist or needs options.
+        DataError: a file to compare with is none, or is of other examples.
+    """
+    with prepared(
+        recipe, overrides, run_dir=run_dir, quiet=quiet, plans=False, texts=False
+    ) as session:
         folder = session.part("difficulty")
         summary = read_json(folder / "summary.json")
+        comparison = compare_with(session, compare) if compare else {}
     unit = summary["unit"]
     quantiles = ", ".join(f"{float(q):.0%} {v:.3f}" for q, v in summary["quantiles"].items())
     lines = [
@@ -116,9 +133,23 @@ def profile(
     ]
     for label, group in summary["groups"].items():
         lines.append(f"group {label}: mean {group['mean']:.3f} over {group['count']:,} examples")
+    if "estimate" in summary:
+        lines.append(_estimate_line(summary["estimate"]))
+    lines += comparison_lines(comparison)
     files = {"scores": folder / "profile.parquet", "picture": folder / "profile.png"}
     lines += [f"{name}: {path}" for name, path in files.items()]
-    return Shown({**summary, **{k: str(v) for k, v in files.items()}}, tuple(lines))
+    described = {**summary, **comparison, **{k: str(v) for k, v in files.items()}}
+    return Shown(described, tuple(lines))
+
+
+def _estimate_line(report: dict[str, Any]) -> str:
+    low, high = report["interval"]
+    return (
+        f"estimated: {report['sample_size']:,} of {report['num_examples']:,} examples were"
+        f" measured; out of sample the ranks correlate {report['spearman']:.2f} (95 % interval"
+        f" {low:.2f} to {high:.2f}) and are off by {report['rank_error']:.0%} of the data on"
+        " average (33 % is chance)"
+    )
 
 
 def _cost_lines(cost: Cost) -> tuple[str, ...]:
