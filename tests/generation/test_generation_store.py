@@ -95,7 +95,7 @@ def test_other_inputs_are_refused_and_named(tmp_path):
     filled(tmp_path)
     before = content(tmp_path)
     other = {"writer": "strong", "prompt": "step_by_step", "temperature": 0.0}
-    with pytest.raises(RunFolderError, match=r"other inputs: prompt, seed, temperature differ\."):
+    with pytest.raises(RunFolderError, match=r"differs: prompt, seed, temperature\)"):
         TextStore(tmp_path, other)
     assert content(tmp_path) == before
     # The order of the inputs and the kind of a list are no difference.

@@ -120,8 +120,12 @@ def test_texts_that_nobody_judged(tmp_path):
     uncut = choose_texts(store, "abc", "keep", drop_truncated=True)
     assert list(uncut.texts) == ["a"] and uncut.dropped == {"b": "truncated", "c": "empty"}
     for on_wrong in ("drop", "resample"):
-        with pytest.raises(ConfigError, match="nobody judged the answer to 'a'"):
+        with pytest.raises(ConfigError, match=f"'{on_wrong}', but nobody judged"):
             choose_texts(store, "abc", on_wrong)
+    store.add([text("d", 0, score=1.0)])
+    some = choose_texts(store, "abcd", "drop")
+    assert list(some.texts) == ["d"]
+    assert some.dropped == {"a": "unjudged", "b": "truncated", "c": "empty"}
 
 
 def test_unknown_way(tmp_path):

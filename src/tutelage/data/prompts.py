@@ -102,7 +102,10 @@ def _asked(example: Example, style: str, answer_format: str) -> Example:
         fields = {"instruction": text}
     else:
         filled = replace(example, fields={**example.fields, "prompt": request}, messages=())
-        text = render(filled, style).prompt
+        try:
+            text = render(filled, style).prompt
+        except ConfigError as error:
+            raise ConfigError(f"The teacher's prompt does not fit the data. {error}") from error
         fields = {"prompt": text}
     messages = tuple(
         replace(turn, content=text) if place == last else turn

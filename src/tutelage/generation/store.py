@@ -93,8 +93,9 @@ class TextStore:
             if fingerprint(found["inputs"].get(name)) != fingerprint(inputs.get(name))
         ]
         raise RunFolderError(
-            f"The texts in '{self.path}' were made from other inputs: {', '.join(differing)}"
-            " differ. Texts of two kinds must not mix: choose another folder, or remove this one."
+            f"The texts in '{self.path}' were made by another teacher, prompt or setting (what"
+            f" differs: {', '.join(differing)}). Texts of two kinds must not mix: choose another"
+            " folder, or remove this one."
         )
 
     def _read_on(self) -> None:

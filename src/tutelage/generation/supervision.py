@@ -55,8 +55,8 @@ class Chosen:
 
     Attributes:
         texts: one text for each id that has one, in the order that was asked for.
-        dropped: every other id with the reason: ``not_written``, ``wrong``, ``truncated`` or
-            ``empty`` (of the last answer that was tried).
+        dropped: every other id with the reason: ``not_written``, ``wrong``, ``truncated``,
+            ``empty`` or ``unjudged`` (of the last answer that was tried).
         summary: counts: ``asked``, ``kept``, ``right``, ``wrong``, ``unjudged`` and ``truncated``
             (of the first answers; one that is cut and judged is wrong, too), ``dropped``,
             ``rescued`` (right only at a later try).
@@ -90,7 +90,7 @@ def choose_texts(
         drop_truncated: let ``keep`` drop answers that the length limit cut; the others always do.
 
     Raises:
-        ConfigError: an unknown ``on_wrong``, or wrong answers are to go and nobody judged them.
+        ConfigError: an unknown ``on_wrong``, or wrong answers are to go and none was judged.
 
     References:
         Kim and Rush, Sequence-Level Knowledge Distillation, EMNLP 2016, arXiv:1606.07947.
@@ -110,6 +110,11 @@ def choose_texts(
             texts[example_id] = tries[reasons.index(None)]
         else:
             dropped[example_id] = str(reasons[-1]) if reasons else "not_written"
+    if on_wrong != "keep" and firsts and all(text.right is None for text in firsts):
+        raise ConfigError(
+            f"Wrong answers are to be handled by '{on_wrong}', but nobody judged these answers."
+            " Give the writer a judge and write again, or keep all answers."
+        )
     summary = {
         "asked": len(texts) + len(dropped),
         "kept": len(texts),
@@ -151,13 +156,11 @@ def _tries(store: TextStore, example_id: str, limit: int) -> Sequence[WrittenTex
 
 def _fault(text: WrittenText, on_wrong: OnWrong, drop_truncated: bool) -> str | None:
     """Why a text is not to be learned from; None when it may be."""
-    if on_wrong != "keep" and text.right is None:
-        raise ConfigError(
-            f"Wrong answers are to be handled by '{on_wrong}', but nobody judged the answer to"
-            f" '{text.id}'. Give the writer a judge and write again, or keep all answers."
-        )
+    filtered = on_wrong != "keep"
     if not text.text.strip():
         return "empty"
-    if text.truncated and (drop_truncated or on_wrong != "keep"):
+    if text.truncated and (drop_truncated or filtered):
         return "truncated"
-    return "wrong" if on_wrong != "keep" and not text.right else None
+    if not filtered or text.right:
+        return None
+    return "unjudged" if text.right is None else "wrong"
