@@ -34,7 +34,7 @@ def main(total_steps: int = 12) -> list[int]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
             load_model(STUDENT),
-            SFTConfig(folder, logging_steps=1, report_to=[], disable_tqdm=True, save_strategy="no"),
+            SFTConfig(folder, logging_steps=1, report_to=[], save_strategy="no", bf16=False),
             train_dataset=rows,
             processing_class=load_tokenizer(STUDENT),
         )

@@ -55,6 +55,28 @@ def small_recipe(folder, **training):
     }
 
 
+def methods_recipe(folder, output):
+    """Arms that plan anew, move their share, write their own answers, or learn from a teacher's."""
+    recipe = small_recipe(folder)
+    arm = {"curriculum": {"stages": 3}, "training": recipe["training"]}
+    recipe["controls"] = {
+        "dynamic": {"extends": "cpd_dynamic", **arm},
+        "taid": {"extends": "taid", **arm},
+        "gkd": {"extends": "gkd", "on_policy": {"max_new_tokens": 6}, **arm},
+        "seqkd": {
+            "extends": "seqkd",
+            "supervision": {"max_new_tokens": 6, "sampling_temperature": 1.0},
+            **arm,
+        },
+        "pocl": {
+            "extends": "pocl",
+            "difficulty": {"of": [{"kind": "rouge_l", "max_new_tokens": 6}, {"kind": "dds"}]},
+            **arm,
+        },
+    }
+    return {**recipe, "output": str(folder / output)}
+
+
 def run_in_child(recipe, run_dir, kill_after=None):
     """Fork, run, and kill the child after some seconds; whether it finished by itself."""
     child = os.fork()

@@ -3,7 +3,14 @@
 import json
 
 import pytest
-from killing import assert_same_students, killed_run, make_models, run_in_child, small_recipe
+from killing import (
+    assert_same_students,
+    killed_run,
+    make_models,
+    methods_recipe,
+    run_in_child,
+    small_recipe,
+)
 
 
 def records(run_dir, arm="cpd"):
@@ -32,6 +39,19 @@ def test_a_few_kills(tmp_path, recipe):
     ]
     assert answers[0] == answers[1]
     assert not list((tmp_path / "broken").rglob(".tmp-*"))
+
+
+@pytest.mark.slow
+def test_kills_of_methods_that_decide_while_training(tmp_path, capsys):
+    make_models(tmp_path)
+    assert run_in_child(methods_recipe(tmp_path, "one"), tmp_path / "whole")
+    recipe = methods_recipe(tmp_path, "two")
+    kills = killed_run(recipe, tmp_path / "broken", seed=0, mean_life=2.0, max_kills=60)
+    assert_same_students(tmp_path / "whole", tmp_path / "broken")
+    for arm in ("cpd", "dynamic", "taid", "gkd", "seqkd", "pocl"):
+        assert records(tmp_path / "whole", arm) == records(tmp_path / "broken", arm)
+    with capsys.disabled():
+        print(f"\n{sum(kills.values())} kills survived")
 
 
 @pytest.mark.slow
