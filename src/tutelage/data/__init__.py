@@ -10,7 +10,10 @@ from tutelage.data.format import template_name as template_name
 from tutelage.data.load import Duplicate as Duplicate
 from tutelage.data.load import LoadedExamples as LoadedExamples
 from tutelage.data.load import load_examples as load_examples
+from tutelage.data.prompts import check_style as check_style
+from tutelage.data.prompts import teacher_prompt as teacher_prompt
 from tutelage.data.prompts import teacher_prompts as teacher_prompts
 from tutelage.data.prompts import with_completion as with_completion
 from tutelage.data.tokenize import TokenizedSplit as TokenizedSplit
 from tutelage.data.tokenize import tokenize_examples as tokenize_examples
+from tutelage.data.tokenize import tokenize_prompts as tokenize_prompts

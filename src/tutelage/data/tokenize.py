@@ -128,6 +128,23 @@ def tokenize_examples(
     return TokenizedSplit(dataset, tally.summary(loaded))
 
 
+def tokenize_prompts(
+    prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, in_chat: bool
+) -> list[list[int]]:
+    """What a model is given of each prompt: the ids that ``tokenize_examples`` begins with.
+
+    Args:
+        prompts: the texts before the answers, as ``render`` gives them.
+        tokenizer: the tokenizer of the model that is to answer.
+        in_chat: whether a chat template wrote them, which then wrote the leading tokens, too.
+    """
+    if not prompts:
+        return []
+    ids = _ids(list(prompts), tokenizer)
+    before = [] if in_chat else _leading_ids(prompts[0], ids[0], tokenizer)
+    return [before + row for row in ids]
+
+
 @dataclass
 class _Tally:
     """The rows that were kept, as columns, and the counts of the summary."""
@@ -226,13 +243,11 @@ def _tokenize_texts(
     """Prompt and completion one after another, then the end-of-sequence token."""
     if not rendered:
         return []
-    prompts = _ids([row.prompt for row in rendered], tokenizer)
-    before = _leading_ids(rendered[0].prompt, prompts[0], tokenizer)
+    prompts = tokenize_prompts([row.prompt for row in rendered], tokenizer, in_chat=False)
     after = [_eos_id(tokenizer)]
     completions = _ids([row.completion for row in rendered], tokenizer)
     tokens = []
-    for prompt, completion in zip(prompts, completions, strict=True):
-        start = before + prompt
+    for start, completion in zip(prompts, completions, strict=True):
         answer = completion + after
         tokens.append(_Tokens(start + answer, [IGNORED] * len(start) + answer, len(start)))
     return tokens

@@ -1,14 +1,16 @@
 """Texts that teachers wrote, kept by example id so that nobody has to write them twice."""
 
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.files import atomic_write_json, atomic_write_text, disk_errors, fingerprint, read_json
+from tutelage.files import atomic_write_json, disk_errors, fingerprint, read_json
 
 
 @dataclass(frozen=True)
@@ -44,68 +46,112 @@ class WrittenText:
 
 
 class TextStore:
-    """A folder with a manifest and one line for each text, which only ever grows.
+    """A folder with a manifest and a file of texts that only ever grows.
 
-    Texts are added in chunks, each written at once; what a kill left of a broken chunk is removed
-    when the store is opened again, so a chunk is there wholly or not at all.
+    Each line of ``texts.jsonl`` is one chunk, a JSON list of texts, written at once: a chunk is
+    there wholly or not at all. A line that a kill cut short is passed over, and removed by the
+    next ``add``. Several processes may use one store: they take turns at writing, each text is
+    kept once, and the first one written stays.
 
     Args:
         path: the folder; made when it is not there.
         inputs: plain values that say what made the texts (writer, prompt, sampling, verifier).
 
     Raises:
-        RunFolderError: the folder's texts were made from other inputs, or the disk is full.
+        RunFolderError: the folder's texts were made from other inputs, a line of it is damaged, or
+            the disk is full.
     """
 
     def __init__(self, path: str | Path, inputs: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self._file = self.path / "texts.jsonl"
+        self._texts: dict[tuple[str, int], WrittenText] = {}
+        self._lines = 0
+        self._end = 0  # of the last whole line that was read or written, in bytes
+        self._claim(dict(inputs))
+        if self._file.exists():
+            self._read_on()
+
+    def _claim(self, inputs: dict[str, Any]) -> None:
+        """Write the manifest, or compare with the one that is there."""
         manifest = self.path / "manifest.json"
-        digest = fingerprint(dict(inputs))
-        if manifest.is_file():
-            if read_json(manifest)["fingerprint"] != digest:
+        if not manifest.is_file():
+            if self._file.exists():
                 raise RunFolderError(
-                    f"The texts in '{self.path}' were made by another teacher, prompt or setting."
+                    f"'{self.path}' holds texts without the manifest that says what made them."
                     " Choose another folder, or remove this one."
                 )
-        else:
-            with disk_errors(self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
-            atomic_write_json(manifest, {"fingerprint": digest, "inputs": dict(inputs)})
-        self._texts: dict[tuple[str, int], WrittenText] = {}
-        self._read()
-
-    def _read(self) -> None:
-        if not self._file.exists():
+            atomic_write_json(manifest, {"fingerprint": fingerprint(inputs), "inputs": inputs})
             return
-        whole: list[str] = []
-        content = self._file.read_text(encoding="utf-8")
-        for line in content.split("\n"):
-            try:
-                chunk = json.loads(line)
-            except json.JSONDecodeError:
-                break  # cut short by a kill, or the empty end of the file
-            whole.append(line)
-            self._keep(WrittenText(**row) for row in chunk)
-        if content != (kept := "".join(f"{line}\n" for line in whole)):
-            atomic_write_text(self._file, kept)
+        found = read_json(manifest)
+        if found["fingerprint"] == fingerprint(inputs):
+            return
+        names = sorted({*found["inputs"], *inputs})
+        differing = [
+            name
+            for name in names
+            if fingerprint(found["inputs"].get(name)) != fingerprint(inputs.get(name))
+        ]
+        raise RunFolderError(
+            f"The texts in '{self.path}' were made by another teacher, prompt or setting (what"
+            f" differs: {', '.join(differing)}). Texts of two kinds must not mix: choose another"
+            " folder, or remove this one."
+        )
 
-    def _keep(self, texts: Iterable[WrittenText]) -> None:
+    def _read_on(self) -> None:
+        """Read the whole lines that follow those already read."""
+        with self._file.open("rb") as file:
+            file.seek(self._end)
+            # Lines end at the byte \n alone: a kill may cut a character, and texts hold others.
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    texts = [WrittenText(**row) for row in json.loads(line)]
+                except (ValueError, TypeError) as error:
+                    raise RunFolderError(
+                        f"'{self._file}', line {self._lines + 1} is damaged: {error}. Delete this"
+                        " line: its texts are written again, and all others stay."
+                    ) from error
+                self._keep(texts, len(line))
+
+    def _keep(self, texts: Iterable[WrittenText], size: int) -> None:
+        """Note the texts of a line of so many bytes."""
         for text in texts:
-            self._texts[text.id, text.sample] = text
+            self._texts.setdefault((text.id, text.sample), text)
+        self._lines += 1
+        self._end += size
 
     def add(self, chunk: Sequence[WrittenText]) -> None:
-        """Write a chunk to the disk for good.
+        """Write a chunk to the disk for good; texts that are there already stay as they are.
 
         Raises:
             RunFolderError: the disk is full; the store is as it was before.
         """
-        line = json.dumps([asdict(text) for text in chunk], ensure_ascii=False) + "\n"
-        with disk_errors(self._file), self._file.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        self._keep(chunk)
+        # Without a buffer, which would try again to write when the file is closed.
+        with disk_errors(self._file), self._file.open("ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
+            self._read_on()
+            new: dict[tuple[str, int], WrittenText] = {}
+            for text in chunk:
+                if (text.id, text.sample) not in self._texts:
+                    new.setdefault((text.id, text.sample), text)
+            if not new:
+                return
+            rows = [asdict(text) for text in new.values()]
+            line = (json.dumps(rows, ensure_ascii=False) + "\n").encode("utf-8")
+            file.truncate(self._end)  # what a killed process left behind the last whole line
+            try:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[os.write(file.fileno(), rest) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                # Half a line would swallow the one that comes after it.
+                with contextlib.suppress(OSError):
+                    file.truncate(self._end)
+                raise
+            self._keep(new.values(), len(line))
 
     def get(self, example_id: str, sample: int = 0) -> WrittenText | None:
         """A text, or None when it is not written."""
@@ -114,6 +160,9 @@ class TextStore:
     def missing(self, ids: Iterable[str], sample: int = 0) -> list[str]:
         """Ids without a text of this number, in order."""
         return [example_id for example_id in ids if (example_id, sample) not in self._texts]
+
+    def __iter__(self) -> Iterator[WrittenText]:
+        return iter(list(self._texts.values()))
 
     def __len__(self) -> int:
         return len(self._texts)

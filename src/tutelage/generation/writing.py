@@ -1,22 +1,22 @@
-"""Let a teacher write answers to prompts, and choose among them."""
+"""Let a teacher write answers to prompts."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
+from tutelage.errors import ConfigError
+from tutelage.files import fingerprint
 from tutelage.generation.local import generate_answers
 from tutelage.generation.settings import GenerationSettings
 from tutelage.generation.store import TextStore, WrittenText
+from tutelage.generation.supervision import Judge
 
 CHUNK = 64
 """Prompts between two writes to the disk."""
 
-OnWrong = Literal["keep", "drop", "resample"]
-Judge = Callable[[str, str], float]
-"""Example id and text to a score in [0, 1]."""
+_SEED_DIGITS = 12  # hexadecimal: a whole number below 2^48, which every generator takes
 
 
 @dataclass(frozen=True)
@@ -30,62 +30,82 @@ class Writer:
         settings: lengths and sampling.
         seed: of the sampling.
         judge: scores an answer; None to leave them unjudged.
+        chunk: prompts between two writes to the disk. Sampled texts depend on it.
     """
 
     name: str
     model: nn.Module
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     settings: GenerationSettings
     seed: int = 0
     judge: Judge | None = None
+    chunk: int = CHUNK
 
     def write(
         self,
         prompts: Mapping[str, Sequence[int]],
         store: TextStore,
         *,
-        sample: int = 0,
+        samples: Sequence[int] = (0,),
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Write what is missing, chunk by chunk, the shortest prompts first.
 
-        A chunk's draw depends on the seed, on its prompts and on ``sample``, so an interrupted and
-        continued run writes what an unbroken one would have written.
+        A chunk is drawn from the seed, its prompts and the number of the sample, and it reaches the
+        disk wholly or not at all. So the chunks that a killed run left out are those that an
+        unbroken one would have made, and a continued run writes the very same texts.
 
         Args:
             prompts: tokens of each prompt by example id.
             store: where the texts go.
-            sample: number of the answer among those to the same prompt.
-            progress: called with (prompts done, prompts in all).
-        """
-        todo = sorted(store.missing(prompts, sample), key=lambda i: (len(prompts[i]), i))
-        for start in range(0, len(todo), CHUNK):
-            chunk = todo[start : start + CHUNK]
-            seed = self._seed(chunk, sample)
-            tokens = [prompts[example_id] for example_id in chunk]
-            answers = generate_answers(self.model, self.tokenizer, tokens, self.settings, seed=seed)
-            store.add(
-                [
-                    WrittenText(
-                        example_id,
-                        sample,
-                        answer.text,
-                        self.name,
-                        answer.num_tokens,
-                        answer.truncated,
-                        None if self.judge is None else self.judge(example_id, answer.text),
-                        seed,
-                        self.settings.sampling_temperature,
-                    )
-                    for example_id, answer in zip(chunk, answers, strict=True)
-                ]
-            )
-            if progress is not None:
-                progress(start + len(chunk), len(todo))
+            samples: numbers of the answers among those to the same prompt.
+            progress: called with (answers done, answers in all); what was there does not count.
 
-    def _seed(self, chunk: Sequence[str], sample: int) -> int:
-        text = "\n".join([str(self.seed), str(sample), *chunk])
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+        Raises:
+            ConfigError: several greedy answers to one prompt, which would all be the same.
+            DataError: a prompt without tokens.
+            RunFolderError: the disk is full; all chunks before are kept.
+        """
+        if self.settings.greedy and len(samples) > 1:
+            raise ConfigError(
+                f"{len(samples)} greedy answers to each prompt would all be the same. Set a"
+                " `sampling_temperature`, or ask for one answer."
+            )
+        todo = {
+            sample: sorted(store.missing(prompts, sample), key=lambda i: (len(prompts[i]), i))
+            for sample in samples
+        }
+        total, done = sum(map(len, todo.values())), 0
+        for sample, ids in todo.items():
+            for start in range(0, len(ids), self.chunk):
+                part = {i: prompts[i] for i in ids[start : start + self.chunk]}
+                store.add(self._answers(part, sample))
+                done += len(part)
+                if progress is not None:
+                    progress(done, total)
+
+    def _answers(self, prompts: Mapping[str, Sequence[int]], sample: int) -> list[WrittenText]:
+        """The texts of one chunk."""
+        content = [[example_id, list(tokens)] for example_id, tokens in prompts.items()]
+        digest = fingerprint([self.seed, sample, content])
+        seed = int(digest[:_SEED_DIGITS], 16)
+        answers = generate_answers(
+            self.model, self.tokenizer, list(prompts.values()), self.settings, seed=seed
+        )
+        return [
+            WrittenText(
+                id=example_id,
+                sample=sample,
+                text=answer.text,
+                writer=self.name,
+                num_tokens=answer.num_tokens,
+                truncated=answer.truncated,
+                score=None if self.judge is None else self.judge(example_id, answer.text),
+                seed=seed,
+                sampling_temperature=self.settings.sampling_temperature,
+            )
+            for example_id, answer in zip(prompts, answers, strict=True)
+        ]
 
     def write_until_right(
         self,
@@ -103,69 +123,33 @@ class Writer:
             store: where the texts go.
             max_samples: most answers to one prompt.
             resample_temperature: for all answers but the first.
-            progress: called with (prompts done, prompts in all), once through for each round.
+            progress: called with (answers done, answers in all), once through for each round.
+
+        Raises:
+            ConfigError: there is no judge, or ``resample_temperature`` is not above 0.
+            DataError: a prompt without tokens.
+            RunFolderError: the disk is full; all chunks before are kept.
         """
-        assert self.judge is not None, "somebody must say what is right"
+        if self.judge is None:
+            raise ConfigError(
+                "Answers are to be written until one is right, but nobody says what is right. Give"
+                " the writer a judge, or write one answer to each prompt."
+            )
+        if max_samples > 1 and not resample_temperature > 0:
+            raise ConfigError(
+                f"`resample_temperature` is {resample_temperature}, so every further answer would"
+                " be the greedy one again. Use a positive number, such as 0.7."
+            )
         self.write(prompts, store, progress=progress)
-        warm = replace(self.settings, sampling_temperature=resample_temperature)
+        warm = replace(
+            self, settings=replace(self.settings, sampling_temperature=resample_temperature)
+        )
         for sample in range(1, max_samples):
-            wrong = [i for i in prompts if not _any_right(store, i, sample)]
-            if wrong:
-                replace(self, settings=warm).write(
-                    {i: prompts[i] for i in wrong}, store, sample=sample, progress=progress
-                )
+            wrong = {i: prompts[i] for i in prompts if not _any_right(store, i, sample)}
+            warm.write(wrong, store, samples=(sample,), progress=progress)
 
 
 def _any_right(store: TextStore, example_id: str, samples: int) -> bool:
+    """Whether one of the first answers to a prompt is right."""
     texts = (store.get(example_id, sample) for sample in range(samples))
     return any(text is not None and text.right for text in texts)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The texts to learn from, and what became of the others.
-
-    Attributes:
-        texts: one text for each id that has one.
-        summary: counts: ``asked``, ``kept``, ``right``, ``wrong`` and ``unjudged`` (of the first
-            answers), ``truncated``, ``dropped``, ``rescued`` (right only at a later try).
-    """
-
-    texts: Mapping[str, WrittenText]
-    summary: Mapping[str, int]
-
-
-def choose_texts(
-    store: TextStore, ids: Iterable[str], on_wrong: OnWrong, max_samples: int = 1
-) -> Chosen:
-    """Choose the text of each example.
-
-    Args:
-        store: texts; at least the first answer to each of ``ids``.
-        ids: example ids.
-        on_wrong: ``keep`` takes the first answer whatever it is worth, ``drop`` only when it is
-            right, ``resample`` the first right one of several.
-        max_samples: how many answers ``resample`` looks at.
-    """
-    chosen: dict[str, WrittenText] = {}
-    counts: dict[str, int] = dict.fromkeys(
-        ("asked", "kept", "right", "wrong", "unjudged", "truncated", "dropped", "rescued"), 0
-    )
-    for example_id in ids:
-        first = store.get(example_id)
-        assert first is not None, "choose after writing"
-        counts["asked"] += 1
-        counts["truncated"] += first.truncated
-        counts[{True: "right", False: "wrong", None: "unjudged"}[first.right]] += 1
-        tries = range(max_samples if on_wrong == "resample" else 1)
-        texts = [text for n in tries if (text := store.get(example_id, n)) is not None]
-        taken = next((text for text in texts if text.right), None)
-        if taken is None and on_wrong == "keep":
-            taken = first
-        if taken is None:
-            counts["dropped"] += 1
-            continue
-        counts["rescued"] += taken.sample > 0
-        counts["kept"] += 1
-        chosen[example_id] = taken
-    return Chosen(chosen, counts)

@@ -8,7 +8,6 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.components import bind
 from tutelage.curriculum import pairs_wanted
 from tutelage.data import teacher_prompts, tokenize_examples, with_completion
 from tutelage.errors import DataError
@@ -16,11 +15,13 @@ from tutelage.files import atomic_write_json, fingerprint
 from tutelage.generation import (
     Chosen,
     GenerationSettings,
+    Judge,
     TextStore,
     Writer,
     choose_texts,
+    make_judge,
+    unwritten,
 )
-from tutelage.generation.writing import Judge
 from tutelage.pipeline.identity import model_identity, tokenizer_identity
 from tutelage.pipeline.plans import plan_arguments
 from tutelage.pipeline.prepare import load_splits, rows_of
@@ -29,7 +30,6 @@ from tutelage.recipe import Recipe
 from tutelage.recipe.teaching import Supervision
 from tutelage.training.saving import disk_checked
 from tutelage.types import DifficultyProfile, Example
-from tutelage.verifiers import VERIFIERS
 
 Available = NDArray[np.bool_]
 """Which teacher's answer to which example is kept, shape ``[K, N]``."""
@@ -78,7 +78,7 @@ class Library:
         """
         session, store = self._session, self.store(name, asked)
         resample = asked.on_wrong == "resample"
-        if not store.missing(ids) and not resample:
+        if not unwritten(store, ids, asked.on_wrong, asked.max_samples):
             return
         data = session.recipe.data
         tokenizer = session.shop.tokenizer_of(name)
@@ -90,6 +90,8 @@ class Library:
             template=getattr(data, "template", "auto"),
             system=getattr(data, "system", None),
         )
+        if not unwritten(store, prompts, asked.on_wrong, asked.max_samples):
+            return  # what is left are prompts too long to be asked
         settings = GenerationSettings(
             max_new_tokens=asked.max_new_tokens,
             sampling_temperature=asked.sampling_temperature,
@@ -116,13 +118,7 @@ class Library:
     def _judge(self, asked: Supervision) -> Judge | None:
         if asked.verifier is None:
             return None
-        verify = bind(VERIFIERS, "metric", asked.verifier.kind, asked.verifier.options)
-
-        def judge(example_id: str, text: str) -> float:
-            example = self.examples[example_id]
-            return float(verify(text, example.references or (example.completion,)))
-
-        return judge
+        return make_judge(self.examples.values(), asked.verifier.kind, asked.verifier.options)
 
 
 def prepare_texts(
