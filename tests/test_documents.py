@@ -35,11 +35,12 @@ def test_readme_commands_run_as_written(command, tmp_path, monkeypatch):
     assert result.output.strip()
 
 
-def test_readme_recipe_is_valid(tmp_path):
+@pytest.mark.parametrize("recipe", blocks("yaml"))
+def test_readme_recipe_is_valid(tmp_path, recipe):
     from tutelage.recipe import load_recipe
 
     path = tmp_path / "mine.yaml"
-    path.write_text(blocks("yaml")[0])
+    path.write_text(recipe)
     assert list(load_recipe(path).arms) == ["cpd", "sft", "kld"]
 
 
