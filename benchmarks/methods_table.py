@@ -1,8 +1,8 @@
 """One table over the seeds of a run: ``python benchmarks/methods_table.py RUN_DIR RUN_DIR ...``.
 
 The run folders must be of one recipe with different seeds. Prints Markdown: for each arm the mean
-over seeds of its main metric, the seeds themselves, the paired difference to an arm of reference with
-a bootstrap interval over test examples, and the seconds of training.
+over seeds of its main metric, the seeds themselves, the paired difference to an arm of reference
+with a bootstrap interval over test examples, and the seconds of training.
 """
 
 import json
@@ -43,13 +43,13 @@ def main(folders: list[str], reference: str = "kld") -> None:
     print("|---|---|---|---|---|")
     for arm in sorted(table, key=lambda name: -table[name].mean()):
         scores = table[arm]
-        seeds = ", ".join(f"{100 * seed.mean():.1f}" for seed in scores)
+        each = ", ".join(f"{100 * seed.mean():.1f}" for seed in scores)
         difference = (scores - table[reference]).mean(0)
         low, high = 100 * np.quantile(difference[draws].mean(1), [0.025, 0.975])
         seconds = [run["seconds"].get(f"training {arm}") for run in runs]
         spent = "" if None in seconds else f"{np.mean(seconds):.0f}"
         change = f"{100 * difference.mean():+.1f} ({low:+.1f} to {high:+.1f})"
-        print(f"| {arm} | {100 * scores.mean():.1f} | {seeds} | {change} | {spent} |")
+        print(f"| {arm} | {100 * scores.mean():.1f} | {each} | {change} | {spent} |")
 
 
 if __name__ == "__main__":
