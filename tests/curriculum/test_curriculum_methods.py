@@ -113,6 +113,12 @@ def test_bands_share_out_the_data(size, shares, cumulative, batch):
         assert means == sorted(means)
 
 
+def test_a_narrow_band_keeps_an_example():
+    options = CurriculumOptions("bands", stages=3, options={"shares": [1.0, 0.125, 0.5]})
+    plan = compile_plan(spread(5), options, batch_size=1)
+    assert [stage.num_examples for stage in plan.stages] == [3, 1, 1]
+
+
 def test_anchored_targets_rise_evenly_from_the_easiest():
     profile = spread(500)
     shifted = profile_of(profile.scores + 7.0)

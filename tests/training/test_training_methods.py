@@ -94,6 +94,33 @@ def test_a_ladder_keeps_one_teacher_and_a_mixture_keeps_all():
     assert one.loads == ["weak", "strong", "weak"] and every.loads == ["weak", "strong"]
 
 
+@pytest.mark.parametrize("space", ["probability", "logit"])
+def test_an_ensemble_speaks_at_the_temperature(space):
+    from tutelage.teachers import EnsembleTeacher, LiveTeacher
+
+    models = [tiny_model(seed=2), tiny_model(seed=3, hidden=24)]
+    signal = EnsembleTeacher([LiveTeacher(m, VOCAB) for m in models], [1.0, 3.0], space)
+    rows = random_rows(3)
+    from tutelage.data.collate import collate
+
+    batch = collate(list(rows), 0)
+    inputs = (batch["input_ids"], batch["attention_mask"], batch["labels"])
+    found = signal.log_probs(signal.hidden(rows["id"], *inputs), 2.0)
+    where = batch["labels"][:, 1:] != -100
+    parts = []
+    for model in models:
+        with torch.no_grad():
+            logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        parts.append(logits[:, :-1][where].double() / 2.0)
+    if space == "probability":
+        expected = (0.25 * parts[0].softmax(-1) + 0.75 * parts[1].softmax(-1)).log()
+    else:
+        expected = (0.25 * parts[0].log_softmax(-1) + 0.75 * parts[1].log_softmax(-1)).log_softmax(
+            -1
+        )
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_missing_teacher_is_named(tmp_path, rows):
     plan = plan_of(rows, teachers=("weak", "strong"))
     with pytest.raises(ConfigError, match="names the teacher 'strong'"):

@@ -197,9 +197,11 @@ def bands(
         )
     num_examples = len(running_mean)
     ends = np.round(np.cumsum(parts) / parts.sum() * num_examples).astype(np.int64)
-    # Every band keeps one example at least, where there are enough of them.
-    room = num_examples - np.arange(num_stages - 1, -1, -1)
-    return _finish(np.minimum(np.maximum(ends, np.arange(1, num_stages + 1)), room), num_examples)
+    # Every band keeps one example at least, where there are enough of them: ends rise strictly, and
+    # leave room for the bands that follow.
+    number = np.arange(num_stages)
+    ends = np.maximum.accumulate(np.maximum(ends, 1) - number) + number
+    return _finish(np.minimum(ends, num_examples - number[::-1]), num_examples)
 
 
 def shrinking(

@@ -5,6 +5,7 @@ every example of a stage has a teacher, who wrote its answer; with logits every 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +117,30 @@ def random_mix(
     return (x % np.uint64(num_teachers)).astype(np.int64)
 
 
+def ensemble(
+    stage: int,
+    num_stages: int,
+    num_teachers: int,
+    units: IntArray,
+    seed: int,
+    *,
+    weights: list[float] | None = None,
+    space: Literal["probability", "logit"] = "probability",
+) -> IntArray:
+    """All teachers at once, mixed; to a plan they are one teacher.
+
+    Args:
+        stage: number of the stage, from 1.
+        num_stages: n.
+        num_teachers: 1, the mixture.
+        units: examples or steps.
+        seed: not used.
+        weights: of each teacher, from weak to strong; None for equal ones.
+        space: what is mixed; see ``targets.mix_teachers``.
+    """
+    return np.zeros(len(units), dtype=np.int64)
+
+
 TEACHER_SCHEDULES: dict[str, Component] = {
     "strongest": Component(strongest, "the last teacher of the ladder throughout"),
     "weakest": Component(weakest, "the first teacher of the ladder throughout"),
@@ -130,4 +155,5 @@ TEACHER_SCHEDULES: dict[str, Component] = {
     "random_mix": Component(
         random_mix, "each example has a teacher drawn once: a mixture without an order"
     ),
+    "ensemble": Component(ensemble, "all teachers at once, their probabilities or logits mixed"),
 }

@@ -23,6 +23,12 @@ from tutelage.recipe import Recipe
 from tutelage.types import DifficultyProfile, Plan
 
 
+def voices(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the teachers as a plan knows them; an ensemble is one of them."""
+    names = tuple(recipe.ladder) or ("teacher",)
+    return (" + ".join(names),) if recipe.teacher_schedule.kind == "ensemble" else names
+
+
 def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, Any]:
     """A recipe's settings as arguments of ``compile_plan`` and ``replan``.
 
@@ -48,7 +54,7 @@ def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, 
         "learning_rate": LearningRate(
             training.lr_schedule, training.warmup_ratio, training.min_lr_ratio
         ),
-        "teachers": tuple(recipe.ladder) or ("teacher",),
+        "teachers": voices(recipe),
         "teacher_schedule": {"kind": schedule.kind, **schedule.options},
         "supervision": recipe.supervision.kind,
         "seed": recipe.seed,

@@ -19,7 +19,7 @@ from tutelage.models import (
 )
 from tutelage.models.head import check_head, head_size
 from tutelage.recipe import LoadedRecipe, Recipe
-from tutelage.teachers import LiveTeacher, TeacherLadder
+from tutelage.teachers import EnsembleTeacher, LiveTeacher, TeacherLadder
 
 SMOLLM2 = "smollm2:instruct"
 
@@ -231,9 +231,21 @@ class Workshop:
 
             return load
 
+        if recipe.teacher_schedule.kind == "ensemble":
+            return TeacherLadder(
+                {" + ".join(recipe.ladder): lambda: self._ensemble(recipe, loader)}
+            )
         # A mixture by steps would load its teachers again and again.
         mixes = recipe.teacher_schedule.kind == "random_mix"
         return TeacherLadder({name: loader(name) for name in recipe.ladder}, keep_all=mixes)
+
+    def _ensemble(
+        self, recipe: Recipe, loader: Callable[[str], Callable[[], LiveTeacher]]
+    ) -> EnsembleTeacher:
+        options = recipe.teacher_schedule.options
+        weights = options.get("weights") or [1.0] * len(recipe.ladder)
+        teachers = [loader(name)() for name in recipe.ladder]
+        return EnsembleTeacher(teachers, weights, options.get("space", "probability"))
 
     @functools.cached_property
     def teacher_size(self) -> ModelSize | None:

@@ -151,6 +151,18 @@ class Recipe(Strict):
         with below("teacher_schedule"):
             schedule = self.teacher_schedule
             check_component("teacher schedule", schedule.kind, schedule.options)
+        weights = schedule.options.get("weights")
+        if weights is not None and len(weights) != len(self.ladder) and self.ladder:
+            raise Misfit(
+                "teacher_schedule.weights",
+                f"{len(weights)} weights for {len(self.ladder)} teachers. Give one for each.",
+            )
+        if schedule.kind == "ensemble" and self.uses_text:
+            raise Misfit(
+                "teacher_schedule.kind",
+                "an ensemble mixes distributions and cannot write answers. Use supervision:"
+                " {kind: logits}, or another teacher schedule.",
+            )
 
     def _check_names(self) -> None:
         """Names become folders: none may leave its place."""
