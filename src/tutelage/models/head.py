@@ -7,6 +7,7 @@ predict response tokens and rebuild logits a tile at a time.
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -70,6 +71,46 @@ def response_hidden(
     return hidden_BTH[:, :-1][predicts_BT], labels[:, 1:][predicts_BT]
 
 
+@dataclass(frozen=True)
+class LogitTransform:
+    """What a model does to the logits after the linear map of its head; identity by default.
+
+    Attributes:
+        scale: multiplies the logits (Cohere).
+        divisor: divides them (Granite).
+        softcap: bounds them smoothly, ``c * tanh(z / c)`` (Gemma).
+    """
+
+    scale: float | None = None
+    divisor: float | None = None
+    softcap: float | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """The model's own logits, from those of the linear map; same shape and type."""
+        if self.scale is not None:
+            logits = logits * self.scale
+        if self.divisor is not None:
+            logits = logits / self.divisor
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+
+def logit_transform(model: nn.Module) -> LogitTransform:
+    """What this model does to its logits."""
+    config = causal_lm(model).config.get_text_config()
+    return LogitTransform(
+        scale=getattr(config, "logit_scale", None),
+        divisor=getattr(config, "logits_scaling", None),
+        softcap=getattr(config, "final_logit_softcapping", None),
+    )
+
+
+def output_head(model: nn.Module) -> nn.Module:
+    """The linear map from hidden states to logits (with its LoRA, if it has one)."""
+    return causal_lm(model).get_output_embeddings()
+
+
 def head_logits(model: nn.Module, hidden_NH: Tensor, vocab_size: int | None = None) -> Tensor:
     """Logits of hidden states, exactly as the model's own forward pass makes them, in float32.
 
@@ -84,31 +125,18 @@ def head_logits(model: nn.Module, hidden_NH: Tensor, vocab_size: int | None = No
     Returns:
         ``logits_NV`` in float32 (float64 for a float64 head).
     """
-    inner = causal_lm(model)
-    head = inner.get_output_embeddings()
-    logits = head(hidden_NH)[..., :vocab_size]
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    config = inner.config.get_text_config()
-    scale = getattr(config, "logit_scale", None)
-    if scale is not None:
-        logits = logits * scale
-    divisor = getattr(config, "logits_scaling", None)
-    if divisor is not None:
-        logits = logits / divisor
-    cap = getattr(config, "final_logit_softcapping", None)
-    if cap is not None:
-        logits = torch.tanh(logits / cap) * cap
-    return logits
+    logits = output_head(model)(hidden_NH)[..., :vocab_size]
+    return logit_transform(model)(logits if logits.dtype == torch.float64 else logits.float())
 
 
 def head_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The trainable parameters of the output head (its weight, its bias, its LoRA)."""
-    return [p for p in causal_lm(model).get_output_embeddings().parameters() if p.requires_grad]
+    return [p for p in output_head(model).parameters() if p.requires_grad]
 
 
 def head_size(model: nn.Module) -> int:
     """Number of rows of the output head, padding included."""
-    return causal_lm(model).get_output_embeddings().weight.shape[0]
+    return output_head(model).weight.shape[0]  # type: ignore[union-attr, return-value]
 
 
 @torch.no_grad()
