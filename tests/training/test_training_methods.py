@@ -96,7 +96,7 @@ def test_a_ladder_keeps_one_teacher_and_a_mixture_keeps_all():
 
 @pytest.mark.parametrize("space", ["probability", "logit"])
 def test_an_ensemble_speaks_at_the_temperature(space):
-    from tutelage.teachers import EnsembleTeacher, LiveTeacher
+    from tutelage.teachers import EnsembleTeacher, LiveTeacher, teacher_log_probs
 
     models = [tiny_model(seed=2), tiny_model(seed=3, hidden=24)]
     signal = EnsembleTeacher([LiveTeacher(m, VOCAB) for m in models], [1.0, 3.0], space)
@@ -105,7 +105,7 @@ def test_an_ensemble_speaks_at_the_temperature(space):
 
     batch = collate(list(rows), 0)
     inputs = (batch["input_ids"], batch["attention_mask"], batch["labels"])
-    found = signal.log_probs(signal.hidden(rows["id"], *inputs), 2.0)
+    found = teacher_log_probs(signal, signal.hidden(rows["id"], *inputs), 2.0)
     where = batch["labels"][:, 1:] != -100
     parts = []
     for model in models:

@@ -1,12 +1,36 @@
 """Several teachers that speak with one voice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tutelage.errors import ConfigError
 from tutelage.targets import mix_teachers
-from tutelage.teachers.signal import TeacherSignal
+from tutelage.teachers.signal import TeacherSignal, TeacherTile
+
+
+@dataclass(frozen=True)
+class MixedTile:
+    """Tiles of several teachers for the same tokens.
+
+    Attributes:
+        tiles: one of each teacher.
+        weights: one for each.
+        space: where they are mixed.
+    """
+
+    tiles: Sequence[TeacherTile]
+    weights: Sequence[float]
+    space: str
+
+    kept_nK = None
+
+    def log_probs(self, rows: slice, temperature: float) -> Tensor:
+        """The mixture of the teachers' distributions, each at the temperature, ``[r, V]``."""
+        logps = [tile.log_probs(rows, temperature) for tile in self.tiles]
+        return mix_teachers(logps, self.weights, space=self.space)
 
 
 class EnsembleTeacher:
@@ -34,11 +58,21 @@ class EnsembleTeacher:
         self._widths = [part.shape[-1] for part in parts]
         return torch.cat(parts, dim=-1)
 
-    def log_probs(self, hidden_NH: Tensor, temperature: float) -> Tensor:
-        """The mixture of the teachers' distributions, each at the temperature, ``[n, V]``."""
+    def tiles(self, hidden_NH: Tensor, tile_tokens: int) -> Iterator[MixedTile]:
+        """Tiles of all teachers together.
+
+        Raises:
+            ConfigError: a teacher tells only some tokens apart, so there is nothing to mix.
+        """
         parts = hidden_NH.split(self._widths, dim=-1)
-        logps = [
-            teacher.log_probs(part, temperature)
+        every = [
+            teacher.tiles(part, tile_tokens)
             for teacher, part in zip(self._teachers, parts, strict=True)
         ]
-        return mix_teachers(logps, self._weights, space=self._space)
+        for tiles in zip(*every, strict=True):
+            if any(tile.kept_nK is not None for tile in tiles):
+                raise ConfigError(
+                    "A teacher of this ensemble keeps its likeliest tokens alone, and different"
+                    " teachers keep different ones. Mix teachers that say something of all tokens."
+                )
+            yield MixedTile(tiles, self._weights, self._space)

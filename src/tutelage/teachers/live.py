@@ -1,11 +1,35 @@
 """A teacher that runs beside the student."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.models.head import head_logits, response_hidden
+from tutelage.models.head import LogitTransform, logit_transform, output_head, response_hidden
+
+
+@dataclass(frozen=True)
+class LogitTile:
+    """A tile whose logits are in memory.
+
+    Attributes:
+        logits_nV: what the linear map of the head gives, in the type of its product.
+        transform: what the model does to them.
+    """
+
+    logits_nV: Tensor
+    transform: LogitTransform
+
+    kept_nK = None
+
+    def log_probs(self, rows: slice, temperature: float) -> Tensor:
+        """Float32 log-probabilities over the real vocabulary, shape ``[r, V]``."""
+        raw = self.logits_nV[rows]
+        logits_rV = self.transform(raw if raw.dtype == torch.float64 else raw.float())
+        if temperature != 1.0:
+            logits_rV = logits_rV / temperature
+        return logits_rV.log_softmax(-1)
 
 
 class LiveTeacher:
@@ -39,9 +63,10 @@ class LiveTeacher:
             hidden_NH, _ = response_hidden(self.model, input_ids, attention_mask, labels)
         return hidden_NH
 
-    @torch.no_grad()
-    def log_probs(self, hidden_NH: Tensor, temperature: float) -> Tensor:
-        """Float32 log-probabilities over the real vocabulary, shape ``[n, V]``."""
-        with self._autocast():
-            logits_nV = head_logits(self.model, hidden_NH, self.vocab_size)
-        return (logits_nV / temperature).log_softmax(-1)
+    def tiles(self, hidden_NH: Tensor, tile_tokens: int) -> Iterator[LogitTile]:
+        """Logits of so many tokens at a time."""
+        transform = logit_transform(self.model)
+        for start in range(0, len(hidden_NH), tile_tokens):
+            with torch.no_grad(), self._autocast():
+                logits_nV = output_head(self.model)(hidden_NH[start : start + tile_tokens])
+            yield LogitTile(logits_nV[:, : self.vocab_size], transform)

@@ -1,13 +1,41 @@
 """What the loss needs of a teacher, whether it runs beside the student or was stored before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
+# Shape suffixes: B batch, T tokens, N response tokens, n tokens of a tile, r tokens of a block,
+# H hidden, V vocabulary, K kept tokens.
+
+
+class TeacherTile(Protocol):
+    """What a teacher predicts for the tokens of one tile; the costly part of it is already done."""
+
+    @property
+    def kept_nK(self) -> Tensor | None:
+        """Which tokens the teacher tells apart, int64 of shape ``[n, K]``; None for all of them.
+
+        Tokens of a row differ from each other, and all those that are not named are one outcome.
+        """
+        ...
+
+    def log_probs(self, rows: slice, temperature: float) -> Tensor:
+        """Float32 log-probabilities of some rows of the tile; called once for every few rows.
+
+        Args:
+            rows: which rows of the tile.
+            temperature: divides the logits before the softmax.
+
+        Returns:
+            Shape ``[r, V]`` over the real vocabulary; ``[r, K + 1]`` when ``kept_nK`` is given, in
+            its order, with the mass of all other tokens last.
+        """
+        ...
+
 
 class TeacherSignal(Protocol):
-    """A teacher as two functions: hidden states of a batch, and what a tile of them predicts."""
+    """A teacher as two functions: hidden states of a batch, and what tiles of them predict."""
 
     def hidden(
         self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
@@ -22,11 +50,29 @@ class TeacherSignal(Protocol):
         """
         ...
 
-    def log_probs(self, hidden_NH: Tensor, temperature: float) -> Tensor:
-        """Float32 log-probabilities over the real vocabulary, shape ``[n, V]``.
+    def tiles(self, hidden_NH: Tensor, tile_tokens: int) -> Iterator[TeacherTile]:
+        """What the states predict, so many of them at a time; no gradient flows into it.
+
+        A tile may be used until the next one is asked for: its memory is then used again. What
+        serves all tiles (a head in another type, buffers) lives as long as the iterator.
 
         Args:
-            hidden_NH: some of the states that ``hidden`` gave.
-            temperature: divides the logits before the softmax.
+            hidden_NH: what ``hidden`` gave.
+            tile_tokens: rows of a tile; the last one may have fewer.
         """
         ...
+
+
+def teacher_log_probs(signal: TeacherSignal, hidden_NH: Tensor, temperature: float) -> Tensor:
+    """All that a teacher predicts, as one tile: for a few tokens, and for tests.
+
+    Args:
+        signal: the teacher.
+        hidden_NH: what ``signal.hidden`` gave; at least one row.
+        temperature: divides the logits before the softmax.
+
+    Returns:
+        Float32 log-probabilities, shape ``[N, V]``, or ``[N, K + 1]`` as ``TeacherTile`` says.
+    """
+    tile = next(iter(signal.tiles(hidden_NH, len(hidden_NH))))
+    return tile.log_probs(slice(None), temperature)

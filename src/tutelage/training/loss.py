@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tutelage.models.head import head_logits, head_parameters
 from tutelage.numerics import expectation
 from tutelage.targets import coarsen
-from tutelage.teachers import TeacherSignal
+from tutelage.teachers import TeacherSignal, teacher_log_probs
 
 # Shape suffixes: N response tokens, n tokens of a tile, H hidden, V vocabulary.
 
@@ -115,8 +115,8 @@ class DistillLoss:
             teacher_logp_nV = None
             if values.needs_teacher:
                 assert teacher is not None and teacher_hidden_NH is not None
-                teacher_logp_nV = teacher.log_probs(
-                    teacher_hidden_NH[rows], values.distill_temperature
+                teacher_logp_nV = teacher_log_probs(
+                    teacher, teacher_hidden_NH[rows], values.distill_temperature
                 )
             return self.tile_sums(logits_nV, targets_N[rows], values, teacher_logp_nV)
 
