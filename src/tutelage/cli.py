@@ -131,6 +131,36 @@ def profile_command(
         typer.echo(line)
 
 
+@app.command("cache")
+def cache_command(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    run_dir: RunDirOption = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Store once what the teachers say about the data; later runs need no teacher in memory.
+
+    A run does this by itself where it pays. Under `accelerate launch` the processes share the work.
+    """
+    from dataclasses import asdict
+
+    from tutelage.pipeline import cache
+
+    stores = cache(recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_)
+    if int(os.environ.get("RANK", "0")):
+        return
+    if json_:
+        typer.echo(json.dumps([asdict(store) for store in stores], indent=2, default=str))
+        return
+    for store in stores:
+        typer.echo(
+            f"{store.teacher}: {store.kind}, {store.examples:,} examples ({store.added:,} new),"
+            f" {store.response_tokens:,} response tokens, {store.bytes / 1e6:.1f} MB"
+            f" ({store.bytes / max(store.response_tokens, 1):.0f} bytes a token): {store.folder}"
+        )
+
+
 @app.command("report")
 def report_command(
     run_dir: Annotated[Path, typer.Argument(help="A run folder, finished or not.")],

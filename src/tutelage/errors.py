@@ -38,6 +38,10 @@ class RunFolderError(TutelageError, OSError):
     """A run folder is in use, was made by another recipe, or cannot be written."""
 
 
+class StoreError(TutelageError, ValueError):
+    """A teacher store is missing, damaged, incomplete, or was made from another teacher."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the nearest known name, or an empty string when none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)

@@ -13,6 +13,7 @@ from tutelage.divergences import forward_kl, reverse_kl
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json
 from tutelage.models.head import head_logits, response_hidden
+from tutelage.teachers import LiveTeacher, TeacherSignal
 
 TILE_TOKENS = 1024
 """Response tokens whose logits are in memory at once."""
@@ -42,7 +43,7 @@ class Agreement:
 @torch.no_grad()
 def teacher_agreement(
     student: nn.Module,
-    teacher: nn.Module,
+    teacher: nn.Module | TeacherSignal,
     dataset: Any,
     *,
     vocab_size: int,
@@ -57,8 +58,10 @@ def teacher_agreement(
 
     Args:
         student: a causal language model; in evaluation mode for the time.
-        teacher: a causal language model with the same tokenizer; may be on another device.
-        dataset: rows with ``input_ids`` and ``labels`` (-100 where a token is not an answer's).
+        teacher: a causal language model with the same tokenizer, which may be on another device;
+            or any signal that tells all tokens apart, such as stored hidden states.
+        dataset: rows with ``input_ids`` and ``labels`` (-100 where a token is not an answer's), and
+            ``id`` for a stored teacher.
         vocab_size: number of real tokens.
         batch_tokens: tokens of a batch, padding included.
         pad_token_id: fills the batches; it is masked out.
@@ -70,21 +73,24 @@ def teacher_agreement(
     lengths = [len(tokens) for tokens in dataset["input_ids"]]
     sums = torch.zeros(5, dtype=torch.float64)
     num_tokens, done = 0, 0
-    modes = [
-        (module, module.training) for model in (student, teacher) for module in model.modules()
-    ]
+    models = [model for model in (student, teacher) if isinstance(model, nn.Module)]
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    home = next(models[-1].parameters()).device
     try:
-        student.eval()
-        teacher.eval()
+        for model in models:
+            model.eval()
+        signal = _FrozenTeacher(teacher, vocab_size) if isinstance(teacher, nn.Module) else teacher
         for batch in length_batches(lengths, max_tokens=batch_tokens):
-            inputs = collate([dataset[i] for i in batch], pad_token_id)
+            rows = [dataset[i] for i in batch]
+            inputs = collate(rows, pad_token_id)
             _check_labels(inputs["labels"], vocab_size)
             student_NH, targets_N = _response_hidden(student, inputs)
-            teacher_NH, _ = _response_hidden(teacher, inputs)
-            for start in range(0, len(targets_N), TILE_TOKENS):
-                tile = slice(start, start + TILE_TOKENS)
+            ids = [row.get("id", "") for row in rows]
+            teacher_NH = signal.hidden(ids, *(tensor.to(home) for tensor in inputs.values()))
+            for number, teacher_tile in enumerate(signal.tiles(teacher_NH, TILE_TOKENS)):
+                tile = slice(number * TILE_TOKENS, (number + 1) * TILE_TOKENS)
                 student_NV = _log_probabilities(student, student_NH[tile], vocab_size)
-                teacher_NV = _log_probabilities(teacher, teacher_NH[tile], vocab_size)
+                teacher_NV = teacher_tile.log_probs(slice(None), 1.0)
                 sums += _tile_sums(teacher_NV.to(student_NV.device), student_NV, targets_N[tile])
             num_tokens += len(targets_N)
             done += sum(lengths[i] for i in batch)
@@ -99,6 +105,16 @@ def teacher_agreement(
             " be compared. Check that the data has answers and that they were not cut off."
         )
     return Agreement(*(sums / num_tokens).tolist(), num_tokens=num_tokens)
+
+
+class _FrozenTeacher(LiveTeacher):
+    """A live teacher that leaves its model as it found it."""
+
+    def __init__(self, model: nn.Module, vocab_size: int) -> None:
+        wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        super().__init__(model, vocab_size)
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
 
 
 def save_agreement(folder: str | Path, agreement: Agreement) -> None:

@@ -3,6 +3,7 @@
 from tutelage.models.load import ModelSize as ModelSize
 from tutelage.models.load import check_same_tokenizer as check_same_tokenizer
 from tutelage.models.load import describe_model as describe_model
+from tutelage.models.load import load_config as load_config
 from tutelage.models.load import load_model as load_model
 from tutelage.models.load import load_tokenizer as load_tokenizer
 from tutelage.models.prune import keep_layers as keep_layers

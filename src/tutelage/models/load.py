@@ -79,13 +79,7 @@ def load_model(
         ModelError: the model is missing, broken, incomplete, or not a causal language model.
         MissingDependencyError: the files need a package that is not installed.
     """
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
-    gguf = _is_gguf(name)
-    place = str(gguf_model_folder(name, DTYPES[dtype])) if gguf else _find(name)
-    folder = Path(place) if Path(place).is_dir() else None
-    if folder is not None:
-        _check_folder(folder)
+    place, folder = _place(name, dtype)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = _attempt(name, folder, lambda: AutoConfig.from_pretrained(place, **options))
     _check_causal(name, config, trust_remote_code)
@@ -111,6 +105,49 @@ def load_model(
             " complete causal language model."
         )
     return model
+
+
+def load_config(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+) -> PretrainedConfig:
+    """Load the configuration of a causal language model, and none of its weights.
+
+    Args:
+        name: what ``load_model`` accepts.
+        revision: the hub's branch, tag or commit.
+        dtype: which conversion of a .gguf file to look at.
+        trust_remote_code: run code that comes with the model.
+
+    Raises:
+        ConfigError: an unknown dtype.
+        ModelError: there is none, or it is not of a causal language model.
+    """
+    place, folder = _place(name, dtype)
+    config = _attempt(
+        name,
+        folder,
+        lambda: AutoConfig.from_pretrained(
+            place, revision=revision, trust_remote_code=trust_remote_code
+        ),
+    )
+    _check_causal(name, config, trust_remote_code)
+    return config
+
+
+def _place(name: str, dtype: str) -> tuple[str, Path | None]:
+    """Where a model is, and its folder when that is on this machine."""
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    gguf = _is_gguf(name)
+    place = str(gguf_model_folder(name, DTYPES[dtype])) if gguf else _find(name)
+    folder = Path(place) if Path(place).is_dir() else None
+    if folder is not None:
+        _check_folder(folder)
+    return place, folder
 
 
 def load_tokenizer(

@@ -20,7 +20,7 @@ class Cost:
 
     Attributes:
         tokens: tokens that the student reads, padding left out.
-        teacher_tokens: tokens that the teacher reads.
+        teacher_tokens: tokens that the teacher reads; once each when it is stored.
         seconds: time of training; None when nothing is known about speed.
         memory_bytes: weights, gradients, optimizer, teacher and activations of one process.
         disk_bytes: checkpoints, the student and the run's files.
@@ -56,6 +56,9 @@ class Scale:
         tile_tokens: tokens whose logits are in memory at once.
         forward_tokens_per_second: of the student on this machine; None when not measured.
         checkpoints: how many are kept.
+        signal: where the teacher's distributions come from: live, hidden or topk.
+        tokens_to_store: tokens that the teacher still has to read for its store.
+        store_bytes: disk that the store still needs.
     """
 
     parameters: int
@@ -70,6 +73,9 @@ class Scale:
     tile_tokens: int
     forward_tokens_per_second: float | None
     checkpoints: int
+    signal: str = "live"
+    tokens_to_store: int = 0
+    store_bytes: int = 0
 
 
 def estimate(plan: Plan, tokens_of: dict[str, int], scale: Scale) -> Cost:
@@ -85,15 +91,18 @@ def estimate(plan: Plan, tokens_of: dict[str, int], scale: Scale) -> Cost:
     step_of_visit = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
     with_teacher = (plan.ce_weight < 1) & (plan.student_share < 1)
     tokens = int(per_visit.sum())
-    teacher_tokens = int(per_visit[with_teacher[step_of_visit]].sum())
+    live = scale.signal == "live"
+    teacher_tokens = (
+        int(per_visit[with_teacher[step_of_visit]].sum()) if live else scale.tokens_to_store
+    )
     ratio = scale.teacher_parameters / max(scale.parameters, 1)
     seconds = baseline_seconds = None
     if scale.forward_tokens_per_second:
         forwards = BACKWARD * tokens + ratio * teacher_tokens
         seconds = forwards / scale.forward_tokens_per_second
         plain = lengths.mean() * plan.baseline_steps * plan.batch_size
-        share = ratio if teacher_tokens else 0.0
-        baseline_seconds = plain * (BACKWARD + share) / scale.forward_tokens_per_second
+        share = ratio * (plain if live and teacher_tokens else teacher_tokens)
+        baseline_seconds = (plain * BACKWARD + share) / scale.forward_tokens_per_second
     row_tokens = scale.micro_batch * scale.max_tokens
     memory = (
         4 * scale.parameters
@@ -104,7 +113,7 @@ def estimate(plan: Plan, tokens_of: dict[str, int], scale: Scale) -> Cost:
     )
     # A checkpoint holds the weights and Adam's two moments; one more is there while it is written.
     checkpoint = 4 * scale.parameters + 8 * scale.trainable
-    disk = (scale.checkpoints + 1) * checkpoint + 2 * 4 * scale.parameters
+    disk = (scale.checkpoints + 1) * checkpoint + 2 * 4 * scale.parameters + scale.store_bytes
     return Cost(tokens, teacher_tokens, seconds, int(memory), int(disk), baseline_seconds)
 
 

@@ -9,10 +9,12 @@ from tutelage.curriculum import load_plan
 from tutelage.errors import RunFolderError
 from tutelage.files import atomic_write_json, atomic_write_text, read_json
 from tutelage.models import ModelSize
+from tutelage.pipeline.caching import decide_signals, store_needs
 from tutelage.pipeline.estimate import Cost, Scale, estimate, size_text
 from tutelage.pipeline.identity import versions
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.session import Session
+from tutelage.pipeline.stores import LIVE
 from tutelage.recipe import Recipe
 from tutelage.report import card_values, load_run, model_card, write_report
 
@@ -25,11 +27,14 @@ def cost_of(session: Session, arm: str) -> Cost:
     student, teacher = session.shop.student_size, session.shop.teacher_size
     speed = read_json(session.part("difficulty/summary.json")).get("tokens_per_second")
     training = recipe.training
+    signal = decide_signals(session).get(arm, LIVE)
+    needs = store_needs(session, arm, signal) if signal != LIVE else []
+    head_bytes = 0 if teacher is None else 4 * teacher.hidden_size * session.shop.vocab_size
     scale = Scale(
         parameters=student.parameters,
         trainable=_trainable(student, recipe),
         teacher_parameters=0 if teacher is None else teacher.parameters,
-        teacher_bytes=0 if teacher is None else teacher.bytes,
+        teacher_bytes=0 if teacher is None else teacher.bytes if signal == LIVE else head_bytes,
         layers=student.layers,
         hidden=student.hidden_size,
         vocab=session.shop.vocab_size,
@@ -38,6 +43,9 @@ def cost_of(session: Session, arm: str) -> Cost:
         tile_tokens=training.tile_tokens,
         forward_tokens_per_second=speed,
         checkpoints=training.keep_checkpoints,
+        signal=signal,
+        tokens_to_store=sum(need.tokens for need in needs),
+        store_bytes=sum(need.bytes for need in needs),
     )
     return estimate(load_plan(session.part(f"arms/{arm}/plan")), tokens_of, scale)
 

@@ -30,8 +30,10 @@ from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.pictures import profile_png
 from tutelage.pipeline.prepare import load_splits, rows_of
 from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.stores import stores_ahead, strongest_store
 from tutelage.pipeline.workshop import autocast_dtype, device
 from tutelage.recipe import Recipe
+from tutelage.teachers import stored_losses
 from tutelage.types import DifficultyProfile
 
 
@@ -84,7 +86,14 @@ class ModelMeasurements:
 
     @functools.cached_property
     def _teacher_losses(self) -> ExampleLosses:
-        return self._losses(self._session.shop.teacher, "teacher")
+        settings = self._recipe.difficulty
+        entropies = "entropies" in needs(settings.kind, settings.options)
+        if entropies or not stores_ahead(self._session, self._recipe):
+            return self._losses(self._session.shop.teacher, "teacher")
+        # Training will read the same signal: it is stored now, and the teacher runs once.
+        store = strongest_store(self._session, self._recipe, self._rows)
+        with self._session.display.task("Reading the teacher's loss from its store"):
+            return ExampleLosses(*stored_losses(store, self._rows))
 
     def _losses(self, model: Any, who: str) -> ExampleLosses:
         settings = self._recipe.difficulty

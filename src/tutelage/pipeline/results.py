@@ -12,6 +12,7 @@ from tutelage.evaluation import (
 )
 from tutelage.generation import GenerationSettings
 from tutelage.models import load_model
+from tutelage.pipeline.caching import strongest_signal
 from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.session import Session, plain
 from tutelage.pipeline.workshop import on_device
@@ -91,7 +92,7 @@ def evaluate(
         if compare and shop.shares_tokenizer(shop.strongest):
             agreement = teacher_agreement(
                 model,
-                session.shop.teacher,
+                strongest_signal(session),
                 rows,
                 vocab_size=session.shop.vocab_size,
                 batch_tokens=session.recipe.difficulty.batch_tokens,

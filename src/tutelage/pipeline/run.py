@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tutelage.files import read_json
+from tutelage.pipeline.caching import prepare_stores, teachers_of
 from tutelage.pipeline.finish import check_disk, finish
 from tutelage.pipeline.folder import PartsFolder, RunFolder
 from tutelage.pipeline.measuring import measure_difficulty
@@ -19,6 +20,7 @@ from tutelage.pipeline.processes import Processes
 from tutelage.pipeline.progress import Display, quiet_libraries
 from tutelage.pipeline.results import evaluate_arm, evaluate_references, make_validator
 from tutelage.pipeline.session import Session
+from tutelage.pipeline.stores import LIVE
 from tutelage.pipeline.teacher import prepare_teachers
 from tutelage.pipeline.texts import prepare_texts, training_rows
 from tutelage.pipeline.training import train_arm
@@ -65,13 +67,16 @@ def run(
         first = session.processes.first_goes_first
         with first():
             check_disk(session)
+        signals = prepare_stores(session)
         test_rows = rows_of(session, "test")
         validator = make_validator(session, rows_of(session, "validation"))
         with first():
             evaluate_references(session, test_rows)
         for arm in session.loaded.arms:
+            rows = training_rows(session, arm)
             next_plan = functools.partial(write_next_plan, session, arm)
-            train_arm(session, arm, training_rows(session, arm), validator, next_plan)
+            teachers = functools.partial(teachers_of, session, arm, signals.get(arm, LIVE), rows)
+            train_arm(session, arm, rows, validator, next_plan, teachers)
             with first():
                 evaluate_arm(session, arm, test_rows)
         with first():

@@ -13,6 +13,7 @@ from tutelage.pipeline.processes import Processes
 from tutelage.pipeline.progress import Display
 from tutelage.pipeline.workshop import Workshop
 from tutelage.recipe import LoadedRecipe, Recipe
+from tutelage.teachers import TeacherStore
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Session:
         display: progress.
         processes: who works and who waits.
         seconds: how long each stage took when it was made, by name.
+        stores: teacher stores that were opened and verified, by folder.
     """
 
     loaded: LoadedRecipe
@@ -36,6 +38,7 @@ class Session:
     display: Display
     processes: Processes
     seconds: dict[str, float] = field(default_factory=dict)
+    stores: dict[Path, TeacherStore] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:

@@ -9,6 +9,7 @@ from tutelage.curriculum import describe_plan
 from tutelage.difficulty import load_profile
 from tutelage.errors import unknown_name
 from tutelage.files import read_json
+from tutelage.pipeline.caching import decide_signals
 from tutelage.pipeline.comparing import compare_with, comparison_lines
 from tutelage.pipeline.estimate import Cost, size_text
 from tutelage.pipeline.finish import cost_of
@@ -16,6 +17,14 @@ from tutelage.pipeline.pictures import plan_png
 from tutelage.pipeline.plans import compile_recipe, plan_notes
 from tutelage.pipeline.run import prepared
 from tutelage.recipe import load_recipe
+
+SIGNALS = {
+    "live": "teacher: runs beside the student (signal: live)",
+    "hidden": "teacher: its last hidden states are stored once, and then it is not in memory"
+    " (signal: hidden)",
+    "topk": "teacher: its likeliest tokens are stored once, and then it is not in memory"
+    " (signal: topk)",
+}
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,16 @@ def show_plan(
         folder = session.part(f"arms/{name}/plan")
         description = read_json(folder / "plan.json")
         cost = cost_of(session, name)
+        signal = decide_signals(session).get(name)
         picture = folder / "plan.png"
     return Shown(
-        {**description, "cost": cost.as_dict(), "picture": str(picture)},
-        (*description["notes"], *_cost_lines(cost), f"picture: {picture}"),
+        {**description, "cost": cost.as_dict(), "signal": signal, "picture": str(picture)},
+        (
+            *description["notes"],
+            *([] if signal is None else [SIGNALS[signal]]),
+            *_cost_lines(cost),
+            f"picture: {picture}",
+        ),
     )
 
 

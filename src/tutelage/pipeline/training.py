@@ -112,6 +112,7 @@ def train_arm(
     rows: Any,
     validator: Callable[[Any], dict[str, float]] | None,
     write_next_plan: Callable[[Path, Any, Plan, int], None] | None = None,
+    teachers: Callable[[], Any] | None = None,
 ) -> None:
     """Train the student of an arm as its plan says, and save it.
 
@@ -123,6 +124,7 @@ def train_arm(
         write_next_plan: writes the plan that follows a stage into a folder, from the student as it
             is then, the plan so far and the number of stages done; needed where the recipe measures
             difficulty again.
+        teachers: gives the teachers' signals by name; needed where a plan has something from them.
     """
     recipe = session.loaded.arms[arm]
     plan = load_plan(session.part(f"arms/{arm}/plan"))
@@ -143,7 +145,7 @@ def train_arm(
         return
     work = session.part(f"arms/{arm}/training")
     _start_over_unless_same(session, work, inputs)
-    make_job = functools.partial(_job, session, arm, validator)
+    make_job = functools.partial(_job, session, arm, validator, teachers)
     with session.timed(f"training {arm}"):
         for done in _refreshes(recipe, plan):
             until = int((plan.step_stage <= done).sum())
@@ -177,6 +179,7 @@ def _job(
     session: Session,
     arm: str,
     validator: Callable[[Any], dict[str, float]] | None,
+    teachers: Callable[[], Any] | None,
     plan: Plan,
     until: int | None = None,
 ) -> Job:
@@ -190,7 +193,7 @@ def _job(
         folder=work,
         model=with_lora(session.shop.student(), recipe),
         plan=plan,
-        teacher=session.shop.signals(recipe) if plan.has_teacher_signal() else None,
+        teacher=teachers() if teachers is not None and plan.has_teacher_signal() else None,
         arguments=training_arguments(session, recipe),
         metrics=session.part(f"arms/{arm}/metrics.jsonl"),
         validator=validator if selecting else None,

@@ -1,8 +1,9 @@
 """The models and tokenizers of a run, each loaded once and only when something needs it."""
 
+import contextlib
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from tutelage.models import (
     ModelSize,
     check_same_tokenizer,
     describe_model,
+    load_config,
     load_model,
     load_tokenizer,
 )
 from tutelage.models.head import check_head, head_size
 from tutelage.recipe import LoadedRecipe, Recipe
-from tutelage.teachers import EnsembleTeacher, LiveTeacher, TeacherLadder
+from tutelage.teachers import EnsembleTeacher, LiveTeacher, TeacherLadder, TeacherSignal
 
 SMOLLM2 = "smollm2:instruct"
 
@@ -163,8 +165,17 @@ class Workshop:
 
     @functools.cached_property
     def student_size(self) -> ModelSize:
-        """How big the student is; its weights are read once for it, however many arms ask."""
-        return describe_model(self.student().config)
+        """How big the student is, from its configuration alone."""
+        student = self.recipe.student
+        assert student is not None and self.student_place is not None
+        return describe_model(
+            load_config(
+                self.student_place,
+                revision=student.revision,
+                dtype=student.dtype,
+                trust_remote_code=student.trust_remote_code,
+            )
+        )
 
     # ---- teachers ---------------------------------------------------------------------------
 
@@ -207,6 +218,16 @@ class Workshop:
             self._check_head("teacher", model)
         return model
 
+    @contextlib.contextmanager
+    def lent(self, name: str) -> Iterator[Any]:
+        """A teacher for a while: it stays in memory only when it was there before."""
+        there = name == self.strongest and "teacher" in self.__dict__
+        yield self.teacher if there else self.load_teacher(name)
+
+    def release_teacher(self) -> None:
+        """Let go of the strongest teacher's model; it is loaded again when it is asked for."""
+        self.__dict__.pop("teacher", None)
+
     @functools.lru_cache  # noqa: B019 - a workshop lives as long as its run
     def shares_tokenizer(self, name: str) -> bool:
         """Whether a teacher's distributions can be compared with the student's."""
@@ -218,18 +239,25 @@ class Workshop:
             return False
         return True
 
-    def signals(self, recipe: Recipe) -> TeacherLadder:
-        """The teachers of an arm as signals, loaded when a step asks for them."""
+    def signals(
+        self, recipe: Recipe, stored: Callable[[str], TeacherSignal] | None = None
+    ) -> TeacherLadder:
+        """The teachers of an arm as signals, loaded when a step asks for them.
+
+        Args:
+            recipe: the recipe of the arm.
+            stored: gives the stored signal of a teacher by its name; None runs them live.
+        """
         autocast = autocast_dtype(recipe.training.precision)
 
-        def loader(name: str) -> Callable[[], LiveTeacher]:
-            def load() -> LiveTeacher:
-                model = self.teacher if name == self.strongest else self.load_teacher(name)
-                self._check_head("teacher", model)
-                check_head(model)
-                return LiveTeacher(model, self.vocab_size, autocast)
+        def live(name: str) -> TeacherSignal:
+            model = self.teacher if name == self.strongest else self.load_teacher(name)
+            self._check_head("teacher", model)
+            check_head(model)
+            return LiveTeacher(model, self.vocab_size, autocast)
 
-            return load
+        def loader(name: str) -> Callable[[], TeacherSignal]:
+            return functools.partial(stored or live, name)
 
         if recipe.teacher_schedule.kind == "ensemble":
             return TeacherLadder(
@@ -240,7 +268,7 @@ class Workshop:
         return TeacherLadder({name: loader(name) for name in recipe.ladder}, keep_all=mixes)
 
     def _ensemble(
-        self, recipe: Recipe, loader: Callable[[str], Callable[[], LiveTeacher]]
+        self, recipe: Recipe, loader: Callable[[str], Callable[[], TeacherSignal]]
     ) -> EnsembleTeacher:
         options = recipe.teacher_schedule.options
         weights = options.get("weights") or [1.0] * len(recipe.ladder)
@@ -250,10 +278,19 @@ class Workshop:
     @functools.cached_property
     def teacher_size(self) -> ModelSize | None:
         """How big the strongest teacher is; None without one."""
-        if not self.recipe.ladder:
-            return None
-        dtype = self.recipe.ladder[self.strongest].dtype
-        return describe_model(self.teacher.config, dtype=dtype)
+        return self.size_of(self.strongest) if self.recipe.ladder else None
+
+    @functools.lru_cache  # noqa: B019 - a workshop lives as long as its run
+    def size_of(self, name: str) -> ModelSize:
+        """How big a teacher is, from its configuration alone."""
+        teacher = self.recipe.ladder[name]
+        config = load_config(
+            self.teacher_places[name],
+            revision=teacher.revision,
+            dtype=teacher.dtype,
+            trust_remote_code=teacher.trust_remote_code,
+        )
+        return describe_model(config, dtype=teacher.dtype)
 
     def _check_head(self, owner: str, model: Any) -> None:
         check_same_tokenizer(self.tokenizer, self.tokenizer, **{f"{owner}_head": head_size(model)})

@@ -148,6 +148,8 @@ class Recipe(Strict):
                 raise Misfit(f"teachers.{number}.name", f"'{teacher.name}' is there twice.")
             if teacher.model is None:
                 raise Misfit(f"teachers.{number}", f"the teacher '{teacher.name}' has no `model`.")
+        if len({teacher.signal for teacher in self.teachers}) > 1:
+            raise Misfit("teachers", "all teachers of a ladder need the same `signal`.")
         with below("teacher_schedule"):
             schedule = self.teacher_schedule
             check_component("teacher schedule", schedule.kind, schedule.options)

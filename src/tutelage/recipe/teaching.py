@@ -79,6 +79,17 @@ class Teacher(Strict):
     finetune: FineTune | None = Field(
         default=None, description="Fine-tune it on the training data first."
     )
+    signal: Literal["auto", "live", "hidden", "topk"] = Field(
+        default="auto",
+        description=(
+            "live: run it beside the student. hidden: store its last hidden states once, exactly."
+            " topk: store its likeliest tokens and the rest as one. auto: hidden where that pays."
+        ),
+    )
+    top_k: Positive = Field(default=64, description="topk: how many tokens to keep.")
+    store: str | None = Field(
+        default=None, description="Folder of the stored signal; by default one below output/cache."
+    )
 
 
 class NamedTeacher(Teacher):

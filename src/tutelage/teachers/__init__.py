@@ -4,12 +4,34 @@ from tutelage.teachers.ensemble import EnsembleTeacher
 from tutelage.teachers.ladder import TeacherLadder
 from tutelage.teachers.live import LiveTeacher
 from tutelage.teachers.signal import TeacherSignal, TeacherTile, teacher_log_probs
+from tutelage.teachers.store import (
+    Need,
+    StoredTeacher,
+    StoreSpec,
+    TeacherStore,
+    begin_store,
+    check_space,
+    fill_store,
+    row_key,
+    store_need,
+    stored_losses,
+)
 
 __all__ = [
     "EnsembleTeacher",
     "LiveTeacher",
+    "Need",
+    "StoreSpec",
+    "StoredTeacher",
     "TeacherLadder",
     "TeacherSignal",
+    "TeacherStore",
     "TeacherTile",
+    "begin_store",
+    "check_space",
+    "fill_store",
+    "row_key",
+    "store_need",
+    "stored_losses",
     "teacher_log_probs",
 ]

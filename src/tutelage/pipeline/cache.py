@@ -1,0 +1,86 @@
+"""``tutelage cache``: a recipe's teachers stored, and nothing trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tutelage.errors import ConfigError
+from tutelage.pipeline.caching import stores_wanted
+from tutelage.pipeline.run import prepared
+from tutelage.pipeline.stores import LIVE, asked_signal, fill, may_store, open_store
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A teacher's store, as it is after caching.
+
+    Attributes:
+        teacher: the teacher's name.
+        folder: where the store is.
+        kind: hidden or topk.
+        examples: what it holds.
+        response_tokens: what it holds.
+        bytes: what it takes on disk.
+        added: examples that were stored just now.
+    """
+
+    teacher: str
+    folder: Path
+    kind: str
+    examples: int
+    response_tokens: int
+    bytes: int
+    added: int
+
+
+def cache(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    run_dir: Path | None = None,
+    quiet: bool = True,
+) -> list[Cached]:
+    """Store what a recipe's teachers say about its data, without training.
+
+    With ``signal: auto`` hidden states are stored. What is there already is not computed again, so
+    a later run, of this or another recipe with the same teacher and data, finds it.
+
+    Args:
+        recipe: name or path.
+        overrides: ``a.b=c``.
+        run_dir: the run folder.
+        quiet: show no progress.
+
+    Raises:
+        ConfigError: no arm learns from distributions that can be stored.
+    """
+    found = []
+    with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet, plans=False) as session:
+        asked = asked_signal(session)
+        kind = "topk" if asked == "topk" else "hidden"
+        arms = [a for a, r in session.loaded.arms.items() if may_store(session, r)]
+        if not arms or asked == LIVE:
+            raise ConfigError(
+                "There is nothing to store: "
+                + (
+                    "the recipe says signal: live. Leave it out, or say hidden."
+                    if asked == LIVE
+                    else "no arm compares its student with a teacher's distributions on given"
+                    " answers. Answers that teachers write are kept without it."
+                )
+            )
+        for place, parts in stores_wanted(session, dict.fromkeys(arms, kind)):
+            need = fill(session, place, parts)
+            store = open_store(session, place)
+            found.append(
+                Cached(
+                    place.teacher,
+                    place.folder,
+                    kind,
+                    store.examples,
+                    store.tokens,
+                    store.bytes_on_disk(),
+                    need.examples,
+                )
+            )
+    return found

@@ -1,0 +1,157 @@
+"""The teacher stores of a run: where each is, filling it, opening it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from tutelage.data import padding_id
+from tutelage.models.head import check_head
+from tutelage.pipeline.estimate import size_text
+from tutelage.pipeline.identity import model_identity, tokenizer_identity
+from tutelage.pipeline.session import Session
+from tutelage.pipeline.workshop import autocast_dtype, teachers_used
+from tutelage.recipe import Recipe
+from tutelage.teachers import (
+    Need,
+    StoreSpec,
+    TeacherStore,
+    begin_store,
+    check_space,
+    fill_store,
+    store_need,
+)
+
+LIVE = "live"
+
+
+@dataclass(frozen=True)
+class StorePlace:
+    """A store of a run.
+
+    Attributes:
+        teacher: the teacher's name.
+        folder: where it is.
+        spec: what it holds.
+    """
+
+    teacher: str
+    folder: Path
+    spec: StoreSpec
+
+
+def store_place(session: Session, name: str, recipe: Recipe, kind: str) -> StorePlace:
+    """Where a teacher's signal is stored for an arm, and what that store must hold."""
+    teacher = session.recipe.ladder[name]
+    half = "bfloat16" in (teacher.dtype, recipe.training.precision)
+    spec = StoreSpec(
+        kind="topk" if kind == "topk" else "hidden",
+        teacher=model_identity(session.shop.teacher_places[name], teacher.revision),
+        tokenizer=tokenizer_identity(session.shop.tokenizer),
+        vocab_size=session.shop.vocab_size,
+        # What the head's product reads: rounding it when it is stored changes nothing.
+        dtype="bfloat16" if half else "float32",
+        top_k=teacher.top_k if kind == "topk" else None,
+    )
+    own = Path(teacher.store) if teacher.store else None
+    return StorePlace(name, own or session.cache.part(f"store-{spec.key}"), spec)
+
+
+def learns_distributions(recipe: Recipe) -> bool:
+    """Whether an arm compares its student with a teacher's distributions while training."""
+    return bool(recipe.ladder) and not recipe.loss.is_cross_entropy_alone
+
+
+def may_store(session: Session, recipe: Recipe) -> bool:
+    """Whether an arm's distributions can come from a store: not for the student's own answers."""
+    return (
+        learns_distributions(recipe)
+        and not recipe.on_policy.is_used
+        and all(session.shop.shares_tokenizer(name) for name in teachers_used(recipe))
+    )
+
+
+def asked_signal(session: Session) -> str:
+    """What the recipe says of its teachers, which is the same for all of them."""
+    return next((teacher.signal for teacher in session.recipe.ladder.values()), LIVE)
+
+
+def fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool = False) -> Need:
+    """Store a teacher's signal at some rows, as far as it is not there.
+
+    Args:
+        session: the run.
+        place: the store.
+        parts: data sets with ``id``, ``input_ids`` and ``labels``.
+        alone: only this process is here; else all of them call this together and share the work.
+
+    Returns:
+        What was missing.
+    """
+    rows = datasets.concatenate_datasets(list(parts))
+    size = session.shop.size_of(place.teacher)
+    need = store_need(place.folder, place.spec, size.hidden_size, rows)
+    wait = (lambda: None) if alone else session.processes.wait
+    wait()
+    if not need.examples:
+        return need
+    what = "hidden states" if place.spec.kind == "hidden" else f"top {place.spec.top_k} tokens"
+    session.display.note(
+        f"teacher store: {what} of '{place.teacher}' at {need.response_tokens:,} response tokens of"
+        f" {need.examples:,} examples need {size_text(need.bytes)} in {place.folder}"
+    )
+    check_space(place.folder, need)
+    with session.timed("teacher store"), session.shop.lent(place.teacher) as model:
+        check_head(model)
+        if alone or session.processes.is_first:
+            begin_store(place.folder, place.spec, model, name=place.teacher)
+        wait()
+        with session.display.task("Storing what the teacher says") as report:
+            fill_store(
+                place.folder,
+                place.spec,
+                model,
+                rows,
+                pad_token_id=padding_id(session.shop.tokenizer),
+                batch_tokens=session.recipe.difficulty.batch_tokens,
+                autocast_dtype=autocast_dtype("bfloat16" if _casts(place, model) else "float32"),
+                process=0 if alone else session.processes.index,
+                processes=1 if alone else session.processes.count,
+                progress=report,
+            )
+    wait()
+    session.stores.pop(place.folder, None)
+    return need
+
+
+def _casts(place: StorePlace, model: Any) -> bool:
+    """Whether 32-bit weights are to compute in 16 bits."""
+    return place.spec.dtype == "bfloat16" and next(model.parameters()).dtype.itemsize > 2
+
+
+def open_store(session: Session, place: StorePlace) -> TeacherStore:
+    """A store of this run, verified the first time that it is opened."""
+    opened = session.stores
+    if place.folder not in opened:
+        with session.display.task("Verifying the teacher store"):
+            opened[place.folder] = TeacherStore(place.folder, place.spec)
+    return opened[place.folder]
+
+
+def stores_ahead(session: Session, recipe: Recipe) -> bool:
+    """Whether a teacher whose loss is measured before the plan exists is stored for it.
+
+    It is with ``signal: auto`` too: measuring is one pass, and training at least another.
+    """
+    return asked_signal(session) != LIVE and may_store(session, recipe)
+
+
+def strongest_store(session: Session, recipe: Recipe, rows: Any) -> TeacherStore:
+    """The store of the strongest teacher, filled for some rows by this process alone."""
+    kind = "topk" if asked_signal(session) == "topk" else "hidden"
+    place = store_place(session, session.shop.strongest, recipe, kind)
+    part = rows.select_columns(["id", "input_ids", "labels"])
+    fill(session, place, [part], alone=True)
+    return open_store(session, place)

@@ -1,0 +1,176 @@
+"""A stored teacher in training: no more of it is in memory than its output head."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tutelage.teachers.live import LogitTile
+from tutelage.teachers.store.keys import describe_rows, row_key
+from tutelage.teachers.store.read import TeacherStore
+from tutelage.teachers.store.spec import HIDDEN, TARGET, TOP_K
+from tutelage.teachers.store.topk import TopK, decode_top_k
+
+# Shape suffixes: B batch, T tokens, N response tokens, n tokens of a tile, r tokens of a block,
+# H hidden, V vocabulary, K kept tokens.
+
+
+class StoredTeacher:
+    """A ``TeacherSignal`` that is read from a store.
+
+    With hidden states, loss and gradients are those of the live teacher up to rounding, for every
+    divergence, target and temperature. With the likeliest tokens, teacher and student are compared
+    over k + 1 outcomes; what happens inside the tail is lost, so an f-divergence comes out at most
+    as large as the exact one, and never negative.
+
+    Args:
+        store: an open store.
+        rows: the rows that will be asked for; all of them must be stored. None looks each row up
+            when it is asked for.
+        device: where the head computes.
+
+    Raises:
+        StoreError: a row is not stored, or is stored with other tokens.
+    """
+
+    def __init__(
+        self, store: TeacherStore, rows: Any = None, device: torch.device | str = "cpu"
+    ) -> None:
+        self.store = store
+        self._position_of: dict[str, int] = {}
+        self._ambiguous: set[str] = set()
+        if rows is not None:
+            self._expect(rows)
+        self._head = store.head().to(device) if store.kind == "hidden" else None
+
+    def _expect(self, rows: Any) -> None:
+        ids = list(rows["id"])
+        positions = self.store.find(describe_rows(rows)[0], ids)
+        for example_id, position in zip(ids, positions.tolist(), strict=True):
+            if self._position_of.setdefault(example_id, position) != position:
+                # Several teachers answered one prompt: the tokens tell the answers apart.
+                self._ambiguous.add(example_id)
+
+    def hidden(
+        self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+    ) -> Tensor:
+        """What is stored of the response tokens of a batch, in reading order, shape ``[N, ...]``.
+
+        Args:
+            ids: example ids of the rows; rows beyond them are fillers.
+            input_ids: shape ``[B, T]``.
+            attention_mask: shape ``[B, T]``.
+            labels: shape ``[B, T]``, -100 outside of response tokens.
+        """
+        positions = np.asarray(
+            [
+                self._position(example_id, row, input_ids, attention_mask, labels)
+                for row, example_id in enumerate(ids)
+            ],
+            dtype=np.int64,
+        )
+        stored = self.store.read(positions)
+        wanted = HIDDEN if self._head is not None else TOP_K
+        return stored[wanted].to(input_ids.device, non_blocking=True)
+
+    def _position(
+        self, example_id: str, row: int, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+    ) -> int:
+        known = self._position_of.get(example_id)
+        if known is not None and example_id not in self._ambiguous:
+            return known
+        there = attention_mask[row].bool()
+        key = row_key(example_id, input_ids[row][there].tolist(), labels[row][there].tolist())
+        return int(self.store.find(np.asarray([key], dtype=np.uint64), [example_id])[0])
+
+    def tiles(
+        self, hidden_NH: Tensor, tile_tokens: int
+    ) -> "Iterator[LogitTile] | Iterator[TopKTile]":
+        """What the stored rows predict, so many of them at a time."""
+        for start in range(0, len(hidden_NH), tile_tokens):
+            part = hidden_NH[start : start + tile_tokens]
+            if self._head is None:
+                manifest = self.store.manifest
+                yield TopKTile(decode_top_k(part, manifest["top_k"], manifest["vocab_size"]))
+            else:
+                with torch.no_grad():
+                    logits_nV = self._head(part)
+                yield LogitTile(logits_nV, self._head.transform)
+
+
+@dataclass(frozen=True)
+class TopKTile:
+    """A tile of which the likeliest tokens are known.
+
+    Attributes:
+        known: what is known of all its tokens.
+    """
+
+    known: TopK
+
+    @property
+    def kept_nK(self) -> Tensor:
+        """The tokens that are told apart."""
+        return self.known.kept_nK
+
+    def log_probs(self, rows: slice, temperature: float) -> Tensor:
+        """Log-probabilities of the kept tokens and the tail, shape ``[r, K + 1]``."""
+        part = TopK(
+            self.known.kept_nK[rows],
+            self.known.logp_nK[rows],
+            self.known.tail_nb[rows],
+            self.known.vocab_size,
+        )
+        return part.log_probs(temperature)
+
+
+def stored_losses(
+    store: TeacherStore, rows: Any, tile_tokens: int = 512
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The teacher's loss on each row from what is stored, without the teacher.
+
+    Args:
+        store: an open store.
+        rows: a data set with ``id``, ``input_ids`` and ``labels``; all of it must be stored.
+        tile_tokens: tokens whose logits are in memory at once.
+
+    Returns:
+        Summed negative log-probability in nats, and response tokens, of each row.
+
+    Raises:
+        StoreError: a row is not stored.
+    """
+    positions = store.find(describe_rows(rows)[0], list(rows["id"]))
+    tokens = store.location.tokens[positions]
+    sums = np.zeros(len(positions))
+    # Rows are taken together until they fill a tile or so: one product for many short answers.
+    group = np.cumsum(tokens) // tile_tokens
+    teacher = StoredTeacher(store)
+    for number in np.unique(group):
+        members = np.flatnonzero(group == number)
+        stored = store.read(positions[members])
+        if store.kind == "topk":
+            logp_N = stored[TARGET]
+        else:
+            labels = rows.select(members)["labels"]
+            targets = [label for row in labels for label in row[1:] if label != -100]
+            logp_N = _target_logp(teacher, stored[HIDDEN], torch.tensor(targets), tile_tokens)
+        row_N = np.repeat(np.arange(len(members)), tokens[members])
+        sums[members] = -np.bincount(row_N, logp_N.double().numpy(), minlength=len(members))
+    return sums, tokens
+
+
+def _target_logp(
+    teacher: StoredTeacher, hidden_NH: Tensor, targets_N: Tensor, tile_tokens: int
+) -> Tensor:
+    parts = [
+        tile.log_probs(slice(None), 1.0).gather(-1, targets_n.unsqueeze(-1)).squeeze(-1)
+        for tile, targets_n in zip(
+            teacher.tiles(hidden_NH, tile_tokens), targets_N.split(tile_tokens), strict=True
+        )
+    ]
+    return torch.cat(parts)

@@ -1,0 +1,102 @@
+"""What a store holds, and what must agree before anything in it is used."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tutelage.errors import StoreError
+from tutelage.files import atomic_write_json, fingerprint, read_json
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""Raised when the meaning of the files changes."""
+
+HIDDEN, TOP_K, TARGET = "hidden", "top_k", "target"
+"""Tensors of a shard: states; likeliest tokens; log-probability of the data's own token."""
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """Whose signal is stored, and how.
+
+    Attributes:
+        kind: ``"hidden"``: last hidden states, exact for every divergence and temperature;
+            ``"topk"``: the likeliest tokens and the mass of the others.
+        teacher: what identifies the teacher's weights, as plain values.
+        tokenizer: fingerprint of its tokenizer.
+        vocab_size: number of real tokens.
+        dtype: type of the stored states and of the head, ``"float32"`` or ``"bfloat16"``; for top-k
+            the type that the teacher computed in.
+        top_k: how many tokens are kept; None for hidden states.
+    """
+
+    kind: Literal["hidden", "topk"]
+    teacher: Mapping[str, Any]
+    tokenizer: str
+    vocab_size: int
+    dtype: str
+    top_k: int | None = None
+
+    @property
+    def key(self) -> str:
+        """A short name for a folder: equal specifications have equal names."""
+        return fingerprint({"format": FORMAT, **asdict(self)})[:16]
+
+
+_WORDS = {
+    "kind": "holds another kind of signal",
+    "teacher": "was made from another teacher",
+    "tokenizer": "was made with another tokenizer",
+    "vocab_size": "was made for another vocabulary size",
+    "dtype": "was computed in another type of numbers",
+    "top_k": "keeps another number of tokens",
+}
+
+
+def write_manifest(folder: Path, spec: StoreSpec, **details: Any) -> None:
+    """Write what the store is; called once, before its first shard."""
+    atomic_write_json(folder / MANIFEST, {"format": FORMAT, **asdict(spec), **details})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a store.
+
+    Raises:
+        StoreError: there is none, or it is of another version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise StoreError(
+            f"'{folder}' is no teacher store: it has no {MANIFEST}. Make one with `tutelage cache`."
+        )
+    try:
+        manifest = read_json(path)
+    except ValueError:
+        raise StoreError(
+            f"The manifest of the teacher store '{folder}' cannot be read. Delete the folder; it is"
+            " made again."
+        ) from None
+    if manifest.get("format") != FORMAT:
+        raise StoreError(
+            f"The teacher store '{folder}' has format {manifest.get('format')}, and this version of"
+            f" Tutelage reads {FORMAT}. Delete the folder; it is made again."
+        )
+    return manifest
+
+
+def check_spec(folder: Path, manifest: Mapping[str, Any], wanted: StoreSpec) -> None:
+    """Refuse a store that is not what is wanted.
+
+    Raises:
+        StoreError: teacher, tokenizer, vocabulary, type or kind differ; the message names which.
+    """
+    for field, expected in asdict(wanted).items():
+        found = manifest.get(field)
+        if found == expected:
+            continue
+        values = f" ({found}, not {expected})" if not isinstance(expected, Mapping) else ""
+        raise StoreError(
+            f"The teacher store '{folder}' {_WORDS[field]}{values}, so what it says would be"
+            " wrong here. Name another folder for this teacher, or delete that one."
+        )

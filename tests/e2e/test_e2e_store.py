@@ -1,0 +1,125 @@
+"""A run whose teacher is stored: the same as with a live one, resumable, shared, and checked."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from killing import assert_same_students, killed_run, make_models, run_in_child, small_recipe
+from test_e2e_cli import tutelage
+
+from tutelage.pipeline import cache, run
+from tutelage.pipeline.workshop import Workshop
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    make_models(tmp_path)
+    recipe = small_recipe(tmp_path)
+    recipe["student"] = {"model": str(tmp_path / "calm")}
+    recipe["controls"] = {"rkl": {"extends": "rkl", "curriculum": {"stages": 3}}}
+    return recipe
+
+
+def with_teacher(recipe, **changes):
+    return {**recipe, "teacher": {**recipe["teacher"], **changes}}
+
+
+def records(folder, arm="cpd"):
+    lines = (folder / f"arms/{arm}/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_stored_and_live_teachers_train_the_same_student(tmp_path, recipe):
+    live = run(with_teacher(recipe, signal="live"), run_dir=tmp_path / "live").folder
+    hidden = run(with_teacher(recipe, signal="hidden"), run_dir=tmp_path / "hidden").folder
+    assert json.loads((hidden / "signal/signal.json").read_text()) == dict.fromkeys(
+        ("cpd", "rkl"), "hidden"
+    )
+    for arm in ("cpd", "rkl"):
+        for a, b in zip(records(live, arm), records(hidden, arm), strict=True):
+            assert a["kd"] == pytest.approx(b["kd"], rel=1e-3, abs=1e-6)
+            assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3)
+        found = json.loads((hidden / f"arms/{arm}/evaluation/agreement.json").read_text())
+        expected = json.loads((live / f"arms/{arm}/evaluation/agreement.json").read_text())
+        assert found == pytest.approx(expected, rel=5e-3)
+
+
+def test_a_teacher_that_is_stored_is_not_loaded(tmp_path, recipe, monkeypatch):
+    recipe = {**recipe, "evaluation": {**recipe["evaluation"], "teacher": False}}
+    (stored,) = cache(recipe)
+    assert stored.added == stored.examples > 40 and stored.folder.is_dir()
+    (again,) = cache({**recipe, "seed": 1, "name": "other"})
+    assert again.folder == stored.folder and again.added == 0
+    monkeypatch.setattr(Workshop, "load_teacher", lambda *_: pytest.fail("the teacher was loaded"))
+    run(recipe)
+    run({**recipe, "difficulty": {"kind": "dds"}})
+
+
+def test_auto_stores_where_a_plan_reads_the_teacher_often(tmp_path, recipe):
+    once = {**recipe, "curriculum": {"stages": 1, "total_steps": 2}, "controls": {}}
+    folder = run(once).folder
+    assert json.loads((folder / "signal/signal.json").read_text()) == {"cpd": "live"}
+    own = {**recipe, "controls": {"gkd": {"extends": "gkd", "on_policy": {"max_new_tokens": 6}}}}
+    own["controls"]["gkd"]["curriculum"] = {"stages": 3}
+    folder = run(own).folder
+    signal = json.loads((folder / "signal/signal.json").read_text())
+    assert signal == {"cpd": "hidden", "gkd": "live"}
+
+
+def test_kills_while_the_teacher_is_stored(tmp_path, recipe):
+    recipe = with_teacher(recipe, signal="hidden")
+    assert run_in_child(recipe, tmp_path / "whole")
+    recipe = {**recipe, "output": str(tmp_path / "others")}
+    killed_run(recipe, tmp_path / "broken", seed=5, mean_life=1.2, max_kills=5)
+    assert_same_students(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_damage_and_strangers_are_one_message(capsys, tmp_path, recipe):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(with_teacher(recipe, store=str(tmp_path / "kept"))))
+    code, out, _ = tutelage(capsys, "cache", path)
+    assert code == 0 and "(0 new)" not in out and str(tmp_path / "kept") in out
+    code, out, _ = tutelage(capsys, "cache", path, "--json")
+    assert code == 0 and json.loads(out)[0]["added"] == 0
+
+    shard = next((tmp_path / "kept").glob("shard-*.safetensors"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:])
+    code, _, err = tutelage(capsys, "run", path)
+    assert code == 2 and "changed or damaged" in err and "Traceback" not in err
+    shard.unlink()
+    code, out, _ = tutelage(capsys, "cache", path)
+    assert code == 0 and "(0 new)" not in out
+
+    other = ("--set", f"teacher.model={tmp_path / 'calm'}")
+    code, _, err = tutelage(capsys, "cache", path, *other)
+    assert code == 2 and "was made from another teacher" in err
+    code, _, err = tutelage(capsys, "cache", path, "--set", "teacher.signal=live")
+    assert code == 2 and "nothing to store" in err
+
+
+def test_two_processes_fill_one_store(tmp_path, recipe):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**recipe, "controls": {}}))
+    (alone,) = cache({**recipe, "controls": {}})
+    shared = tmp_path / "shared"
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch"),
+        *("--cpu", "--num_processes", "2", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+        *("-m", "tutelage", "cache", str(path), "--set", f"teacher.store={shared}"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    from tutelage.teachers import TeacherStore
+
+    one, two = TeacherStore(alone.folder), TeacherStore(shared)
+    assert one.location.keys.tolist() == two.location.keys.tolist()
+    for position in range(one.examples):
+        first = one.read([position])["hidden"]
+        torch.testing.assert_close(first, two.read([position])["hidden"])
