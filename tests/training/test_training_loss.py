@@ -137,7 +137,7 @@ def test_no_response_token_gives_zero_and_zero_gradients(student, teacher, batch
 
 
 def test_full_logits_are_never_made(student, teacher, batch, monkeypatch):
-    """The head sees at most a tile of tokens at a time."""
+    """A head that is not a plain linear map sees at most a tile of tokens at a time."""
     seen = []
     for model in (student, teacher):
         forward = model.lm_head.forward

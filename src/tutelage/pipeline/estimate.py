@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tutelage.training.tiles import tile_rows
 from tutelage.types import Plan
 
 BACKWARD = 3.0
@@ -53,7 +54,7 @@ class Scale:
         vocab: real tokens.
         micro_batch: rows of a micro-batch.
         max_tokens: tokens of the longest row.
-        tile_tokens: tokens whose logits are in memory at once.
+        tile_tokens: tokens whose logits are in memory at once; None for the loss's own budget.
         forward_tokens_per_second: of the student on this machine; None when not measured.
         checkpoints: how many are kept.
         signal: where the teacher's distributions come from: live, hidden or topk.
@@ -70,7 +71,7 @@ class Scale:
     vocab: int
     micro_batch: int
     max_tokens: int
-    tile_tokens: int
+    tile_tokens: int | None
     forward_tokens_per_second: float | None
     checkpoints: int
     signal: str = "live"
@@ -104,12 +105,15 @@ def estimate(plan: Plan, tokens_of: dict[str, int], scale: Scale) -> Cost:
         share = ratio * (plain if live and teacher_tokens else teacher_tokens)
         baseline_seconds = (plain * BACKWARD + share) / scale.forward_tokens_per_second
     row_tokens = scale.micro_batch * scale.max_tokens
+    # Logits of both models for a tile; gradients are written over them.
+    logit_bytes = 4 * 2 * scale.vocab
+    tile = min(row_tokens, scale.tile_tokens or tile_rows(row_tokens, logit_bytes))
     memory = (
         4 * scale.parameters
         + 12 * scale.trainable
         + scale.teacher_bytes
         + ACTIVATION_BYTES * row_tokens * scale.layers * scale.hidden
-        + 4 * 6 * min(row_tokens, scale.tile_tokens) * scale.vocab
+        + logit_bytes * tile
     )
     # A checkpoint holds the weights and Adam's two moments; one more is there while it is written.
     checkpoint = 4 * scale.parameters + 8 * scale.trainable

@@ -234,8 +234,8 @@ class Training(Strict):
     report_to: list[Literal["tensorboard", "trackio", "wandb"]] = Field(
         default=[], description="Trackers, beside the run folder's own records."
     )
-    tile_tokens: Positive = Field(
-        default=1024, description="Tokens whose logits are in memory at once."
+    tile_tokens: Positive | None = Field(
+        default=None, description="Tokens whose logits are in memory at once; None: 256 MB."
     )
     num_threads: Positive | None = Field(
         default=None, description="CPU threads; None: torch decides."

@@ -3,7 +3,7 @@
 from tutelage.targets.ensemble import SPACES, mix_teachers
 from tutelage.targets.mix import logit_mix, probability_mix
 from tutelage.targets.table import TARGETS
-from tutelage.targets.truncate import coarsen
+from tutelage.targets.truncate import coarsen, with_tail
 
 __all__ = [
     "SPACES",
@@ -12,4 +12,5 @@ __all__ = [
     "logit_mix",
     "mix_teachers",
     "probability_mix",
+    "with_tail",
 ]

@@ -33,10 +33,19 @@ def coarsen(
     if k >= teacher_logp.shape[-1]:
         return target_logp, student_logp
     kept = teacher_logp.detach().topk(k, dim=-1).indices
-    return _gather_with_tail(target_logp, kept), _gather_with_tail(student_logp, kept)
+    return with_tail(target_logp, kept), with_tail(student_logp, kept)
 
 
-def _gather_with_tail(logp: Tensor, kept: Tensor) -> Tensor:
+def with_tail(logp: Tensor, kept: Tensor) -> Tensor:
+    """Named tokens, and one outcome for all others.
+
+    Args:
+        logp: log-probabilities, shape ``[..., V]``.
+        kept: indices of the named tokens, shape ``[..., K]``, different from each other.
+
+    Returns:
+        Log-probabilities, shape ``[..., K + 1]``: in the order of ``kept``, the tail last.
+    """
     # A finite floor keeps the gradient of the tail's logarithm finite when its mass is 0.
     logp = as_float(logp).clamp_min(LOG_FLOOR)
     # The mass of the tail is summed, not taken as 1 minus the rest, which would lose small tails.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tutelage.models.head import LogitTransform, logit_transform, output_head, response_hidden
+from tutelage.models.head import LogitTransform, logit_transform, response_hidden
+from tutelage.models.projection import projection
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,8 @@ class LiveTeacher:
         return hidden_NH
 
     def tiles(self, hidden_NH: Tensor, tile_tokens: int) -> Iterator[LogitTile]:
-        """Logits of so many tokens at a time."""
+        """Logits of so many tokens at a time, in memory that the next tile uses again."""
+        head = projection(self.model, self.vocab_size, self._autocast_dtype)
         transform = logit_transform(self.model)
-        for start in range(0, len(hidden_NH), tile_tokens):
-            with torch.no_grad(), self._autocast():
-                logits_nV = output_head(self.model)(hidden_NH[start : start + tile_tokens])
-            yield LogitTile(logits_nV[:, : self.vocab_size], transform)
+        for hidden_nH in hidden_NH.split(tile_tokens):
+            yield LogitTile(head.logits(hidden_nH), transform)

@@ -50,8 +50,9 @@ class DistillConfig(TrainingArguments):
         default=None,
         metadata={"help": "{kind: ..., options}: moves the student's share while training."},
     )
-    tile_tokens: int = field(
-        default=1024, metadata={"help": "Response tokens whose logits are in memory at once."}
+    tile_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Response tokens whose logits are in memory at once; None: 256 MB."},
     )
     keep_checkpoints: int = field(
         default=2, metadata={"help": "How many complete checkpoints to keep."}

@@ -5,18 +5,27 @@ value and its gradient at once, and only the gradients with respect to hidden st
 remain.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.models.head import head_logits, head_parameters
+from tutelage.models.head import head_parameters, logit_transform
+from tutelage.models.projection import projection
 from tutelage.numerics import expectation
-from tutelage.targets import coarsen
-from tutelage.teachers import TeacherSignal, teacher_log_probs
+from tutelage.targets import coarsen, with_tail
+from tutelage.teachers import TeacherSignal
+from tutelage.training.tiles import (
+    TILE_BYTES,
+    Block,
+    GradientsAtOnce,
+    TiledSum,
+    block_rows,
+    tile_rows,
+)
 
-# Shape suffixes: N response tokens, n tokens of a tile, H hidden, V vocabulary.
+# Shape suffixes: N response tokens, r tokens of a block, H hidden, V vocabulary, K kept tokens.
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Target = Callable[[Tensor, Tensor, float], Tensor]
@@ -48,7 +57,7 @@ class LossSums:
     """Sums over the response tokens of a batch, to be divided once by the step's token count.
 
     Attributes:
-        total: the loss with its graph, shape ``[]``.
+        total: the loss with its graph, shape ``[]``; its backward pass can be run once.
         parts: detached float64 sums, shape ``[5]``: cross-entropy in nats, distillation (with tau
             squared), tokens where teacher and student agree on the likeliest one, tokens that had
             a teacher, entropy of the target (0 unless it is asked for).
@@ -71,20 +80,26 @@ class DistillLoss:
         target: function of teacher and student log-probabilities and the student's share.
         vocab_size: number of real tokens; logits beyond it are cut off before every softmax.
         tau2_scaling: multiply distillation by the temperature squared, for every divergence alike.
-        tile_tokens: tokens of a tile.
-        target_entropy: add up the target's entropy too; a controller may observe it.
-        top_k: compare the teacher's k likeliest tokens and one tail bucket alone; None for all.
+        tile_tokens: tokens of a tile, whose logits are in memory at once; None for what
+            ``tile_bytes`` hold.
         autocast_dtype: type of the head's matrix product; softmax and divergence are float32.
+        top_k: compare the teacher's k likeliest tokens and one tail bucket alone; None for all.
+        target_entropy: add up the target's entropy too; a controller may observe it.
+        tile_bytes: memory for the logits of a tile, of both models together.
+        block_tokens: tokens of a tile that go through softmax and divergence together; None for
+            what stays in the cache.
     """
 
     divergence: Divergence
     target: Target
     vocab_size: int
     tau2_scaling: bool = True
-    tile_tokens: int = 1024
+    tile_tokens: int | None = None
     autocast_dtype: torch.dtype | None = None
     top_k: int | None = None
     target_entropy: bool = False
+    tile_bytes: int = TILE_BYTES
+    block_tokens: int | None = None
 
     def __call__(
         self,
@@ -105,101 +120,79 @@ class DistillLoss:
             teacher: where the teacher's logits come from; needed where ``values.needs_teacher``.
             teacher_hidden_NH: the teacher's hidden states at the same positions.
         """
-        device_type = hidden_NH.device.type
-
-        def tile(tile_hidden_nH: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            with torch.autocast(
-                device_type, self.autocast_dtype, enabled=self.autocast_dtype is not None
-            ):
-                logits_nV = head_logits(student, tile_hidden_nH, self.vocab_size)
-            teacher_logp_nV = None
-            if values.needs_teacher:
-                assert teacher is not None and teacher_hidden_NH is not None
-                teacher_logp_nV = teacher_log_probs(
-                    teacher, teacher_hidden_NH[rows], values.distill_temperature
-                )
-            return self.tile_sums(logits_nV, targets_N[rows], values, teacher_logp_nV)
-
-        total, parts = _TiledSum.apply(tile, self.tile_tokens, hidden_NH, *head_parameters(student))
+        parameters = head_parameters(student)
+        trained = torch.is_grad_enabled() and (hidden_NH.requires_grad or bool(parameters))
+        head = projection(student, self.vocab_size, self.autocast_dtype, trained=trained)
+        tile_tokens = self.tile_tokens
+        if tile_tokens is None:
+            arrays = head.arrays + values.needs_teacher
+            row_bytes = 4 * arrays * self.vocab_size
+            tile_tokens = tile_rows(len(hidden_NH), row_bytes, self.tile_bytes)
+        teacher_tiles = None
+        if values.needs_teacher:
+            assert teacher is not None and teacher_hidden_NH is not None
+            teacher_tiles = iter(teacher.tiles(teacher_hidden_NH, tile_tokens))
+        tiled = TiledSum(
+            head,
+            logit_transform(student),
+            targets_N,
+            lambda block: self.block_sums(block, values),
+            teacher_tiles,
+            tile_tokens,
+            self.block_tokens or block_rows(hidden_NH.device, self.vocab_size),
+        )
+        total, parts = GradientsAtOnce.apply(tiled, hidden_NH, *parameters)
+        parts[KD_TOKENS] = len(targets_N) if values.needs_teacher else 0
         return LossSums(total, parts)
 
-    def tile_sums(
-        self,
-        logits_nV: Tensor,
-        targets_n: Tensor,
-        values: StepValues,
-        teacher_logp_nV: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Loss and parts of one tile, from logits; sums over its tokens.
+    def block_sums(self, block: Block, values: StepValues) -> tuple[Tensor, Tensor]:
+        """Loss and parts of one block, from logits; sums over its tokens.
 
         Args:
-            logits_nV: the student's.
-            targets_n: the response tokens.
+            block: logits, response tokens and teacher.
             values: scheduled values of the step.
-            teacher_logp_nV: the teacher's log-probabilities at the step's temperature, or None.
         """
-        student_logp_nV = logits_nV.log_softmax(-1)
-        ce = -student_logp_nV.gather(-1, targets_n.unsqueeze(-1)).sum()
-        total = values.ce_weight * ce
+        logits_rV, tau = block.logits_rV, values.distill_temperature
+        student_logp_rV = logits_rV.log_softmax(-1)
+        ce = -student_logp_rV.gather(-1, block.targets_r.unsqueeze(-1)).sum()
         kd = agreed = entropy = ce.new_zeros(())
-        if teacher_logp_nV is not None:
-            tau = values.distill_temperature
-            soft_student = student_logp_nV if tau == 1.0 else (logits_nV / tau).log_softmax(-1)
-            target = self.target(teacher_logp_nV, soft_student, values.student_share)
-            if self.top_k is not None:
-                target, soft_student = coarsen(target, soft_student, teacher_logp_nV, k=self.top_k)
-            if self.target_entropy:
-                entropy = -expectation(target, target).sum()
-            kd = self.divergence(target, soft_student).sum()
-            kd = kd * tau**2 if self.tau2_scaling else kd
+        total = values.ce_weight * ce
+        if block.teacher is not None:
+            soft_rV = student_logp_rV if tau == 1.0 else (logits_rV / tau).log_softmax(-1)
+            kd, agreed, entropy = self._distillation(block, soft_rV, values)
             total = total + (1.0 - values.ce_weight) * kd
-            agreed = (logits_nV.argmax(-1) == teacher_logp_nV.argmax(-1)).sum()
-        with_teacher = len(targets_n) if teacher_logp_nV is not None else 0
-        parts = torch.stack(
-            [part.detach().double() for part in (ce, kd, agreed)]
-            + [torch.tensor(with_teacher, dtype=torch.float64, device=ce.device)]
-            + [entropy.detach().double()]
-        )
-        return total, parts
+        parts = [ce, kd, agreed, ce.new_zeros(()), entropy]
+        return total, torch.stack([part.detach().double() for part in parts])
 
+    def _distillation(
+        self, block: Block, soft_rV: Tensor, values: StepValues
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Distillation, agreeing tokens and entropy of the target, summed over a block.
 
-class _TiledSum(torch.autograd.Function):
-    """Sum of a function over tiles of hidden states; gradients are made tile by tile, at once."""
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx,
-        tile: Callable[[Tensor, slice], tuple[Tensor, Tensor]],
-        tile_tokens: int,
-        hidden_NH: Tensor,
-        *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        needs_grad = any(ctx.needs_input_grad)  # type: ignore[attr-defined]
-        total = torch.zeros((), dtype=torch.float64, device=hidden_NH.device)
-        parts = torch.zeros(5, dtype=torch.float64, device=hidden_NH.device)
-        hidden_grad = torch.zeros_like(hidden_NH) if needs_grad else None
-        parameter_grads: Sequence[Tensor] = (
-            [torch.zeros_like(p) for p in parameters] if needs_grad else []
-        )
-        for start in range(0, len(hidden_NH), tile_tokens):
-            rows = slice(start, start + tile_tokens)
-            with torch.set_grad_enabled(needs_grad):
-                tile_hidden = hidden_NH[rows].detach().requires_grad_(needs_grad)
-                tile_total, tile_parts = tile(tile_hidden, rows)
-            if hidden_grad is not None:
-                grads = torch.autograd.grad(tile_total, [tile_hidden, *parameters])
-                hidden_grad[rows] = grads[0]
-                for whole, grad in zip(parameter_grads, grads[1:], strict=True):
-                    whole += grad
-            total += tile_total.detach()
-            parts += tile_parts
-        ctx.save_for_backward(*([] if hidden_grad is None else [hidden_grad, *parameter_grads]))
-        ctx.mark_non_differentiable(parts)
-        return total.float() if hidden_NH.dtype != torch.float64 else total, parts
-
-    @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, grad_total: Tensor, grad_parts: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        grads = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (None, None, *(grad * grad_total.to(grad.dtype) for grad in grads))
+        Args:
+            block: whose teacher is given.
+            soft_rV: the student's log-probabilities at the step's temperature.
+            values: scheduled values of the step.
+        """
+        assert block.teacher is not None
+        (tile, rows), tau = block.teacher, values.distill_temperature
+        teacher_logp = ranking = tile.log_probs(rows, tau)
+        likeliest_r = block.logits_rV.detach().argmax(-1)
+        if tile.kept_nK is None:
+            agreed = (likeliest_r == teacher_logp.argmax(-1)).sum()
+        else:
+            kept_rK = tile.kept_nK[rows]
+            soft_rV = with_tail(soft_rV, kept_rK)
+            # The tail is no token: it is never the likeliest, and stays in the tail of top_k.
+            ranking = teacher_logp.clone()
+            ranking[:, -1] = -torch.inf
+            first = ranking.argmax(-1, keepdim=True)
+            agreed = (likeliest_r == kept_rK.gather(-1, first).squeeze(-1)).sum()
+        target = self.target(teacher_logp, soft_rV, values.student_share)
+        if self.top_k is not None:
+            target, soft_rV = coarsen(target, soft_rV, ranking, k=self.top_k)
+        entropy = torch.zeros_like(agreed)
+        if self.target_entropy:
+            entropy = -expectation(target.detach(), target.detach()).sum()
+        kd = self.divergence(target, soft_rV).sum()
+        return (kd * tau**2 if self.tau2_scaling else kd), agreed, entropy

@@ -1,0 +1,229 @@
+"""The linear map of an output head, run forwards and backwards over tiles of tokens.
+
+Autograd would make a new gradient of the head, as large as the head, for every tile. Here one
+gradient is kept for all of them, and products are written into memory that is used again.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.models.head import head_parameters, output_head
+
+# Shape suffixes: n tokens of a tile, H hidden, V vocabulary (real tokens alone).
+
+_SLICE_BYTES = 1 << 25
+"""Copies of the head in another type are made this much at a time."""
+
+
+def fast_in(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the device has matrix products in a type; they are very slow where it has not."""
+    if device.type != "cpu" or dtype in (torch.float32, torch.float64):
+        return True
+    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    supported = getattr(torch.ops.mkldnn, name.get(dtype, ""), None)
+    return supported is not None and bool(supported())
+
+
+class LinearProjection:
+    r"""A head that is one plain linear map: :math:`z = W h + b`.
+
+    With the gradient g of a loss in z, that in h is :math:`W^\top g`, that in W the sum over tokens
+    of :math:`g h^\top`, that in b the sum of g.
+
+    Args:
+        head: an ``nn.Linear``.
+        vocab_size: number of real tokens; rows of the head beyond it take no part.
+        autocast_dtype: make the products in this type where the device has them; None for the
+            weight's own. Elsewhere 16 bits become 32, which is faster there and more exact.
+        trained: keep gradients of those parameters that require them.
+    """
+
+    arrays = 1
+    """Arrays of ``[n, V]`` that a tile takes."""
+
+    def __init__(
+        self,
+        head: nn.Linear,
+        vocab_size: int | None = None,
+        autocast_dtype: torch.dtype | None = None,
+        *,
+        trained: bool = False,
+    ) -> None:
+        weight, bias = head.weight.detach()[:vocab_size], head.bias
+        wanted = weight.dtype
+        if autocast_dtype is not None and wanted != torch.float64:
+            wanted = autocast_dtype
+        self.dtype = wanted if fast_in(wanted, weight.device) else torch.float32
+        # A smaller copy is made once for all tiles; a larger one never exists as a whole.
+        small = self.dtype.itemsize < weight.dtype.itemsize
+        self._weight_VH = weight.to(self.dtype) if small else weight
+        self._bias_V = None if bias is None else bias.detach()[:vocab_size].to(self.dtype)
+        self._buffer = weight.new_empty(0)
+        self.gradients: list[Tensor] = []
+        self._weight_grad = self._bias_grad = None
+        if trained and head.weight.requires_grad:
+            self._weight_grad = _zeros_for(head.weight)
+            self.gradients.append(self._weight_grad)
+        if trained and bias is not None and bias.requires_grad:
+            self._bias_grad = _zeros_for(bias)
+            self.gradients.append(self._bias_grad)
+
+    def _slices(self) -> Iterator[tuple[slice, Tensor]]:
+        """The head in the products' type, all of it or some rows at a time."""
+        vocab, width = self._weight_VH.shape
+        copied = self._weight_VH.dtype != self.dtype
+        size = max(1, _SLICE_BYTES // (width * self.dtype.itemsize)) if copied else vocab
+        for start in range(0, vocab, size):
+            rows = slice(start, start + size)
+            yield rows, self._weight_VH[rows].to(self.dtype)
+
+    @torch.no_grad()
+    def logits(self, hidden_nH: Tensor) -> Tensor:
+        """Logits of a tile, ``[n, V]``, in memory that the next tile uses again."""
+        count, vocab = len(hidden_nH), len(self._weight_VH)
+        if len(self._buffer) < count:
+            self._buffer = self._weight_VH.new_empty(count, vocab, dtype=self.dtype)
+        logits_nV = self._buffer[:count]
+        hidden_nH = hidden_nH.to(self.dtype)
+        for columns, weight in self._slices():
+            if self._bias_V is None:
+                torch.mm(hidden_nH, weight.t(), out=logits_nV[:, columns])
+            else:
+                bias = self._bias_V[columns]
+                torch.addmm(bias, hidden_nH, weight.t(), out=logits_nV[:, columns])
+        return logits_nV
+
+    def gradient_buffer(self, logits_nV: Tensor) -> Tensor:
+        """Where to write the gradient in the logits of a tile: over the logits themselves."""
+        return logits_nV
+
+    @torch.no_grad()
+    def backward(self, gradient_nV: Tensor, hidden_nH: Tensor) -> Tensor:
+        """Add a tile to the head's gradients.
+
+        Args:
+            gradient_nV: of the loss in the tile's logits, in ``dtype``.
+            hidden_nH: the tile's hidden states.
+
+        Returns:
+            Gradient of the loss in the hidden states, ``[n, H]``.
+        """
+        if self._bias_grad is not None:
+            whole = self._bias_grad[: gradient_nV.shape[1]]
+            whole += gradient_nV.sum(0, dtype=whole.dtype)
+        hidden = hidden_nH.to(self.dtype)
+        if self._weight_grad is not None:
+            self._add_to_weight(self._weight_grad, gradient_nV, hidden)
+        hidden_grad = torch.zeros_like(hidden)
+        for columns, weight in self._slices():
+            hidden_grad.addmm_(gradient_nV[:, columns], weight)
+        return hidden_grad.to(hidden_nH.dtype)
+
+    def _add_to_weight(self, whole_VH: Tensor, gradient_nV: Tensor, hidden_nH: Tensor) -> None:
+        if whole_VH.dtype == self.dtype:
+            whole_VH[: gradient_nV.shape[1]].addmm_(gradient_nV.t(), hidden_nH)
+            return
+        # Products in 16 bits are added up in 32, a slice of the head at a time.
+        size = max(1, _SLICE_BYTES // (hidden_nH.shape[1] * self.dtype.itemsize))
+        for start in range(0, gradient_nV.shape[1], size):
+            part = gradient_nV[:, start : start + size].t() @ hidden_nH
+            whole_VH[start : start + len(part)] += part
+
+
+class OpaqueProjection:
+    """Any other head (LoRA, quantised, replaced): it runs as it is, and autograd goes back.
+
+    Args:
+        head: a module from hidden states to logits.
+        vocab_size: number of real tokens; logits beyond it are cut off.
+        autocast_dtype: run the head under autocast to this type; None for its own.
+        trained: keep gradients of those parameters that require them.
+    """
+
+    arrays = 2
+    """Arrays of ``[n, V]`` that a tile takes."""
+
+    def __init__(
+        self,
+        head: nn.Module,
+        vocab_size: int | None = None,
+        autocast_dtype: torch.dtype | None = None,
+        *,
+        trained: bool = False,
+    ) -> None:
+        self._head = head
+        self._vocab_size = vocab_size
+        self._autocast_dtype = autocast_dtype
+        self._trained = trained
+        self._parameters = [p for p in head.parameters() if p.requires_grad] if trained else []
+        self.gradients = [_zeros_for(p) for p in self._parameters]
+        self._graph: tuple[Tensor, Tensor] | None = None
+
+    def logits(self, hidden_nH: Tensor) -> Tensor:
+        """Logits of a tile, ``[n, V]``; their graph is kept until the next tile."""
+        self._graph = None
+        device, dtype = hidden_nH.device.type, self._autocast_dtype
+        with (
+            torch.set_grad_enabled(self._trained),
+            torch.autocast(device, dtype, enabled=dtype is not None),
+        ):
+            hidden_nH = hidden_nH.detach().requires_grad_(self._trained)
+            logits_nV = self._head(hidden_nH)[:, : self._vocab_size]
+        if self._trained:
+            self._graph = hidden_nH, logits_nV
+        return logits_nV.detach()
+
+    def gradient_buffer(self, logits_nV: Tensor) -> Tensor:
+        """Where to write the gradient; the head may still need the logits for its own."""
+        return torch.empty_like(logits_nV)
+
+    def backward(self, gradient_nV: Tensor, hidden_nH: Tensor) -> Tensor:
+        """Add a tile to the head's gradients; see ``LinearProjection.backward``."""
+        assert self._graph is not None, "the tile's logits must be made first"
+        hidden, logits = self._graph
+        self._graph = None
+        found = torch.autograd.grad(
+            logits, [hidden, *self._parameters], gradient_nV, allow_unused=True
+        )
+        for whole, gradient in zip(self.gradients, found[1:], strict=True):
+            if gradient is not None:
+                whole += gradient
+        return torch.zeros_like(hidden_nH) if found[0] is None else found[0]
+
+
+Projection = LinearProjection | OpaqueProjection
+
+
+def projection(
+    model: nn.Module,
+    vocab_size: int | None = None,
+    autocast_dtype: torch.dtype | None = None,
+    *,
+    trained: bool = False,
+) -> Projection:
+    """The linear map of a model's head for one pass over hidden states.
+
+    Args:
+        model: a causal language model, possibly inside wrappers.
+        vocab_size: number of real tokens.
+        autocast_dtype: type of the products.
+        trained: keep gradients, in the order of ``head_parameters``.
+    """
+    head = output_head(model)
+    plain = type(head) is nn.Linear and type(head.weight) in (Tensor, nn.Parameter)
+    # Hooks and replaced forward functions (offloading, quantisation) must run.
+    touched = "forward" in vars(head) or head._forward_hooks or head._forward_pre_hooks
+    if isinstance(head, nn.Linear) and plain and not touched:
+        found = LinearProjection(head, vocab_size, autocast_dtype, trained=trained)
+    else:
+        found = OpaqueProjection(head, vocab_size, autocast_dtype, trained=trained)
+    assert not trained or len(found.gradients) == len(head_parameters(model))
+    return found
+
+
+def _zeros_for(parameter: Tensor) -> Tensor:
+    """A sum of gradients: in float32 at least, whatever the parameter's type."""
+    wide = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+    return torch.zeros_like(parameter, dtype=wide)
