@@ -301,6 +301,8 @@ def training_arguments(session: Session, recipe: Recipe) -> dict[str, Any]:
         "top_k": loss.top_k,
         "tau2_scaling": loss.tau2_scaling,
         "tile_tokens": training.tile_tokens,
+        "padding_free": training.padding_free,
+        "micro_batch_tokens": training.micro_batch_tokens,
         "dataloader_pin_memory": device().type != "cpu",
     }
 

@@ -237,6 +237,14 @@ class Training(Strict):
     tile_tokens: Positive | None = Field(
         default=None, description="Tokens whose logits are in memory at once; None: 256 MB."
     )
+    padding_free: bool | None = Field(
+        default=None,
+        description="Run a batch as one row without padding, where the model can; none: on CPUs.",
+    )
+    micro_batch_tokens: Positive | None = Field(
+        default=None,
+        description="Cut micro-batches further, into parts of so many tokens at most.",
+    )
     num_threads: Positive | None = Field(
         default=None, description="CPU threads; None: torch decides."
     )

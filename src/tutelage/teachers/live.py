@@ -40,14 +40,21 @@ class LiveTeacher:
         model: a causal language model.
         vocab_size: number of real tokens that it shares with the student.
         autocast_dtype: run the teacher's matrix products in this type; None for its own.
+        packed: run batches without padding; only for a model that ``supports_packing``.
     """
 
     def __init__(
-        self, model: nn.Module, vocab_size: int, autocast_dtype: torch.dtype | None = None
+        self,
+        model: nn.Module,
+        vocab_size: int,
+        autocast_dtype: torch.dtype | None = None,
+        *,
+        packed: bool = False,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.vocab_size = vocab_size
         self._autocast_dtype = autocast_dtype
+        self._packed = packed
         self._device_type = next(model.parameters()).device.type
 
     def _autocast(self) -> torch.autocast:
@@ -61,7 +68,9 @@ class LiveTeacher:
     ) -> Tensor:
         """Hidden states that predict the response tokens, shape ``[N, H]``; ids are not needed."""
         with self._autocast():
-            hidden_NH, _ = response_hidden(self.model, input_ids, attention_mask, labels)
+            hidden_NH, _ = response_hidden(
+                self.model, input_ids, attention_mask, labels, packed=self._packed
+            )
         return hidden_NH
 
     def tiles(self, hidden_NH: Tensor, tile_tokens: int) -> Iterator[LogitTile]:

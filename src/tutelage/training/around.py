@@ -27,7 +27,10 @@ class AroundSteps(TrainerCallback):
 
 
 class GradientCheck(TrainerCallback):
-    """Stop before an update with a gradient that is not finite: it would spoil the weights."""
+    """Stop before an update with a loss or gradient that is not finite: it would spoil the weights.
+
+    Looked at once for each step: a GPU has to be waited for when it is asked.
+    """
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -36,5 +39,9 @@ class GradientCheck(TrainerCallback):
         """Look at the norm of all gradients."""
         trainer = self._trainer
         grads = [p.grad for p in trainer.student.parameters() if p.grad is not None]
-        if not torch.isfinite(nn.utils.get_total_norm(grads)):
-            trainer.stop_for_non_finite("gradient", trainer.step_ids)
+        finite = torch.isfinite(nn.utils.get_total_norm(grads))
+        losses = torch.stack([flag for flag, _ in trainer.finite_losses])
+        if finite & losses.all():
+            return
+        ids = [example_id for flag, ids in trainer.finite_losses if not flag for example_id in ids]
+        trainer.stop_for_non_finite("loss" if ids else "gradient", ids or trainer.step_ids)

@@ -54,6 +54,16 @@ class DistillConfig(TrainingArguments):
         default=None,
         metadata={"help": "Response tokens whose logits are in memory at once; None: 256 MB."},
     )
+    padding_free: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Run a batch as one row without padding, where the model can. None: on CPUs."
+        },
+    )
+    micro_batch_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Cut micro-batches further, into parts of so many tokens at most."},
+    )
     keep_checkpoints: int = field(
         default=2, metadata={"help": "How many complete checkpoints to keep."}
     )

@@ -18,10 +18,12 @@ from tutelage.divergences import DIVERGENCES
 from tutelage.errors import ConfigError, DataError, NonFiniteLossError
 from tutelage.files import atomic_write_json
 from tutelage.models.head import check_head, head_size, response_hidden
+from tutelage.models.packing import supports_packing
 from tutelage.targets import TARGETS
-from tutelage.teachers import LiveTeacher, TeacherLadder, TeacherSignal
+from tutelage.teachers import LiveTeacher, TeacherSignal
 from tutelage.training.around import AroundSteps, GradientCheck
 from tutelage.training.batches import PlannedRows, PlanSampler, collate_visits, join_by_id
+from tutelage.training.budget import count_labels, split_by_tokens
 from tutelage.training.checkpoints import mark_complete, rotate
 from tutelage.training.config import DistillConfig
 from tutelage.training.loss import (
@@ -37,9 +39,8 @@ from tutelage.training.on_policy import OwnAnswers
 from tutelage.training.plain import plain_plan
 from tutelage.training.saving import disk_checked
 from tutelage.training.share import AdaptiveShare
+from tutelage.training.signals import Teacher, signals_of
 from tutelage.types import Plan
-
-Teacher = nn.Module | TeacherSignal
 
 
 class DistillTrainer(Trainer):
@@ -117,7 +118,6 @@ class DistillTrainer(Trainer):
         args.num_train_epochs = 1
         self.validator = validator
         autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
-        self.teachers = self._signals(teacher, vocab_size, autocast)
         self.own_answers = own_answers
         if own_answers is None and self.plan.on_policy.any():
             raise ConfigError(
@@ -137,47 +137,27 @@ class DistillTrainer(Trainer):
             args.top_k,
             self.adaptive is not None and self.adaptive.observes_cross_entropy,
         )
+        wanted = args.padding_free
+        self._may_pack = args.device.type == "cpu" if wanted is None else wanted
+        self._packed = self._may_pack and supports_packing(model)
+        self.teachers = signals_of(teacher, self.plan, self._live)
         self._pad_token_id = 0 if processing_class is None else padding_id(processing_class)
         self.step_ids: list[str] = []
         self._parts = torch.zeros(5, dtype=torch.float64, device=args.device)
         self._observed = torch.zeros(2, dtype=torch.float64, device=args.device)
-        self._response_tokens = 0
+        self._response_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
+        self.finite_losses: list[tuple[Tensor, list[str]]] = []
         self._last_values: StepValues | None = None
         self.add_callback(GradientCheck(self))
         self.add_callback(AroundSteps(self))
 
-    def _signals(
-        self,
-        teacher: Teacher | Mapping[str, Teacher] | None,
-        vocab_size: int,
-        autocast: torch.dtype | None,
-    ) -> Mapping[str, TeacherSignal]:
-        """A signal for each teacher; a mapping is used as it is, so it may load them lazily."""
-        if teacher is None:
-            if self.plan.has_teacher_signal():
-                raise ConfigError(
-                    "The plan distils from a teacher and none was given. Pass `teacher=`, or set"
-                    " ce_weight to 1 for plain fine-tuning."
-                )
-            return {}
-        if isinstance(teacher, Mapping):
-            if missing := set(self.plan.teachers) - set(teacher):
-                raise ConfigError(
-                    f"The plan names the teacher '{min(missing)}', and the trainer was given"
-                    f" {', '.join(map(repr, teacher))}. Pass one for each of plan.teachers."
-                )
-            if isinstance(teacher, TeacherLadder):
-                return teacher
-            return {name: self._signal(one, vocab_size, autocast) for name, one in teacher.items()}
-        return dict.fromkeys(self.plan.teachers, self._signal(teacher, vocab_size, autocast))
-
-    def _signal(
-        self, teacher: Teacher, vocab_size: int, autocast: torch.dtype | None
-    ) -> TeacherSignal:
-        if not isinstance(teacher, nn.Module):
-            return teacher
-        check_head(teacher)
-        return LiveTeacher(teacher.to(self.args.device), vocab_size, autocast)
+    def _live(self, model: nn.Module) -> TeacherSignal:
+        """A teacher that runs beside the student."""
+        check_head(model)
+        packed = self._may_pack and supports_packing(model)
+        loss = self.distill_loss
+        model = model.to(self.args.device)
+        return LiveTeacher(model, loss.vocab_size, loss.autocast_dtype, packed=packed)
 
     # ---- data -------------------------------------------------------------------------------
 
@@ -210,12 +190,10 @@ class DistillTrainer(Trainer):
         batches = [next(epoch_iterator) for _ in range(num_batches)]
         if self.plan.on_policy[batches[0]["step"]]:
             batches = self._answered(batches)
+        self.finite_losses.clear()
         self.step_ids = [example_id for batch in batches for example_id in batch["ids"]]
-        count = torch.zeros((), dtype=torch.int64, device=device)
-        for batch in batches:
-            count += (batch["labels"][:, 1:] != -100).sum().to(device)
-        count = self._over_processes(count)
-        self._response_tokens += int(count)
+        count = self._over_processes(count_labels(batches, device))
+        self._response_tokens += count
         return batches, count.clamp_min(1)
 
     def _answered(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -232,6 +210,17 @@ class DistillTrainer(Trainer):
         total = self.accelerator.reduce(tensor, "sum")
         assert isinstance(total, Tensor)
         return total
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Forward and backward of a micro-batch, in parts that keep to the budget of tokens."""
+        budget = self._settings.micro_batch_tokens
+        parts = list(split_by_tokens(inputs, budget, packed=self._packed))
+        for part in parts[:-1]:
+            with self.accelerator.no_sync(model):
+                super().training_step(model, part, num_items_in_batch)
+        return super().training_step(model, parts[-1], num_items_in_batch)
 
     # ---- loss -------------------------------------------------------------------------------
 
@@ -256,14 +245,13 @@ class DistillTrainer(Trainer):
         assert num_items_in_batch is not None and not return_outputs
         values = self._last_values = self.step_values(inputs["step"])
         rows = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
-        hidden_NH, targets_N = response_hidden(model, *rows)
+        hidden_NH, targets_N = response_hidden(model, *rows, packed=self._packed)
         teacher = teacher_hidden_NH = None
         if values.needs_teacher:
             teacher = self.teachers[self.plan.teacher_of(inputs["step"])]
             teacher_hidden_NH = teacher.hidden(inputs["ids"], *rows)
         sums = self.distill_loss(model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH)
-        if not torch.isfinite(sums.total):
-            self.stop_for_non_finite("loss", inputs["ids"])
+        self.finite_losses.append((torch.isfinite(sums.total), inputs["ids"]))
         parts = sums.parts.clone()
         parts[[CE, KD, TARGET_ENTROPY]] /= num_items_in_batch
         self._observed[0] += parts[KD] + parts[TARGET_ENTROPY]
@@ -328,10 +316,10 @@ class DistillTrainer(Trainer):
                 stage=stage.stage,
                 **vars(values),
                 teacher=stage.teacher,  # type: ignore[arg-type]
-                response_tokens=self._response_tokens / steps,
+                response_tokens=int(self._response_tokens) / steps,
             )
             self._parts.zero_()
-            self._response_tokens = 0
+            self._response_tokens.zero_()
         super().log(logs, start_time)
 
     @torch.no_grad()
