@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import ModelError
+from tutelage.models.packed_attention import packed_inputs, rows_fit, use_packed_attention
 
 # Shape suffixes: B batch, T tokens, N response tokens, H hidden, V vocabulary.
 
@@ -48,7 +49,12 @@ def _hidden_states_only(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def response_hidden(
-    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+    *,
+    packed: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Last hidden states at the positions that predict response tokens.
 
@@ -59,16 +65,30 @@ def response_hidden(
         input_ids: shape ``[B, T]``.
         attention_mask: shape ``[B, T]``.
         labels: shape ``[B, T]``; token ids at response tokens, -100 elsewhere.
+        packed: run the real tokens as one long row, without the padding. The result is the same to
+            rounding for a model that ``supports_packing`` accepts, and for no other.
 
     Returns:
         ``hidden_NH`` (with its graph when gradients are on) and ``targets_N``, in reading order.
     """
-    with _hidden_states_only(model) as caught:
-        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    assert len(caught) == 1, "the output head must run exactly once in a forward pass"
-    hidden_BTH = caught[0]
     predicts_BT = labels[:, 1:] != -100
-    return hidden_BTH[:, :-1][predicts_BT], labels[:, 1:][predicts_BT]
+    targets_N = labels[:, 1:][predicts_BT]
+    attended_BT = attention_mask.bool()
+    packed = packed and rows_fit(causal_lm(model), attended_BT)
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if packed:
+        use_packed_attention(causal_lm(model))
+        inputs = packed_inputs(input_ids, attended_BT)
+    with _hidden_states_only(model) as caught:
+        model(**inputs, use_cache=False)
+    assert len(caught) == 1, "the output head must run exactly once in a forward pass"
+    if packed:
+        # The last token of a row predicts nothing.
+        predicts_P = nn.functional.pad(predicts_BT, (0, 1))[attended_BT]
+        hidden_NH = caught[0][0, predicts_P]
+        assert len(hidden_NH) == len(targets_N), "a label follows a token that is not attended to"
+        return hidden_NH, targets_N
+    return caught[0][:, :-1][predicts_BT], targets_N
 
 
 @dataclass(frozen=True)

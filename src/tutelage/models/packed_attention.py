@@ -1,0 +1,206 @@
+"""Attention over rows that lie one after the other in a single long row, without padding.
+
+In the attention functions of transformers, a mask is where a model says who may attend to whom.
+Here a packed pass gives the model a "mask" that holds only the lengths of its rows: a tensor of
+shape ``[1, 1, 1, rows]`` in int32, a type that no mask has. transformers hands four-dimensional
+masks through to every layer untouched, so no mask of tokens times tokens is ever built. It is an
+argument of the layers, not a state around the pass, so it is there again when gradient
+checkpointing runs them a second time.
+
+The attention function that reads the lengths gives every row to the function that the model had
+before, so grouped heads, soft capping and whatever else that function knows stay as they were.
+"""
+
+import functools
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.errors import ModelError
+
+# Shape suffixes: B batch, T tokens, R rows, H heads, L length of a row, D head dimension.
+
+PREFIX = "tutelage_packed_"
+"""Before the name of the attention that a model had; saved configurations never have either."""
+
+STOCK = ("sdpa", "eager")
+"""The attention implementations that can be given one row at a time."""
+
+CHECKED_WINDOW = 1024
+"""Longest attention window that ``supports_packing`` tries with a row that is longer."""
+
+
+def packed_inputs(input_ids: Tensor, attended_BT: Tensor) -> dict[str, Tensor]:
+    """What a model takes to run a padded batch as one row.
+
+    Args:
+        input_ids: shape ``[B, T]``.
+        attended_BT: True at real tokens.
+
+    Returns:
+        ``input_ids`` and ``position_ids`` of shape ``[1, real tokens]``, the positions being those
+        of the padded batch, and ``attention_mask`` with the lengths.
+    """
+    lengths = attended_BT.sum(1)
+    return {
+        "input_ids": input_ids[attended_BT].unsqueeze(0),
+        "position_ids": attended_BT.nonzero()[:, 1].unsqueeze(0),
+        # On the CPU: every layer reads the lengths, and would wait for a GPU each time.
+        "attention_mask": lengths[lengths > 0].to("cpu", torch.int32).view(1, 1, 1, -1),
+    }
+
+
+def attention_window(lm: Any) -> int | None:
+    """The least number of tokens after which some layer forgets, or None if none ever does."""
+    config = lm.config.get_text_config()
+    windows = [
+        getattr(config, name, None)
+        for name in ("sliding_window", "attention_chunk_size", "window_size")
+    ]
+    return min((w for w in windows if isinstance(w, int) and w > 0), default=None)
+
+
+def rows_fit(lm: Any, attended_BT: Tensor) -> bool:
+    """Whether rows are so short that ``supports_packing`` has spoken for them.
+
+    Within a window attention is plainly causal. Beyond one that is too long to be tried we trust no
+    architecture to hand its width to the attention function.
+    """
+    window = attention_window(lm)
+    return (
+        window is None
+        or window <= CHECKED_WINDOW
+        or attended_BT.shape[1] <= window
+        or int(attended_BT.sum(1).max()) <= window
+    )
+
+
+def can_pack_attention(lm: Any) -> bool:
+    """Whether the model asks transformers for its attention function, and for one we can use.
+
+    This is no more than a first look: ``supports_packing`` compares results.
+    """
+    if getattr(lm.config.get_text_config(), "attn_temperature_tuning", False):
+        # Llama 4 counts these positions from the start of the long row, but only a row of
+        # thousands of tokens would show it.
+        return False
+    implementations = {
+        config._attn_implementation
+        for module in lm.modules()
+        if hasattr(config := getattr(module, "config", None), "_attn_implementation")
+    }
+    return (
+        len(implementations) == 1
+        and implementations.pop() in {*STOCK, *(PREFIX + name for name in STOCK)}
+        and _from_modeling_file(lm, "ALL_ATTENTION_FUNCTIONS") is not None
+    )
+
+
+def uses_packed_attention(lm: Any) -> bool:
+    """Whether ``use_packed_attention`` was called on the model."""
+    return lm.config._attn_implementation.startswith(PREFIX)
+
+
+def use_packed_attention(lm: Any) -> None:
+    """Give the model the attention function that understands packed rows; once is enough.
+
+    It stays there, since gradient checkpointing attends again during the backward pass. Passes
+    without packed rows, generation among them, go to the model's own function.
+
+    Raises:
+        ModelError: the architecture does not ask transformers for its attention function.
+    """
+    if uses_packed_attention(lm):
+        return
+    _register()
+    lm.set_attn_implementation(PREFIX + lm.config._attn_implementation)
+    if not uses_packed_attention(lm):
+        raise ModelError(
+            f"The attention of {type(lm).__name__} cannot be exchanged, so it cannot run packed"
+            " rows. Ask `supports_packing` first, and run it padded."
+        )
+
+
+def restore_attention(lm: Any) -> None:
+    """Give the model back the attention function that it had."""
+    if uses_packed_attention(lm):
+        lm.set_attn_implementation(lm.config._attn_implementation.removeprefix(PREFIX))
+
+
+@functools.cache
+def _register() -> None:
+    """Make our names known to transformers; lazily, as its import takes a while."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    for name in STOCK:
+        AttentionInterface.register(PREFIX + name, functools.partial(_attention, name))
+        AttentionMaskInterface.register(PREFIX + name, ALL_MASK_ATTENTION_FUNCTIONS[name])
+
+
+def _from_modeling_file(module: nn.Module, name: str) -> Any:
+    """What the file that defines a module, or one of its parents, calls by a name, or None."""
+    files = [parent.__module__ for parent in type(module).__mro__]
+    # The parent of all models knows the name without using it.
+    own = [sys.modules.get(file) for file in files if file != "transformers.modeling_utils"]
+    return next((getattr(file, name) for file in own if hasattr(file, name)), None)
+
+
+def _stock_attention(name: str, module: nn.Module) -> Callable[..., tuple[Tensor, Any]]:
+    """The attention function that a layer would have without us."""
+    if name == "sdpa":
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        return ALL_ATTENTION_FUNCTIONS[name]
+    # Every architecture has an eager function of its own, beside its layers.
+    function = _from_modeling_file(module, "eager_attention_forward")
+    if function is None:
+        raise ModelError(f"{type(module).__name__} has no eager attention function.")
+    return function
+
+
+def _attention(
+    name: str,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: Any,
+) -> tuple[Tensor, Any]:
+    """An attention function of transformers: shapes ``[B, H, T, D]``, gives ``[B, T, H, D]``."""
+    stock = _stock_attention(name, module)
+    if attention_mask is None or attention_mask.dtype != torch.int32:
+        return stock(module, query, key, value, attention_mask, **options)
+    runs = [
+        (length, len(list(same)))
+        for length, same in itertools.groupby(attention_mask.flatten().tolist())
+    ]
+    # One split, and not a slice for each run: the gradient of a slice is as long as the whole.
+    parts = [x.split([length * rows for length, rows in runs], 2) for x in (query, key, value)]
+    outputs = []
+    for (length, rows), *run in zip(runs, *parts, strict=True):
+        queries, keys, values = (
+            x.squeeze(0).unflatten(1, (rows, length)).transpose(0, 1) for x in run
+        )
+        mask = _row_mask(name, length, options.get("sliding_window"), queries)
+        outputs.append(stock(module, queries, keys, values, mask, **options)[0].flatten(0, 1))
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).unsqueeze(0), None
+
+
+def _row_mask(name: str, length: int, window: int | None, query: Tensor) -> Tensor | None:
+    """Who may attend to whom in a row, shape ``[1, 1, L, L]``; None leaves it to SDPA."""
+    is_banded = window is not None and length > window
+    if name == "sdpa" and not is_banded:
+        return None
+    allowed = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+    if is_banded:
+        allowed = allowed.triu(1 - window)
+    if name == "eager":
+        zeros = torch.zeros(length, length, dtype=query.dtype, device=query.device)
+        allowed = zeros.masked_fill(~allowed, torch.finfo(query.dtype).min)
+    return allowed[None, None]
