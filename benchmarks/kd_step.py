@@ -1,0 +1,130 @@
+"""What a step of distillation costs beside a step of fine-tuning: ``python kd_step.py --data ...``.
+
+Steady-state seconds of a step inside real training runs, the first steps left out. All contenders
+see the same rows in the same order in batches of the same size, with the same optimizer.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import common
+from trainers import CONTENDERS, WITH_TEACHER, measure
+
+BASELINES = ("plain", "trl_sft", "trl_sft_defaults", "live", "trl_gkd", "trl_gkd_defaults")
+
+
+def child(task: dict[str, Any]) -> dict[str, Any]:
+    """One contender's run."""
+    import datasets
+    from transformers import AutoTokenizer
+
+    rows = datasets.load_from_disk(task["rows"])
+    vocabulary = common.SMOLLM2_VOCABULARY
+    student = common.build_model(task["student"], vocabulary, task["seed"])
+    teacher = None
+    if task["contender"] in WITH_TEACHER:
+        teacher = common.build_model(task["teacher"], vocabulary, task["seed"] + 1)
+    tokenizer = AutoTokenizer.from_pretrained(task["tokenizer"])
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(task, student, teacher, rows, tokenizer, folder)
+
+
+def kept(run: dict[str, Any], which: str, skip: int) -> float:
+    """Mean seconds of a step over the steps after the first ones; the same rows for everyone."""
+    times = run[which][skip:]
+    return sum(times) / len(times)
+
+
+def one_case(source: str | None, pair: str, options: Any) -> dict[str, Any]:
+    """All contenders on one file of rows with one student and teacher."""
+    student, teacher = pair.split(":")
+    with tempfile.TemporaryDirectory() as folder:
+        rows, tokenizer = common.load_rows(source, options, options.steps * options.batch_size)
+        rows.save_to_disk(f"{folder}/rows")
+        tokenizer.save_pretrained(f"{folder}/tokenizer")
+        task = {
+            **{k: getattr(options, k) for k in ("precision", "threads", "batch_size", "seed")},
+            "steps": options.steps,
+            "passes": 1,
+            "rows": f"{folder}/rows",
+            "tokenizer": f"{folder}/tokenizer",
+            "student": student,
+            "teacher": teacher,
+        }
+        runs = common.in_turn(
+            options.contenders,
+            options.rounds,
+            lambda name: common.run_child(__file__, {**task, "contender": name}, options.threads),
+        )
+    seconds = {name: [kept(run, "steps", options.skip) for run in runs[name]] for name in runs}
+    cpu = {name: [kept(run, "steps_cpu", options.skip) for run in runs[name]] for name in runs}
+    return {
+        "data": Path(source).parent.name if source else "made up",
+        "student": student,
+        "teacher": teacher,
+        "precision": options.precision,
+        "batch_size": options.batch_size,
+        "rows": common.describe_rows(rows, options.batch_size),
+        "steps_timed": options.steps - options.skip,
+        "seconds": {name: common.spread(values) for name, values in seconds.items()},
+        "cpu_seconds": {name: common.spread(values) for name, values in cpu.items()},
+        "stored_over": {
+            name: {
+                "wall": common.paired_ratio(seconds["stored"], seconds[name]),
+                "cpu": common.paired_ratio(cpu["stored"], cpu[name]),
+            }
+            for name in seconds
+            if name in BASELINES and "stored" in seconds
+        },
+        "runs": runs,
+    }
+
+
+def show(record: dict[str, Any]) -> str:
+    """One case as a table."""
+    rows = record["rows"]
+    head = (
+        f"\n{record['data']}, student {record['student']}, teacher {record['teacher']},"
+        f" {record['precision']}, {record['batch_size']} rows a step: {rows['tokens']:.0f} tokens,"
+        f" {rows['padded_tokens']:.0f} with padding, {rows['response_tokens']:.0f} learned\n"
+    )
+    lines = []
+    for name, seconds in record["seconds"].items():
+        ratio = record["stored_over"].get(name)
+        lines.append(
+            (
+                CONTENDERS[name],
+                common.shown(seconds),
+                common.shown(record["cpu_seconds"][name]),
+                common.shown(ratio["wall"]) if ratio else "",
+                common.shown(ratio["cpu"]) if ratio else "",
+            )
+        )
+    header = ("contender", "s a step", "CPU s a step", "stored / this", "the same in CPU s")
+    return head + "\n" + common.table(header, lines)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = common.arguments(__doc__)
+    common.data_arguments(parser)
+    parser.add_argument("--pairs", nargs="+", default=["12m:135m", "64m:135m"])
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--skip", type=int, default=3, help="first steps that are not counted")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    options = parser.parse_args()
+    if options.child:
+        return common.be_child(options.child, child)
+    records = []
+    for source in options.data or [None]:
+        for pair in options.pairs:
+            records.append(one_case(source, pair, options))
+            print(show(records[-1]), flush=True)
+            path = common.write_results("kd_step", options, records)
+    print(json.dumps({"written": path.name}))
+
+
+if __name__ == "__main__":
+    main()
