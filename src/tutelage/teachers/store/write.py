@@ -19,6 +19,7 @@ from tutelage.data.collate import collate, length_batches
 from tutelage.errors import StoreError
 from tutelage.files import TEMPORARY_PREFIX
 from tutelage.models.head import head_logits, response_hidden
+from tutelage.models.packing import packing
 from tutelage.teachers.store.head import head_content, take_head, write_head
 from tutelage.teachers.store.keys import Keys, describe_rows
 from tutelage.teachers.store.shards import read_location, whole_shards, write_shard
@@ -214,17 +215,18 @@ def fill_store(
     was_training = model.training
     model.eval()
     try:
-        for shard in shards:
-            parts = []
-            for batch in shard:
-                part = rows.select(asked.row[batch])
-                parts.append(_signal(model, part, spec, pad_token_id, autocast_dtype))
-                done += int(asked.lengths[batch].sum())
-                if progress is not None:
-                    progress(done, total)
-            members = np.concatenate(shard)
-            arrays = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            write_shard(folder, asked.keys[members], asked.responses[members], arrays)
+        with packing(model) as packed:
+            for shard in shards:
+                parts = []
+                for batch in shard:
+                    inputs = collate(list(rows.select(asked.row[batch])), pad_token_id)
+                    parts.append(_signal(model, inputs, spec, autocast_dtype, packed))
+                    done += int(asked.lengths[batch].sum())
+                    if progress is not None:
+                        progress(done, total)
+                members = np.concatenate(shard)
+                arrays = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+                write_shard(folder, asked.keys[members], asked.responses[members], arrays)
     finally:
         model.train(was_training)
 
@@ -254,18 +256,16 @@ def _missing(
 @torch.no_grad()
 def _signal(
     model: nn.Module,
-    rows: Any,
+    inputs: dict[str, Tensor],
     spec: StoreSpec,
-    pad_token_id: int,
     autocast_dtype: torch.dtype | None,
+    packed: bool,
 ) -> dict[str, Tensor]:
     """What is stored of a batch, on the CPU."""
     device = next(model.parameters()).device
-    inputs = {name: t.to(device) for name, t in collate(list(rows), pad_token_id).items()}
+    tensors = [tensor.to(device) for tensor in inputs.values()]
     with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-        hidden_NH, targets_N = response_hidden(
-            model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
-        )
+        hidden_NH, targets_N = response_hidden(model, *tensors, packed=packed)
         if spec.kind == "hidden":
             return {HIDDEN: hidden_NH.to("cpu", DTYPES[spec.dtype])}
         assert spec.top_k is not None
