@@ -24,7 +24,8 @@ class Cost:
         teacher_tokens: tokens that the teacher reads; once each when it is stored.
         seconds: time of training; None when nothing is known about speed.
         memory_bytes: weights, gradients, optimizer, teacher and activations of one process.
-        disk_bytes: checkpoints, the student and the run's files.
+        disk_bytes: checkpoints, the student and the run's files, and what the teacher store lacks.
+        store_bytes: of these, what the teacher store lacks, which arms may share.
         baseline_seconds: time of the plain run with the same teacher.
     """
 
@@ -33,6 +34,7 @@ class Cost:
     seconds: float | None
     memory_bytes: int
     disk_bytes: int
+    store_bytes: int
     baseline_seconds: float | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,7 +120,15 @@ def estimate(plan: Plan, tokens_of: dict[str, int], scale: Scale) -> Cost:
     # A checkpoint holds the weights and Adam's two moments; one more is there while it is written.
     checkpoint = 4 * scale.parameters + 8 * scale.trainable
     disk = (scale.checkpoints + 1) * checkpoint + 2 * 4 * scale.parameters + scale.store_bytes
-    return Cost(tokens, teacher_tokens, seconds, int(memory), int(disk), baseline_seconds)
+    return Cost(
+        tokens,
+        teacher_tokens,
+        seconds,
+        int(memory),
+        int(disk),
+        scale.store_bytes,
+        baseline_seconds,
+    )
 
 
 def size_text(number: float) -> str:

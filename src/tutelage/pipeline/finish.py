@@ -64,7 +64,9 @@ def check_disk(session: Session) -> None:
     Raises:
         RunFolderError: less space is free than the checkpoints and students will take.
     """
-    need = sum(cost_of(session, arm).disk_bytes for arm in session.loaded.arms)
+    costs = [cost_of(session, arm) for arm in session.loaded.arms]
+    shared = max(cost.store_bytes for cost in costs)
+    need = sum(cost.disk_bytes - cost.store_bytes for cost in costs) + shared
     free = shutil.disk_usage(session.run.path).free
     if free < need:
         raise RunFolderError(

@@ -72,6 +72,8 @@ def run(
         validator = make_validator(session, rows_of(session, "validation"))
         with first():
             evaluate_references(session, test_rows)
+        if LIVE not in signals.values():
+            session.shop.release_teacher()
         for arm in session.loaded.arms:
             rows = training_rows(session, arm)
             next_plan = functools.partial(write_next_plan, session, arm)
