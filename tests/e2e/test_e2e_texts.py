@@ -7,6 +7,7 @@ from killing import make_models
 
 from tutelage import run
 from tutelage.data import teacher_prompts
+from tutelage.errors import DataError
 from tutelage.files import read_json
 from tutelage.generation import Writer
 from tutelage.pipeline import texts
@@ -60,6 +61,14 @@ def test_the_second_run_asks_nobody(tmp_path, overrides, monkeypatch):
     second = run("clpd", overrides, run_dir=tmp_path / "two")
     assert read_json(second.folder / "arms/clpd/texts/summary.json") == counts
     assert [store.read_bytes() for store in stores] == before
+
+
+def test_an_arm_without_any_answer_is_named(tmp_path, overrides):
+    # No sum is written out within four tokens.
+    changes = ["supervision.on_wrong=drop", "supervision.max_new_tokens=4"]
+    control = "controls={poor: {extends: clpd_standard_weak, supervision: {prompt: plain}}}"
+    with pytest.raises(DataError, match=r"the arm 'clpd'.*as many pairs as the poorest"):
+        run("clpd", [*overrides, *changes, control], run_dir=tmp_path / "none")
 
 
 def test_cut_answers_and_long_prompts_are_counted(tmp_path, overrides, monkeypatch):

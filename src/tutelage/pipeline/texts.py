@@ -210,6 +210,14 @@ def _equalised(
     """As many pairs for each arm as the poorest has, so that arms differ in the pairs alone."""
     equal = [arm for arm, recipe in arms.items() if recipe.supervision.equal_pairs]
     fewest = min((int(available[arm].sum()) for arm in equal), default=0)
+    for arm in equal if len(equal) > 1 and fewest == 0 else ():
+        if not available[arm].any():
+            raise DataError(
+                f"No answer of a teacher is left for the arm '{arm}': all of them are wrong or"
+                " empty, and every arm gets as many pairs as the poorest one. Look at the texts in"
+                " the cache; choose a better teacher for this arm, leave the arm out, keep wrong"
+                " answers (supervision.on_wrong: keep), or set supervision.equal_pairs to false."
+            )
     rng = np.random.default_rng([session.recipe.seed, 0, 0, 5])
     for arm in equal:
         pairs = np.argwhere(available[arm])
