@@ -6,8 +6,11 @@ import pytest
 from killing import make_models
 
 from tutelage import run
+from tutelage.data import teacher_prompts
+from tutelage.errors import DataError
 from tutelage.files import read_json
 from tutelage.generation import Writer
+from tutelage.pipeline import texts
 
 
 @pytest.fixture
@@ -58,3 +61,32 @@ def test_the_second_run_asks_nobody(tmp_path, overrides, monkeypatch):
     second = run("clpd", overrides, run_dir=tmp_path / "two")
     assert read_json(second.folder / "arms/clpd/texts/summary.json") == counts
     assert [store.read_bytes() for store in stores] == before
+
+
+def test_an_arm_without_any_answer_is_named(tmp_path, overrides):
+    # No sum is written out within four tokens.
+    changes = ["supervision.on_wrong=drop", "supervision.max_new_tokens=4"]
+    control = "controls={poor: {extends: clpd_standard_weak, supervision: {prompt: plain}}}"
+    with pytest.raises(DataError, match=r"the arm 'clpd'.*as many pairs as the poorest"):
+        run("clpd", [*overrides, *changes, control], run_dir=tmp_path / "none")
+
+
+def test_cut_answers_and_long_prompts_are_counted(tmp_path, overrides, monkeypatch):
+    def first_is_too_long(examples, *arguments, **options):
+        return teacher_prompts(examples[1:], *arguments, **options)
+
+    monkeypatch.setattr(texts, "teacher_prompts", first_is_too_long)
+    changes = ["supervision.on_wrong=keep", "supervision.max_new_tokens=16"]
+    kept = run("clpd", [*overrides, *changes], run_dir=tmp_path / "kept")
+    before = read_json(kept.folder / "arms/clpd/texts/summary.json")
+    assert all(c["prompt_too_long"] == 1 and c["truncated"] > 0 for c in before.values())
+    assert all(c["kept"] == c["asked"] for c in before.values())
+    stores = sorted((tmp_path / "runs/cache").glob("texts-*/texts.jsonl"))
+
+    cut = run(
+        "clpd", [*overrides, *changes, "supervision.drop_truncated=true"], run_dir=tmp_path / "cut"
+    )
+    counts = read_json(cut.folder / "arms/clpd/texts/summary.json")
+    for name, count in counts.items():
+        assert count["kept"] == before[name]["kept"] - before[name]["truncated"]
+    assert sorted((tmp_path / "runs/cache").glob("texts-*/texts.jsonl")) == stores, "not asked anew"

@@ -18,6 +18,7 @@ from tutelage.evaluation import (
 )
 from tutelage.evaluation import suite as module
 from tutelage.generation import GeneratedAnswer, GenerationSettings
+from tutelage.verifiers import rouge_l
 
 TOKENIZER = build_tokenizer()
 EXACT = {"exact_match": {"after": "#"}}
@@ -81,6 +82,7 @@ def test_scores_by_seed_group_and_example(scripted, rows):
     assert found.example_scores["exact_match"] == pytest.approx(
         dict(zip(rows["id"], by_example, strict=True))
     )
+    assert set(found.answer_scores["exact_match"].values()) == {1.0}, "the first seed's own"
     assert score.interval == pytest.approx(bootstrap_interval(by_example))
     groups = np.array(rows["group"])
     assert score.groups == pytest.approx({g: by_example[groups == g].mean() for g in ("1", "2")})
@@ -136,9 +138,23 @@ def test_files_and_back(model, rows, tmp_path):
     assert list(scores["scores"]["rouge_l"]) == ["mean", "seeds", "interval", "groups"]
     answers = [json.loads(line) for line in (tmp_path / "e" / "answers.jsonl").open()]
     assert [row["id"] for row in answers] == list(rows["id"])
-    assert list(answers[0]) == ["id", "prompt", "reference", "answer", "group", "scores"]
+    columns = ["id", "prompt", "reference", "answer", "answer_scores", "group", "scores"]
+    assert list(answers[0]) == columns
     assert answers[0]["reference"] == rows[0]["references"][0]
     assert answers[3]["scores"]["rouge_l"] == found.example_scores["rouge_l"][rows[3]["id"]]
+    score = rouge_l(answers[3]["answer"], rows[3]["references"])
+    assert answers[3]["answer_scores"]["rouge_l"] == score, "of the text in the same row"
+
+
+def test_files_of_older_versions_have_the_means_alone(scripted, rows, tmp_path):
+    found = evaluate_answers(None, TOKENIZER, rows, EvaluationSettings(EXACT, SAMPLED, (12, 0)))
+    save_evaluation(tmp_path, found, rows)
+    path = tmp_path / "answers.jsonl"
+    answers = [json.loads(line) for line in path.open()]
+    for row in answers:
+        del row["answer_scores"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in answers))
+    assert load_evaluation(tmp_path).answer_scores == found.example_scores
 
 
 def test_line_separators_in_an_answer_survive(monkeypatch, rows, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from tutelage.errors import ConfigError
 from tutelage.recipe import load_recipe
 from tutelage.recipe.nodes import DEFAULT_KINDS
+from tutelage.recipe.reference import reference
 from tutelage.recipe.schema import Recipe
 
 
@@ -35,6 +36,17 @@ def test_every_field_says_what_it_means():
 
     missing = [f for f in fields(Recipe) if not f.description and "Literal" not in repr(f)]
     assert not missing
+
+
+def test_the_reference_names_alternatives_by_kind_and_defaults_as_yaml_writes_them():
+    page = reference()
+    assert "## data (files)" in page and "## data (arithmetic)" in page
+    assert "Pydantic" not in page and "`True`" not in page and "`False`" not in page
+    assert "| `agreement` | `true` |" in page
+    assert "| `teachers` | none |" in page
+    assert not [line for line in page.splitlines() if line.endswith("|  |")], (
+        "a key without meaning"
+    )
 
 
 def test_the_kinds_that_merging_assumes_are_the_defaults_of_the_schema():

@@ -278,6 +278,19 @@ def new_run() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def new_ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with three teachers; to read from."""
+    folder = make_run(tmp_path_factory.mktemp("ladder") / "run", examples=30, steps=8, tests=20)
+    info = json.loads((folder / "run.json").read_text())
+    info["ladder"] = {name: f"models/{name}" for name in ("weak", "middle", "strong")}
+    _write(folder / "run.json", info)
+    for name, like in (("middle", "cpd"), ("weak", "sft")):
+        place = folder / "references" / f"teacher-{name}" / "evaluation"
+        write_evaluation(place, like, 20, agreement=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder to read from; tests that write make their own."""
     return make_run(tmp_path_factory.mktemp("fake") / "quickstart-ab12cd34")

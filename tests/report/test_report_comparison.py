@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -103,6 +104,39 @@ def test_main_arm_is_first_and_groups_sort_naturally(run_folder):
     assert comparison.groups == tuple(f"level {k}" for k in range(1, 6))
     assert sorted(["level 10", "level 2", "add"], key=natural) == ["add", "level 2", "level 10"]
     assert [metric.label for metric in comparison.metrics] == ["exact match (%)", "ROUGE-L (%)"]
+
+
+def test_every_teacher_of_a_ladder_is_shown(new_ladder):
+    run = load_run(new_ladder)
+    assert list(run.weaker_teachers) == ["weak", "middle"]
+    comparison = compare(run)
+    assert [model.name for model in comparison.models[-4:]] == [
+        "student before",
+        "teacher weak",
+        "teacher middle",
+        "teacher strong",
+    ]
+    assert comparison.of_kind("teacher") is comparison.models[-1], "the strongest is the goal"
+    shown = [answer.model for answer in choose_samples(comparison)[0].answers]
+    assert shown[:4] == ["cpd", "teacher strong", "teacher weak", "teacher middle"]
+
+
+def test_a_sample_has_the_score_of_its_own_text():
+    # Two sampling seeds, of which the first was right: the mean is a half, the text is right.
+    answers = {"t": 0.5}
+    found = evaluated(answers)
+    found.answers["t"]["answer_scores"] = {"exact_match": 1.0}
+    model = Model("cpd", "main", found, {"exact_match": bootstrap([0.5])})
+    samples = choose_samples(Comparison((Metric("exact_match"),), (model,), ()))
+    assert [(a.score, a.right) for a in samples[0].answers] == [(1.0, True)]
+    assert found.values("exact_match") == answers
+
+
+@pytest.mark.parametrize(
+    "ordered", [["2", "10", "add"], ["-1.5", "-1.25", "1.25", "1.5"], ["level 2", "level 10"]]
+)
+def test_numbers_sort_as_numbers(ordered):
+    assert all(natural(a) < natural(b) for a, b in pairwise(ordered))
 
 
 def test_by_group_keeps_the_stored_mean_and_adds_an_interval(run_folder):

@@ -7,6 +7,7 @@ import pytest
 
 from tutelage.errors import RunFolderError
 from tutelage.report import load_run, render_report, write_report
+from tutelage.report.page_tables import data_view, difficulty_view
 
 VOID = {"meta", "link", "br", "path", "use"}
 
@@ -110,6 +111,28 @@ def test_page_is_deterministic_and_written_in_place(new_run, tmp_path):
     moved = shutil.copytree(folder, tmp_path / "elsewhere")
     (moved / "report.html").unlink()
     assert write_report(moved).read_bytes() == first
+
+
+def test_a_ladder_shows_all_its_teachers_in_tables_and_pictures(new_ladder):
+    page = render_report(load_run(new_ladder))
+    for name in ("weak", "middle", "strong"):
+        # A row of scores, a column by group, the legend and the words of the picture.
+        assert page.count(f"teacher {name}") >= 4
+    assert re.search(r'<svg[^>]*aria-label="[^"]*teacher weak: all', page)
+
+
+def test_groups_of_numbers_stand_in_their_order(new_run, tmp_path):
+    folder = new_run(tmp_path / "run", examples=30, steps=8, tests=10)
+    for path, splits in (("data/summary.json", True), ("difficulty/summary.json", False)):
+        summary = json.loads((folder / path).read_text())
+        for part in summary.values() if splits else [summary]:
+            value = next(iter(part["groups"].values()))
+            part["groups"] = {"10": value, "2": value}
+        (folder / path).write_text(json.dumps(summary))
+    run = load_run(folder)
+    data = [row.name for row in data_view(run).rows if row.name.startswith("group")]
+    assert data == ["group: 2", "group: 10"]
+    assert [row.name for row in difficulty_view(run).rows] == ["2", "10"]
 
 
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):

@@ -54,6 +54,13 @@ def test_tables_fit_80_columns_and_need_no_colour(run):
         assert "\x1b" not in text
 
 
+def test_a_ladder_shows_all_its_teachers_in_the_terminal(new_ladder):
+    text = shown(results_table(load_run(new_ladder)), no_color=True)
+    for name in ("weak", "middle", "strong"):
+        assert f"teacher {name}" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_colour_carries_nothing(run):
     plain = shown(exposure_table(run.main.plan))
     assert "<- almost nothing" in plain

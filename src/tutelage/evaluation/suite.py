@@ -1,7 +1,7 @@
 """Evaluate a model: generate an answer to every prompt, score it, and keep what was found."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,12 @@ class Evaluated:
     Attributes:
         evaluation: means, intervals, groups and answers.
         example_scores: metric name -> example id -> score, the mean over seeds.
+        answer_scores: the same of the first seed alone, whose answers are kept.
     """
 
     evaluation: Evaluation
     example_scores: Mapping[str, Mapping[str, float]]
+    answer_scores: Mapping[str, Mapping[str, float]]
 
     @property
     def scores(self) -> Mapping[str, Score]:
@@ -134,19 +136,29 @@ def evaluate_answers(
         answers={i: answer.text for i, answer in zip(ids, answers_SN[0], strict=True)},
         truncated=float(np.mean([[answer.truncated for answer in row] for row in answers_SN])),
     )
-    example_scores = {
-        name: dict(zip(ids, array.mean(axis=0).tolist(), strict=True))
-        for name, array in arrays.items()
+    return Evaluated(
+        evaluation,
+        example_scores=_by_example(ids, {name: a.mean(axis=0) for name, a in arrays.items()}),
+        answer_scores=_by_example(ids, {name: a[0] for name, a in arrays.items()}),
+    )
+
+
+def _by_example(
+    ids: Sequence[str], arrays: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Metric name to example id to score, from arrays of shape ``[N]``."""
+    return {
+        name: dict(zip(ids, map(float, array_N), strict=True)) for name, array_N in arrays.items()
     }
-    return Evaluated(evaluation, example_scores)
 
 
 def save_evaluation(folder: str | Path, evaluation: Evaluated, dataset: Any) -> None:
     """Write an evaluation into a folder, each file wholly or not at all.
 
     ``answers.jsonl`` has a row for each example: ``id``, ``prompt``, ``reference`` (the first),
-    ``answer`` (of the first seed), ``group`` and ``scores`` (means over seeds). ``scores.json`` has
-    ``num_examples``, ``truncated`` and ``scores`` by metric, and is written last.
+    ``answer`` and ``answer_scores`` (of the first seed), ``group`` and ``scores`` (means over
+    seeds). ``scores.json`` has ``num_examples``, ``truncated`` and ``scores`` by metric, and is
+    written last.
 
     Args:
         folder: where to write; made when it is not there.
@@ -161,6 +173,9 @@ def save_evaluation(folder: str | Path, evaluation: Evaluated, dataset: Any) -> 
             "prompt": prompt,
             "reference": references[0],
             "answer": found.answers[example],
+            "answer_scores": {
+                metric: scores[example] for metric, scores in evaluation.answer_scores.items()
+            },
             "group": group,
             "scores": {
                 metric: scores[example] for metric, scores in evaluation.example_scores.items()
@@ -207,13 +222,22 @@ def load_evaluation(folder: str | Path) -> Evaluated:
                 answers={row["id"]: row["answer"] for row in rows},
                 truncated=summary["truncated"],
             ),
-            {metric: {row["id"]: row["scores"][metric] for row in rows} for metric in scores},
+            _column(rows, "scores", scores),
+            # Runs of older versions have the means alone.
+            _column(rows, "answer_scores" if "answer_scores" in rows[0] else "scores", scores),
         )
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunFolderError(
             f"'{folder}' holds no evaluation that can be read: {error!r}. It was not finished, or"
             " was changed afterwards. Delete the folder and evaluate again."
         ) from error
+
+
+def _column(
+    rows: Sequence[Mapping[str, Any]], field: str, metrics: Iterable[str]
+) -> dict[str, dict[str, float]]:
+    """Metric name to example id to score, from rows of ``answers.jsonl``."""
+    return {metric: {row["id"]: row[field][metric] for row in rows} for metric in metrics}
 
 
 def _check_references(

@@ -17,6 +17,7 @@ from tutelage.pipeline.pictures import plan_png
 from tutelage.pipeline.plans import compile_recipe, plan_notes
 from tutelage.pipeline.run import prepared
 from tutelage.recipe import load_recipe
+from tutelage.report.comparison import natural
 
 SIGNALS = {
     "live": "teacher: runs beside the student (signal: live)",
@@ -146,7 +147,7 @@ def profile(
         f" from {summary['min']:.3f} to {summary['max']:.3f}",
         f"quantiles: {quantiles}",
     ]
-    for label, group in summary["groups"].items():
+    for label, group in sorted(summary["groups"].items(), key=lambda item: natural(item[0])):
         lines.append(f"group {label}: mean {group['mean']:.3f} over {group['count']:,} examples")
     if "estimate" in summary:
         lines.append(_estimate_line(summary["estimate"]))

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import datasets
@@ -34,6 +35,9 @@ from tutelage.types import DifficultyProfile, Example
 Available = NDArray[np.bool_]
 """Which teacher's answer to which example is kept, shape ``[K, N]``."""
 
+_AFTER_WRITING = ("kind", "on_wrong", "drop_truncated", "equal_pairs", "batch_tokens")
+"""Settings of ``supervision`` that change nothing of what is written."""
+
 
 class Library:
     """The texts of a run's teachers: one store for each teacher and way of asking.
@@ -57,7 +61,7 @@ class Library:
             "tokenizer": tokenizer_identity(session.shop.tokenizer_of(name)),
             "data": session.run.fingerprint("data"),
             "template": [getattr(data, "template", "auto"), getattr(data, "system", None)],
-            "asked": plain(asked, without=("kind", "on_wrong", "equal_pairs", "batch_tokens")),
+            "asked": plain(asked, without=_AFTER_WRITING),
             "seed": session.recipe.seed,
         }
         key = fingerprint(inputs)[:16]
@@ -177,7 +181,16 @@ def _choose(
         if ids:
             store = library.store(name, asked)
             written = [i for i in ids if store.get(i) is not None]
-            found[name] = choose_texts(store, written, asked.on_wrong, asked.max_samples)
+            one = choose_texts(
+                store,
+                written,
+                asked.on_wrong,
+                asked.max_samples,
+                drop_truncated=asked.drop_truncated,
+            )
+            # What is still unwritten is a prompt that is too long for the teacher.
+            summary = {**one.summary, "prompt_too_long": len(ids) - len(written)}
+            found[name] = replace(one, summary=summary)
     return found
 
 
@@ -197,6 +210,14 @@ def _equalised(
     """As many pairs for each arm as the poorest has, so that arms differ in the pairs alone."""
     equal = [arm for arm, recipe in arms.items() if recipe.supervision.equal_pairs]
     fewest = min((int(available[arm].sum()) for arm in equal), default=0)
+    for arm in equal if len(equal) > 1 and fewest == 0 else ():
+        if not available[arm].any():
+            raise DataError(
+                f"No answer of a teacher is left for the arm '{arm}': all of them are wrong or"
+                " empty, and every arm gets as many pairs as the poorest one. Look at the texts in"
+                " the cache; choose a better teacher for this arm, leave the arm out, keep wrong"
+                " answers (supervision.on_wrong: keep), or set supervision.equal_pairs to false."
+            )
     rng = np.random.default_rng([session.recipe.seed, 0, 0, 5])
     for arm in equal:
         pairs = np.argwhere(available[arm])

@@ -39,7 +39,7 @@ def _section(path: str, model: type[BaseModel]) -> list[str]:
         for child in models:
             place = f"{path}.{name}" if path else name
             if len(models) > 1:
-                place += f" ({child.model_fields['kind'].default or 'arithmetic'})"
+                place += f" ({_kind(child)})"
             below += _section(place, child)
     return rows + below
 
@@ -51,21 +51,30 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
+def _kind(model: type[BaseModel]) -> str:
+    """The kind that tells a section from its alternatives."""
+    return _choices(model.model_fields["kind"].annotation)[0]
+
+
 def _default(field: FieldInfo, is_section: bool) -> str:
     if is_section:
-        return "see below" if field.default is not None else "none"
+        return "none" if field.default in (None, []) else "see below"
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return f"`{{kind: {getattr(value, 'kind', '')}}}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"  # as YAML writes it
     return "none" if value in (None, "") else f"`{value!r}`".replace("'", "")
 
 
 def _meaning(field: FieldInfo) -> str:
     text = field.description or ""
-    choices = _choices(field.annotation)
-    return f"{text} One of {', '.join(f'`{c}`' for c in choices)}." if len(choices) > 1 else text
+    choices = [f"`{choice}`" for choice in _choices(field.annotation)]
+    if len(choices) > 1:
+        return f"{text} One of {', '.join(choices)}."
+    return text or f"Always {choices[0]}."
 
 
 def _choices(annotation: Any) -> list[str]:

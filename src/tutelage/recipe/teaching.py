@@ -126,6 +126,10 @@ class Supervision(Strict):
     resample_temperature: float = Field(
         default=0.7, gt=0, description="text: with resample, for all answers but the first."
     )
+    drop_truncated: bool = Field(
+        default=False,
+        description="text: with keep, drop answers that max_new_tokens cut; the others always do.",
+    )
     equal_pairs: bool = Field(
         default=True, description="text: draw as many pairs for each arm as the poorest arm has."
     )

@@ -65,8 +65,8 @@ class Model:
 
     Attributes:
         name: what the reader calls it.
-        kind: ``"main"``, ``"arm"``, ``"last"`` (another checkpoint of an arm), ``"teacher"`` or
-            ``"before"`` (the student before distillation).
+        kind: ``"main"``, ``"arm"``, ``"last"`` (another checkpoint of an arm), ``"before"`` (the
+            student before distillation), ``"teacher"`` or ``"weaker"`` (a ladder's other teacher).
         evaluated: its evaluation.
         scores: metric name to mean and interval.
         differences: metric name to "main arm minus this model" over the examples of both.
@@ -90,7 +90,7 @@ class Comparison:
 
     Attributes:
         metrics: the first one is the one that counts.
-        models: main arm, other arms, other checkpoints, student before, teacher.
+        models: main arm, other arms, other checkpoints, student before, teachers (weak to strong).
         groups: labels of the test examples in natural order; empty when they have none.
     """
 
@@ -137,7 +137,9 @@ def compare(run: Run) -> Comparison:
     for arm in run.arms:
         entries.append((f"{arm.name}, last checkpoint", "last", arm.evaluation_last))
     entries.append(("student before", "before", run.student_before))
-    entries.append(("teacher", "teacher", run.teacher))
+    for name, found in run.weaker_teachers.items():
+        entries.append((f"teacher {name}", "weaker", found))
+    entries.append((_teacher_name(run), "teacher", run.teacher))
     present = [(name, kind, found) for name, kind, found in entries if found is not None]
     main = next((found for _, kind, found in present if kind == "main"), None)
     names = {metric: None for _, _, found in present for metric in found.scores}
@@ -170,8 +172,16 @@ def compare(run: Run) -> Comparison:
     )
 
 
-def natural(text: str) -> list[tuple[int, int | str]]:
-    """Sort key that puts ``level 2`` before ``level 10``."""
+def _teacher_name(run: Run) -> str:
+    """What the strongest teacher is called: by its own name where there are several."""
+    ladder = list(run.info.get("ladder") or {})
+    return f"teacher {ladder[-1]}" if len(ladder) > 1 else "teacher"
+
+
+def natural(text: str) -> list[tuple[int, float | str]]:
+    """Sort key that puts ``level 2`` before ``level 10``, 2 before 10, and -1.5 before -1.25."""
+    if re.fullmatch(r"[-+]?\d+(\.\d+)?", text):
+        return [(0, float(text))]
     parts = re.findall(r"\d+|\D+", text)
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 

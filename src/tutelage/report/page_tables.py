@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tutelage.report.comparison import OVERALL, Comparison, Metric, Model
+from tutelage.report.comparison import OVERALL, Comparison, Metric, Model, natural
 from tutelage.report.quantities import (
     MISSING,
     Interval,
@@ -111,7 +111,7 @@ def _result_cells(model: Model, metric: Metric, main: Model | None) -> Iterable[
 def _row_kind(model: Model) -> str:
     if model.kind == "main":
         return "main"
-    return "reference" if model.kind in ("teacher", "before") else ""
+    return "reference" if model.kind in ("teacher", "weaker", "before") else ""
 
 
 def group_view(comparison: Comparison, models: Sequence[Model]) -> View:
@@ -157,6 +157,7 @@ def data_view(run: Run) -> View | None:
     for key, label in _COUNTS:
         counts = (_total(split.get(key)) for split in splits.values())
         rows.append(Row(label, tuple(Cell(count(value)) for value in counts)))
+    groups = sorted(groups, key=natural)
     for field, names, label in (("dropped", reasons, "dropped"), ("groups", groups, "group")):
         for name in names:
             values = [(split.get(field) or {}).get(name, 0) for split in splits.values()]
@@ -178,7 +179,7 @@ def difficulty_view(run: Run) -> View | None:
         return None
     rows = tuple(
         Row(str(group), (Cell(number(found.get("mean"))), Cell(count(found.get("count")))))
-        for group, found in groups.items()
+        for group, found in sorted(groups.items(), key=lambda item: natural(str(item[0])))
     )
     unit = run.difficulty.get("unit", "")
     return View("Difficulty by group", ("group", f"mean ({unit})", "examples"), rows)

@@ -21,7 +21,8 @@ class Evaluated:
 
     Attributes:
         scores: metric name to ``{"mean", "seeds", "interval", "groups"}``.
-        answers: example id to ``{id, prompt, reference, answer, group, scores}``, in file order.
+        answers: example id to ``{id, prompt, reference, answer, answer_scores, group, scores}``, in
+            file order; older runs have no ``answer_scores``.
         agreement: closeness to the teacher; empty when there is no teacher or it was not measured.
         num_examples: how many prompts were answered.
         truncated: share of answers that hit the length limit; None when it is not known.
@@ -37,6 +38,12 @@ class Evaluated:
         """The metric of every answered example by id; answers without it are left out."""
         found = {i: row.get("scores", {}).get(metric) for i, row in self.answers.items()}
         return {i: float(v) for i, v in found.items() if v is not None and math.isfinite(v)}
+
+    def answer_score(self, example: str, metric: str) -> float | None:
+        """The metric of the very answer that is kept, where ``values`` has the mean over seeds."""
+        row = self.answers.get(example, {})
+        value = (row.get("answer_scores") or row.get("scores", {})).get(metric)
+        return float(value) if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,9 @@ class Run:
         difficulty: ``difficulty/summary.json``.
         scores: difficulty of every example, shape ``[N]``; empty when it is not measured yet.
         arms: the main arm first, the others in the order of the recipe.
-        teacher: the teacher's evaluation.
+        teacher: the evaluation of the teacher, of a ladder the strongest.
         student_before: the student's evaluation before distillation.
+        weaker_teachers: evaluations of a ladder's other teachers by name, from weak to strong.
     """
 
     folder: Path
@@ -89,6 +97,7 @@ class Run:
     arms: tuple[Arm, ...]
     teacher: Evaluated | None
     student_before: Evaluated | None
+    weaker_teachers: Mapping[str, Evaluated] = field(default_factory=dict)
 
     @property
     def main(self) -> Arm | None:
@@ -135,6 +144,7 @@ def load_run(folder: str | Path) -> Run:
         arms=tuple(_load_arm(folder / "arms" / name) for name in _arm_names(folder, info)),
         teacher=_load_evaluation(references / "teacher" / "evaluation"),
         student_before=_load_evaluation(references / "student_before" / "evaluation"),
+        weaker_teachers=_load_weaker(references, list(info.get("ladder") or {})),
     )
 
 
@@ -146,6 +156,16 @@ def _arm_names(folder: Path, info: Mapping[str, Any]) -> list[str]:
         names = sorted(path.name for path in found if not path.name.startswith("."))
     main = info.get("main_arm")
     return sorted(names, key=lambda name: name != main)
+
+
+def _load_weaker(references: Path, ladder: Sequence[str]) -> dict[str, Evaluated]:
+    """The evaluations of all teachers but the strongest, in the order of the ladder."""
+    prefix = "teacher-"
+    found = [path.name.removeprefix(prefix) for path in references.glob(f"{prefix}*")]
+    places = {name: place for place, name in enumerate(ladder)}
+    ordered = sorted(found, key=lambda name: (places.get(name, len(places)), name))
+    loaded = {n: _load_evaluation(references / f"{prefix}{n}" / "evaluation") for n in ordered}
+    return {name: evaluated for name, evaluated in loaded.items() if evaluated is not None}
 
 
 def _load_arm(folder: Path) -> Arm:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ class SampleAnswer:
     Attributes:
         model: its name.
         text: the answer, cut when it is very long.
-        score: the value of the first metric; None when it was not scored.
+        score: the first metric of this very answer; None when it was not scored.
         right: True or False when the metric only knows right and wrong, else None.
     """
 
@@ -55,7 +54,9 @@ def choose_samples(comparison: Comparison) -> tuple[Sample, ...]:
     if main is None or not comparison.metrics:
         return ()
     metric = comparison.metrics[0]
-    values = main.evaluated.values(metric.name)
+    # Scores of the answers that are shown, not their means over sampling seeds.
+    own = {i: main.evaluated.answer_score(i, metric.name) for i in main.evaluated.answers}
+    values = {i: value for i, value in own.items() if value is not None}
     binary = _is_binary(values)
     members: dict[str, list[str]] = {}
     for example in values:
@@ -84,15 +85,14 @@ def choose_samples(comparison: Comparison) -> tuple[Sample, ...]:
 def _sample(
     example: str, comparison: Comparison, metric: Metric, main: Model, binary: bool
 ) -> Sample:
-    """The example with every model's answer; the teacher's comes right after the main arm's."""
+    """The example with every model's answer; the teachers' come right after the main arm's."""
     row = main.evaluated.answers[example]
-    order = {"main": 0, "teacher": 1, "arm": 2, "before": 3}
+    order = {"main": 0, "teacher": 1, "weaker": 2, "arm": 3, "before": 4}
     shown = sorted((m for m in comparison.models if m.kind in order), key=lambda m: order[m.kind])
     answers = []
     for model in shown:
-        found = model.evaluated.answers.get(example)
-        if found is not None:
-            answers.append(_answer(model.name, found, metric, binary))
+        if example in model.evaluated.answers:
+            answers.append(_answer(model, example, metric, binary))
     return Sample(
         id=example,
         group=str(row.get("group") or ""),
@@ -102,10 +102,11 @@ def _sample(
     )
 
 
-def _answer(name: str, row: Mapping[str, Any], metric: Metric, binary: bool) -> SampleAnswer:
-    score = row.get("scores", {}).get(metric.name)
+def _answer(model: Model, example: str, metric: Metric, binary: bool) -> SampleAnswer:
+    score = model.evaluated.answer_score(example, metric.name)
     right = bool(score == 1) if binary and score is not None else None
-    return SampleAnswer(name, shorten(str(row.get("answer", ""))), score, right)
+    text = str(model.evaluated.answers[example].get("answer", ""))
+    return SampleAnswer(model.name, shorten(text), score, right)
 
 
 def _is_binary(values: Mapping[str, float]) -> bool:
