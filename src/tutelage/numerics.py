@@ -1,6 +1,7 @@
 """Arithmetic on log-probabilities that stays right where a probability is 0. Torch alone."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,12 +42,9 @@ def relative_entropy(logp: Tensor, logq: Tensor) -> Tensor:
         logq: log-probabilities, shape ``[..., V]``.
 
     Returns:
-        Nats, shape ``[...]``, float32 or better.
+        Nats, shape ``[...]``, float32 or better. It can be differentiated once.
     """
-    logp, logq = as_float(logp), as_float(logq)
-    impossible = logp.isneginf()
-    logq = logq.masked_fill(logq.isneginf(), LOG_FLOOR)
-    return expectation(logp, logp.masked_fill(impossible, 0.0) - logq)
+    return _RelativeEntropy.apply(as_float(logp), as_float(logq))[0]
 
 
 def log_mixture(logp: Tensor, logq: Tensor, weight_q: float) -> Tensor:
@@ -60,14 +58,66 @@ def log_mixture(logp: Tensor, logq: Tensor, weight_q: float) -> Tensor:
         weight_q: w in [0, 1]; at either end the other distribution takes no part at all.
 
     Returns:
-        Log-probabilities, shape ``[..., V]``; gradients are finite where a probability is 0.
+        Log-probabilities, shape ``[..., V]``; gradients are finite where a probability is 0. It can
+        be differentiated once.
     """
     if weight_q == 0.0:
         return logp
     if weight_q == 1.0:
         return logq
-    # logaddexp(-inf, -inf) has NaN gradients; at a finite floor it has none, and exp(floor) is 0.
-    return torch.logaddexp(
-        logq.clamp_min(LOG_FLOOR) + math.log(weight_q),
-        logp.clamp_min(LOG_FLOOR) + math.log1p(-weight_q),
-    )
+    return _LogMixture.apply(logp, logq, weight_q)
+
+
+# Both have their gradients written out: of what autograd would do, most are masks and copies, and
+# the loss spends most of its time outside of matrix products here. See the tests against autograd.
+
+
+class _RelativeEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(logp: Tensor, logq: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # At a finite floor the product is 0 where p is 0; with minus infinity it would be NaN.
+        logp = logp.clamp_min(LOG_FLOOR)
+        p, gap = logp.exp(), logp - logq.clamp_min(LOG_FLOOR)
+        return (p * gap).sum(-1), p, gap
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
+        _, p, gap = output
+        ctx.mark_non_differentiable(p, gap)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(p, gap)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        p, gap = ctx.saved_tensors
+        if above[0] is None:
+            return None, None
+        scaled = above[0].unsqueeze(-1) * p
+        in_p = torch.addcmul(scaled, scaled, gap) if ctx.needs_input_grad[0] else None
+        return in_p, -scaled if ctx.needs_input_grad[1] else None
+
+
+class _LogMixture(torch.autograd.Function):
+    @staticmethod
+    def forward(logp: Tensor, logq: Tensor, weight_q: float) -> Tensor:
+        # logaddexp of two minus infinities has NaN gradients; exp(LOG_FLOOR) is 0 as well.
+        return torch.logaddexp(
+            logq.clamp_min(LOG_FLOOR) + math.log(weight_q),
+            logp.clamp_min(LOG_FLOOR) + math.log1p(-weight_q),
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        logp, logq, ctx.weight_q = inputs
+        ctx.save_for_backward(logp, logq, output)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        logp, logq, mixture = ctx.saved_tensors
+        in_p = in_q = None
+        # The share that each has in the mixture: 0 for minus infinity, never more than 1.
+        if ctx.needs_input_grad[0]:
+            in_p = above[0] * (1.0 - ctx.weight_q) * (logp - mixture).exp()
+        if ctx.needs_input_grad[1]:
+            in_q = above[0] * ctx.weight_q * (logq - mixture).exp()
+        return in_p, in_q, None

@@ -16,6 +16,8 @@ everything. Swapping p with q and alpha with beta changes nothing, so the larger
 probabilities is always the one in front, and no exponential overflows for positive parameters.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -57,22 +59,72 @@ def alpha_beta(
         Divergences, Entropy 2011. The released code of ABKD divides by alpha, not alpha squared,
         in the limits, which this does not follow.
     """
-    u = as_float(teacher_logp).clamp_min(LOG_FLOOR)
-    v = as_float(student_logp).clamp_min(LOG_FLOOR)
+    u, v = as_float(teacher_logp), as_float(student_logp)
+    if min(abs(ab_alpha), abs(ab_beta), abs(ab_alpha + ab_beta)) > _NEAR_A_LIMIT:
+        return _AwayFromLimits.apply(u, v, ab_alpha, ab_beta)[0]
+    u, v = u.clamp_min(LOG_FLOOR), v.clamp_min(LOG_FLOOR)
     total = ab_alpha + ab_beta
     gap = -(u - v).abs()
     larger = torch.maximum(u, v)
     # The exponent that goes with the smaller of the two probabilities.
     exponent = torch.where(u > v, u.new_tensor(ab_beta), u.new_tensor(ab_alpha))
     own, both = (exponent * gap).clamp_max(_LARGE), (total * gap).clamp_max(_LARGE)
-    if min(abs(ab_alpha), abs(ab_beta), abs(total)) > _NEAR_A_LIMIT:
-        bracket = exponent / total * torch.expm1(both) - torch.expm1(own)
-        terms = bracket / (ab_alpha * ab_beta)
-    else:
-        terms = gap.square() * _divided_difference(own, both)
-    # A token that neither can say: the gap is 0, and a negative total must not make 0 * inf of it.
-    nobody = (u <= LOG_FLOOR) & (v <= LOG_FLOOR)
-    return ((total * larger.masked_fill(nobody, 0.0)).exp() * terms).sum(-1)
+    terms = gap.square() * _divided_difference(own, both)
+    return ((total * _unless_impossible(larger)).exp() * terms).sum(-1)
+
+
+def _unless_impossible(larger: Tensor) -> Tensor:
+    """A token that neither can say: the gap is 0, and a negative total must not make 0 * inf."""
+    return larger.masked_fill(larger <= LOG_FLOOR, 0.0)
+
+
+class _AwayFromLimits(torch.autograd.Function):
+    r"""The printed form, bracketed so that nothing cancels, with its gradients written out.
+
+    .. math:: \frac{\partial D}{\partial \log q_v} = -\frac{p_v^\alpha q_v^\beta - q_v^s}{\alpha},
+              \qquad
+              \frac{\partial D}{\partial \log p_v} = -\frac{p_v^\alpha q_v^\beta - p_v^s}{\beta}
+
+    With the larger of the two probabilities in front, the mixed power is ``front * exp(own)``, the
+    power of the smaller one ``front * exp(both)``, and that of the larger one ``front``.
+    """
+
+    @staticmethod
+    def forward(u: Tensor, v: Tensor, alpha: float, beta: float) -> tuple[Tensor, ...]:
+        u, v, total = u.clamp_min(LOG_FLOOR), v.clamp_min(LOG_FLOOR), alpha + beta
+        gap = u - v
+        # 1 where the teacher's is the larger one; where both are equal it does not matter.
+        side = gap.sign().add_(1.0).mul_(0.5)
+        exponent = side * (beta - alpha) + alpha
+        gap = gap.abs_().neg_()
+        own, both, larger = exponent * gap, total * gap, torch.maximum(u, v)
+        if min(alpha, beta, total) < 0:
+            own, both = own.clamp_max_(_LARGE), both.clamp_max_(_LARGE)
+            larger = _unless_impossible(larger)
+        front = larger.mul_(total).exp_()
+        mixed, smaller = own.expm1_().mul_(front), both.expm1_().mul_(front)
+        value = exponent.mul_(smaller).div_(total).sub_(mixed).sum(-1) / (alpha * beta)
+        return value, mixed, smaller, side
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
+        _, _, ctx.alpha, ctx.beta = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor | None) -> tuple[Tensor | None, ...]:
+        mixed, smaller, side = ctx.saved_tensors
+        if above[0] is None:
+            return None, None, None, None
+        scale = above[0].unsqueeze(-1)
+        in_u = in_v = None
+        if ctx.needs_input_grad[0]:
+            in_u = (mixed - smaller + side * smaller) * (scale / -ctx.beta)
+        if ctx.needs_input_grad[1]:
+            in_v = (mixed - side * smaller) * (scale / -ctx.alpha)
+        return in_u, in_v, None, None
 
 
 def _phi(x: Tensor) -> Tensor:

@@ -154,14 +154,16 @@ class DistillLoss:
         """
         logits_rV, tau = block.logits_rV, values.distill_temperature
         student_logp_rV = logits_rV.log_softmax(-1)
-        ce = -student_logp_rV.gather(-1, block.targets_r.unsqueeze(-1)).sum()
-        kd = agreed = entropy = ce.new_zeros(())
-        total = values.ce_weight * ce
+        chosen = student_logp_rV.gather(-1, block.targets_r.unsqueeze(-1))
+        ce = -chosen.sum(dtype=torch.float64)
+        kd = agreed = entropy = torch.zeros_like(ce)
+        # A weight of 0 keeps cross-entropy out of the backward pass, not out of the record.
+        total = values.ce_weight * ce if values.ce_weight else torch.zeros_like(ce)
         if block.teacher is not None:
             soft_rV = student_logp_rV if tau == 1.0 else (logits_rV / tau).log_softmax(-1)
             kd, agreed, entropy = self._distillation(block, soft_rV, values)
             total = total + (1.0 - values.ce_weight) * kd
-        parts = [ce, kd, agreed, ce.new_zeros(()), entropy]
+        parts = [ce, kd, agreed, torch.zeros_like(ce), entropy]
         return total, torch.stack([part.detach().double() for part in parts])
 
     def _distillation(
@@ -193,6 +195,6 @@ class DistillLoss:
             target, soft_rV = coarsen(target, soft_rV, ranking, k=self.top_k)
         entropy = torch.zeros_like(agreed)
         if self.target_entropy:
-            entropy = -expectation(target.detach(), target.detach()).sum()
-        kd = self.divergence(target, soft_rV).sum()
+            entropy = -expectation(target.detach(), target.detach()).sum(dtype=torch.float64)
+        kd = self.divergence(target, soft_rV).sum(dtype=torch.float64)
         return (kd * tau**2 if self.tau2_scaling else kd), agreed, entropy

@@ -25,11 +25,11 @@ TILE_BYTES = 1 << 28
 FEWEST, MOST = 16, 1024
 """Tokens of a tile, whatever the budget says: fewer waste time, more gain none."""
 
-BLOCK_ELEMENTS = {"cpu": 1 << 19}
-"""Elements of a block's arrays; about ten of them are alive at a time."""
+CORE_ELEMENTS = 3 << 17
+"""Elements of a block for each thread of a CPU; about ten such arrays are alive at a time."""
 
-_OTHER_DEVICES = 1 << 25
-"""There a block is as large as launching its kernels costs little beside running them."""
+DEVICE_ELEMENTS = 1 << 25
+"""Elements of a block elsewhere: launching its kernels must cost little beside running them."""
 
 
 def tile_rows(tokens: int, row_bytes: int, budget: int = TILE_BYTES) -> int:
@@ -46,8 +46,10 @@ def tile_rows(tokens: int, row_bytes: int, budget: int = TILE_BYTES) -> int:
 
 
 def block_rows(device: torch.device, vocab: int) -> int:
-    """Tokens of a block."""
-    return max(1, BLOCK_ELEMENTS.get(device.type, _OTHER_DEVICES) // vocab)
+    """Tokens of a block; on a CPU as many for each thread, since a softmax is cut by rows."""
+    if device.type != "cpu":
+        return max(1, DEVICE_ELEMENTS // vocab)
+    return torch.get_num_threads() * max(1, CORE_ELEMENTS // vocab)
 
 
 @dataclass(frozen=True)
