@@ -1,9 +1,11 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.data.collate import collate, length_batches, padding_id
+from tutelage.data.collate import collate, length_batches, packed_batches, padding_id
 from tutelage.errors import ConfigError
 
 
@@ -72,7 +74,21 @@ def test_longest_rows_come_first_and_ties_keep_their_order():
     assert length_batches([2, 9, 3, 9], max_tokens=9, max_rows=4) == [[1], [3], [2, 0]]
 
 
+@given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 120))
+def test_packed_batches_hold_each_position_once_within_the_budget(lengths, max_tokens):
+    batches = packed_batches(lengths, max_tokens=max_tokens)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    in_order = [lengths[i] for batch in batches for i in batch]
+    assert in_order == sorted(lengths, reverse=True)
+    for batch in batches:
+        assert len(batch) == 1 or sum(lengths[i] for i in batch) <= max_tokens
+    for batch, following in itertools.pairwise(batches):
+        assert sum(lengths[i] for i in batch) + lengths[following[0]] > max_tokens
+
+
 @pytest.mark.parametrize("limits", [{"max_tokens": 0}, {"max_rows": 0}])
 def test_a_batch_needs_room(limits):
     with pytest.raises(ConfigError, match="at least 1"):
         length_batches([1], **limits)
+    with pytest.raises(ConfigError, match="at least 1"):
+        packed_batches([1], max_tokens=0)

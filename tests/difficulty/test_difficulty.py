@@ -44,6 +44,56 @@ def test_batches_change_nothing_and_the_mode_is_kept():
     assert done[-1][0] == done[-1][1] == sum(len(row["input_ids"]) for row in rows)
 
 
+def spied_shapes(model, rows, **options):
+    """What ``example_losses`` measures, and the shapes of the batches that the model ran."""
+    shapes = []
+    hook = model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, args: shapes.append(tuple(args[0].shape))
+    )
+    measured = example_losses(model, rows, vocab_size=VOCAB, entropies=True, **options)
+    hook.remove()
+    return measured, shapes
+
+
+def test_rows_run_without_padding_where_the_model_can(monkeypatch):
+    model, rows = tiny_model(seed=3), random_rows(9)
+    before = model.config._attn_implementation
+    packed, shapes = spied_shapes(model, rows, batch_tokens=20)
+    assert model.config._attn_implementation == before
+    # The first shapes are those of the trial.
+    assert sum(tokens for number, tokens in shapes[2:]) == sum(
+        len(row["input_ids"]) for row in rows
+    )
+    assert {number for number, _ in shapes[2:]} == {1}
+    monkeypatch.setattr("tutelage.models.packing.can_pack_attention", lambda lm: False)
+    padded, shapes = spied_shapes(model, rows, batch_tokens=20)
+    assert max(number for number, _ in shapes) > 1
+    np.testing.assert_allclose(packed.loss_sums, padded.loss_sums, rtol=1e-5)
+    np.testing.assert_allclose(packed.entropy_sums, padded.entropy_sums, rtol=1e-5)
+    assert packed.num_tokens.tolist() == padded.num_tokens.tolist()
+
+
+def test_rows_that_outgrow_the_attention_window_are_padded_within_the_budget(monkeypatch):
+    model, rows = tiny_model(seed=3), random_rows(9)
+    monkeypatch.setattr("tutelage.models.packed_attention.CHECKED_WINDOW", 1)
+    model.config.sliding_window = max(len(row["input_ids"]) for row in rows) - 1
+    expected = example_losses(tiny_model(seed=3), rows, vocab_size=VOCAB)
+    measured, shapes = spied_shapes(model, rows, batch_tokens=40)
+    assert all(number == 1 or number * tokens <= 40 for number, tokens in shapes)
+    assert max(number for number, _ in shapes) > 1
+    np.testing.assert_allclose(measured.loss_sums, expected.loss_sums, rtol=1e-5)
+
+
+def test_softmax_of_a_few_tokens_at_a_time_changes_nothing(monkeypatch):
+    model, rows = tiny_model(seed=3), random_rows(9)
+    expected = example_losses(model, rows, vocab_size=VOCAB, entropies=True)
+    monkeypatch.setattr("tutelage.difficulty.measure.TILE_TOKENS", 7)
+    monkeypatch.setattr("tutelage.difficulty.measure.CPU_SOFTMAX_TOKENS", 3)
+    found = example_losses(model, rows, vocab_size=VOCAB, entropies=True)
+    np.testing.assert_allclose(found.loss_sums, expected.loss_sums, rtol=1e-6)
+    np.testing.assert_allclose(found.entropy_sums, expected.entropy_sums, rtol=1e-6)
+
+
 def test_padding_of_the_vocabulary_does_not_count():
     rows = random_rows(5)
     padded = tiny_model(seed=3, vocab=VOCAB + 8)

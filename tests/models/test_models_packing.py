@@ -238,6 +238,8 @@ def test_rows_beyond_a_window_too_long_to_try_run_padded(batch, monkeypatch):
     found, _ = response_hidden(model, *batch, packed=True)
     assert torch.equal(found, expected)
     assert not uses_packed_attention(model)
+    with packing(model, longest=6) as packed:
+        assert not packed
     response_hidden(model, *(rows[:, :5] for rows in batch), packed=True)
     assert uses_packed_attention(model)
 
@@ -289,14 +291,14 @@ def test_copies_can_be_packed(model, batch, duplicate):
 
 def test_a_block_that_measures_puts_the_attention_back(llama, batch):
     before = llama.config._attn_implementation
-    with torch.no_grad(), packing(llama) as packed:
+    with torch.no_grad(), packing(llama, longest=12) as packed:
         assert packed
         response_hidden(llama, *batch, packed=packed)
         assert uses_packed_attention(causal_lm(llama))
     assert llama.config._attn_implementation == before
     use_packed_attention(llama)
-    with packing(llama):
+    with packing(llama, longest=12):
         pass
     assert uses_packed_attention(llama)
-    with packing(make(REFUSED["mamba"])) as packed:
+    with packing(make(REFUSED["mamba"]), longest=12) as packed:
         assert not packed

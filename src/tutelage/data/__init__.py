@@ -2,6 +2,7 @@
 
 from tutelage.data.collate import collate as collate
 from tutelage.data.collate import length_batches as length_batches
+from tutelage.data.collate import packed_batches as packed_batches
 from tutelage.data.collate import padding_id as padding_id
 from tutelage.data.format import Rendered as Rendered
 from tutelage.data.format import check_template as check_template

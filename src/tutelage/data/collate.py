@@ -78,11 +78,7 @@ def length_batches(
         >>> length_batches([2, 9, 3, 8], max_tokens=18, max_rows=8)
         [[1, 3], [2, 0]]
     """
-    if max_tokens < 1 or max_rows < 1:
-        raise ConfigError(
-            f"A batch needs room for one row of one token, got {max_tokens=} and {max_rows=}."
-            " Raise them to at least 1."
-        )
+    _check_room(max_tokens=max_tokens, max_rows=max_rows)
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
     room = 0
@@ -94,3 +90,44 @@ def length_batches(
         batches[-1].append(i)
         room -= 1
     return batches
+
+
+def packed_batches(lengths: Sequence[int], *, max_tokens: int = 8192) -> list[list[int]]:
+    """Group positions into batches that are run without padding, under a token budget.
+
+    As with ``length_batches`` the longest come first and equal lengths keep their order. Rows of
+    equal length lie side by side, where attention takes them together.
+
+    Args:
+        lengths: tokens of each row.
+        max_tokens: most tokens of a batch; a row that is longer gets a batch of its own.
+
+    Returns:
+        Batches of positions into ``lengths``; every position occurs once.
+
+    Raises:
+        ConfigError: a limit below 1.
+
+    Examples:
+        >>> packed_batches([2, 9, 3, 8], max_tokens=13)
+        [[1], [3, 2, 0]]
+    """
+    _check_room(max_tokens=max_tokens)
+    batches: list[list[int]] = []
+    room = 0
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if not batches or lengths[i] > room:
+            batches.append([])
+            room = max_tokens
+        batches[-1].append(i)
+        room -= lengths[i]
+    return batches
+
+
+def _check_room(**limits: int) -> None:
+    if min(limits.values()) < 1:
+        raise ConfigError(
+            "A batch needs room for one row of one token, got"
+            f" {' and '.join(f'{name}={limit}' for name, limit in limits.items())}."
+            " Raise them to at least 1."
+        )

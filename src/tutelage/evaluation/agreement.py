@@ -1,5 +1,6 @@
 """How close a student is to its teacher, token by token, on given answers."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutelage.data.collate import collate, length_batches
+from tutelage.data.collate import collate, length_batches, packed_batches
 from tutelage.divergences import forward_kl, reverse_kl
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json
 from tutelage.models.head import head_logits, response_hidden
+from tutelage.models.packing import packing
 from tutelage.teachers import LiveTeacher, TeacherSignal
 
 TILE_TOKENS = 1024
@@ -63,7 +65,7 @@ def teacher_agreement(
         dataset: rows with ``input_ids`` and ``labels`` (-100 where a token is not an answer's), and
             ``id`` for a stored teacher.
         vocab_size: number of real tokens.
-        batch_tokens: tokens of a batch, padding included.
+        batch_tokens: tokens of a batch, padding included if there is any.
         pad_token_id: fills the batches; it is masked out.
         progress: called with (tokens done, tokens in all).
 
@@ -77,25 +79,27 @@ def teacher_agreement(
     modes = [(module, module.training) for model in models for module in model.modules()]
     home = next(models[-1].parameters()).device
     try:
-        for model in models:
-            model.eval()
-        signal = _FrozenTeacher(teacher, vocab_size) if isinstance(teacher, nn.Module) else teacher
-        for batch in length_batches(lengths, max_tokens=batch_tokens):
-            rows = [dataset[i] for i in batch]
-            inputs = collate(rows, pad_token_id)
-            _check_labels(inputs["labels"], vocab_size)
-            student_NH, targets_N = _response_hidden(student, inputs)
-            ids = [row.get("id", "") for row in rows]
-            teacher_NH = signal.hidden(ids, *(tensor.to(home) for tensor in inputs.values()))
-            for number, teacher_tile in enumerate(signal.tiles(teacher_NH, TILE_TOKENS)):
-                tile = slice(number * TILE_TOKENS, (number + 1) * TILE_TOKENS)
-                student_NV = _log_probabilities(student, student_NH[tile], vocab_size)
-                teacher_NV = teacher_tile.log_probs(slice(None), 1.0)
-                sums += _tile_sums(teacher_NV.to(student_NV.device), student_NV, targets_N[tile])
-            num_tokens += len(targets_N)
-            done += sum(lengths[i] for i in batch)
-            if progress is not None:
-                progress(done, sum(lengths))
+        with contextlib.ExitStack() as stack:
+            longest = max(lengths, default=0)
+            packed = [stack.enter_context(packing(model.eval(), longest)) for model in models]
+            signal = (
+                _FrozenTeacher(teacher, vocab_size, packed=packed[-1])
+                if isinstance(teacher, nn.Module)
+                else teacher
+            )
+            batches = packed_batches if all(packed) else length_batches
+            for batch in batches(lengths, max_tokens=batch_tokens):
+                rows = [dataset[i] for i in batch]
+                inputs = collate(rows, pad_token_id)
+                _check_labels(inputs["labels"], vocab_size)
+                student_NH, targets_N = _response_hidden(student, inputs, packed[0])
+                ids = [row.get("id", "") for row in rows]
+                teacher_NH = signal.hidden(ids, *(tensor.to(home) for tensor in inputs.values()))
+                sums += _batch_sums(student, student_NH, signal, teacher_NH, targets_N, vocab_size)
+                num_tokens += len(targets_N)
+                done += sum(lengths[i] for i in batch)
+                if progress is not None:
+                    progress(done, sum(lengths))
     finally:
         for module, was_training in modes:
             module.training = was_training
@@ -110,9 +114,9 @@ def teacher_agreement(
 class _FrozenTeacher(LiveTeacher):
     """A live teacher that leaves its model as it found it."""
 
-    def __init__(self, model: nn.Module, vocab_size: int) -> None:
+    def __init__(self, model: nn.Module, vocab_size: int, *, packed: bool) -> None:
         wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        super().__init__(model, vocab_size)
+        super().__init__(model, vocab_size, packed=packed)
         for parameter, requires_grad in wanted:
             parameter.requires_grad_(requires_grad)
 
@@ -133,12 +137,30 @@ def _check_labels(labels_BT: Tensor, vocab_size: int) -> None:
         )
 
 
-def _response_hidden(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _response_hidden(
+    model: nn.Module, inputs: dict[str, Tensor], packed: bool
+) -> tuple[Tensor, Tensor]:
     device = next(model.parameters()).device
-    on_device = {name: tensor.to(device) for name, tensor in inputs.items()}
-    return response_hidden(
-        model, on_device["input_ids"], on_device["attention_mask"], on_device["labels"]
-    )
+    rows = (inputs[name].to(device) for name in ("input_ids", "attention_mask", "labels"))
+    return response_hidden(model, *rows, packed=packed)
+
+
+def _batch_sums(
+    student: nn.Module,
+    student_NH: Tensor,
+    signal: TeacherSignal,
+    teacher_NH: Tensor,
+    targets_N: Tensor,
+    vocab_size: int,
+) -> Tensor:
+    """Sums over the tokens of a batch, a tile at a time."""
+    sums = torch.zeros(5, dtype=torch.float64)
+    for number, teacher_tile in enumerate(signal.tiles(teacher_NH, TILE_TOKENS)):
+        tile = slice(number * TILE_TOKENS, (number + 1) * TILE_TOKENS)
+        student_NV = _log_probabilities(student, student_NH[tile], vocab_size)
+        teacher_NV = teacher_tile.log_probs(slice(None), 1.0)
+        sums += _tile_sums(teacher_NV.to(student_NV.device), student_NV, targets_N[tile])
+    return sums
 
 
 def _log_probabilities(model: nn.Module, hidden_NH: Tensor, vocab_size: int) -> Tensor:

@@ -64,18 +64,23 @@ def attention_window(lm: Any) -> int | None:
     return min((w for w in windows if isinstance(w, int) and w > 0), default=None)
 
 
-def rows_fit(lm: Any, attended_BT: Tensor) -> bool:
-    """Whether rows are so short that ``supports_packing`` has spoken for them.
+def longest_packed_row(lm: Any) -> int | None:
+    """How long a row may be for ``supports_packing`` to speak for it; None for any length.
 
     Within a window attention is plainly causal. Beyond one that is too long to be tried we trust no
     architecture to hand its width to the attention function.
     """
     window = attention_window(lm)
+    return None if window is None or window <= CHECKED_WINDOW else window
+
+
+def rows_fit(lm: Any, attended_BT: Tensor) -> bool:
+    """Whether no row of a padded batch is longer than ``longest_packed_row``."""
+    longest = longest_packed_row(lm)
     return (
-        window is None
-        or window <= CHECKED_WINDOW
-        or attended_BT.shape[1] <= window
-        or int(attended_BT.sum(1).max()) <= window
+        longest is None
+        or attended_BT.shape[1] <= longest
+        or int(attended_BT.sum(1).max()) <= longest
     )
 
 
@@ -88,14 +93,12 @@ def can_pack_attention(lm: Any) -> bool:
         # Llama 4 counts these positions from the start of the long row, but only a row of
         # thousands of tokens would show it.
         return False
-    implementations = {
-        config._attn_implementation
-        for module in lm.modules()
-        if hasattr(config := getattr(module, "config", None), "_attn_implementation")
-    }
+    configs = (getattr(module, "config", None) for module in lm.modules())
+    names: set[Any] = {getattr(config, "_attn_implementation", None) for config in configs}
+    names.discard(None)
     return (
-        len(implementations) == 1
-        and implementations.pop() in {*STOCK, *(PREFIX + name for name in STOCK)}
+        len(names) == 1
+        and names.pop().removeprefix(PREFIX) in STOCK
         and _from_modeling_file(lm, "ALL_ATTENTION_FUNCTIONS") is not None
     )
 
@@ -194,12 +197,11 @@ def _attention(
 
 def _row_mask(name: str, length: int, window: int | None, query: Tensor) -> Tensor | None:
     """Who may attend to whom in a row, shape ``[1, 1, L, L]``; None leaves it to SDPA."""
-    is_banded = window is not None and length > window
-    if name == "sdpa" and not is_banded:
+    window = length if window is None else window
+    if name == "sdpa" and length <= window:
         return None
-    allowed = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
-    if is_banded:
-        allowed = allowed.triu(1 - window)
+    ones = torch.ones(length, length, dtype=torch.bool, device=query.device)
+    allowed = ones.tril().triu(1 - window)
     if name == "eager":
         zeros = torch.zeros(length, length, dtype=query.dtype, device=query.device)
         allowed = zeros.masked_fill(~allowed, torch.finfo(query.dtype).min)

@@ -11,6 +11,7 @@ from tutelage.models.packed_attention import (
     CHECKED_WINDOW,
     attention_window,
     can_pack_attention,
+    longest_packed_row,
     restore_attention,
     uses_packed_attention,
 )
@@ -50,14 +51,21 @@ def supports_packing(model: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def packing(model: nn.Module) -> Iterator[bool]:
+def packing(model: nn.Module, longest: int | None = None) -> Iterator[bool]:
     """Say whether to pack within the block, and leave the model's attention as it was.
 
     For passes that only measure. In training, the backward pass may need the attention function
     after the block, so there ``supports_packing`` is the one to use.
+
+    Args:
+        model: a causal language model, possibly inside LoRA wrappers.
+        longest: tokens of the longest row, so that batches may rely on the answer. Without it,
+            batches with a row too long for the model's attention window are run padded.
     """
     lm = causal_lm(model)
-    supported = supports_packing(model)
+    limit = longest_packed_row(lm)
+    fits = limit is None or longest is None or longest <= limit
+    supported = fits and supports_packing(model)
     was_packed = supported and uses_packed_attention(lm)
     try:
         yield supported

@@ -60,7 +60,7 @@ class LinearProjection:
         small = self.dtype.itemsize < weight.dtype.itemsize
         self._weight_VH = weight.to(self.dtype) if small else weight
         self._bias_V = None if bias is None else bias.detach()[:vocab_size].to(self.dtype)
-        self._buffer = weight.new_empty(0)
+        self._buffer = weight.new_empty(0, len(weight), dtype=self.dtype)
         self.gradients: list[Tensor] = []
         self._weight_grad = self._bias_grad = None
         if trained and head.weight.requires_grad:
