@@ -41,11 +41,10 @@ def _dense(student: Any, teacher: Any, hidden: Any, teacher_hidden: Any, targets
 
 
 def _tutelage(student: Any, teacher: Any, hidden: Any, teacher_hidden: Any, targets: Any) -> Loss:
-    from stored import head_signal
-
     from tutelage.components import bind
     from tutelage.divergences import DIVERGENCES
     from tutelage.targets import TARGETS
+    from tutelage.teachers import LiveTeacher
     from tutelage.training.loss import DistillLoss, StepValues
 
     vocabulary = student.shape[0]
@@ -56,7 +55,7 @@ def _tutelage(student: Any, teacher: Any, hidden: Any, teacher_hidden: Any, targ
         autocast_dtype=hidden.dtype if hidden.dtype != student.dtype else None,
     )
     model = _with_head(student)
-    signal = head_signal(_with_head(teacher), vocabulary, loss_of.autocast_dtype)
+    signal = LiveTeacher(_with_head(teacher), vocabulary, loss_of.autocast_dtype)
 
     def loss() -> Any:
         sums = loss_of(model, hidden, targets, StepValues(0.0, 1.0, 0.5), signal, teacher_hidden)
