@@ -12,7 +12,7 @@ import tutelage
 ROOT = Path(tutelage.__file__).parent
 
 LAYERS = [
-    {"errors", "types", "components", "files", "numerics"},
+    {"errors", "types", "components", "files", "numerics", "ids"},
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},
     {"difficulty", "curriculum"},
@@ -21,7 +21,9 @@ LAYERS = [
     {"pipeline"},
     {"cli", "catalogue", "embedded", "__main__"},
 ]
-PURE = {"divergences", "targets", "schedules", "verifiers", "curriculum", "types", "errors"}
+PURE = {
+    "divergences", "targets", "schedules", "verifiers", "curriculum", "types", "errors", "ids",
+}  # fmt: skip
 MAY_IMPORT_TRANSFORMERS = {
     "difficulty", "teachers", "generation", "data", "models", "training", "evaluation",
     "pipeline", "embedded",
@@ -88,6 +90,23 @@ def test_help_imports_nothing_heavy():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "plan" in result.stdout and "validate" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["validate", "quickstart"], ["show", "quickstart"], ["ls"]], ids=" ".join
+)
+def test_what_needs_no_model_loads_no_transformers(words):
+    code = (
+        f"import sys; sys.argv = ['tutelage', *{words!r}]\n"
+        "from tutelage.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'transformers', 'datasets', 'accelerate', 'pandas', 'scipy', 'matplotlib'}\n"
+        "found = heavy & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_nothing_is_unpickled():

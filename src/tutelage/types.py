@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.errors import DataError
+from tutelage.ids import Ids
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class DifficultyProfile:
     :math:`\bar L(k) = \frac1k \sum_{j \le k} L_{s_j}`, accumulated in float64.
 
     Attributes:
-        ids: example ids in the order of the data set.
+        ids: example ids in the order of the data set; any sequence of strings will do.
         scores: float64, shape ``[N]``, in the unit of the measure (nats per token for
             cross-entropy).
         measure: the name of the difficulty, for example ``"student_loss"``.
@@ -65,21 +66,23 @@ class DifficultyProfile:
         Zhang and Liu, Calibrated Progressive Distillation, Findings of ACL 2026.
     """
 
-    ids: tuple[str, ...]
+    ids: Ids
     scores: NDArray[np.float64]
-    measure: str = "student_loss"
+    measure: str
 
-    def __post_init__(self) -> None:
-        scores = np.asarray(self.scores, dtype=np.float64)
+    def __init__(
+        self, ids: Sequence[str], scores: NDArray[np.float64], measure: str = "student_loss"
+    ) -> None:
+        scores = np.asarray(scores, dtype=np.float64)
         scores.setflags(write=False)
-        object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "ids", Ids.of(ids))
         object.__setattr__(self, "scores", scores)
+        object.__setattr__(self, "measure", measure)
         if not self.ids:
             raise DataError("A difficulty profile needs at least one example; there is none.")
         if scores.shape != (len(self.ids),):
             raise DataError(f"{len(self.ids)} ids came with scores of shape {scores.shape}.")
-        if len(set(self.ids)) != len(self.ids):
-            raise DataError("Example ids repeat in the difficulty profile; each needs one score.")
+        check_unique(self.ids)
         bad = np.flatnonzero(~np.isfinite(scores))
         if bad.size:
             first = int(bad[0])
@@ -92,17 +95,24 @@ class DifficultyProfile:
         return len(self.ids)
 
     @cached_property
-    def order(self) -> NDArray[np.int64]:
+    def order(self) -> NDArray[np.integer]:
         """Positions from easiest to hardest, shape ``[N]``; ties are broken by id."""
-        return np.lexsort((np.asarray(self.ids), self.scores)).astype(np.int64)
+        order = self.ids.order_by(self.scores)
+        order.setflags(write=False)
+        return order
+
+    @cached_property
+    def sorted_scores(self) -> NDArray[np.float64]:
+        """Scores from easiest to hardest, shape ``[N]``."""
+        return self.scores[self.order]
 
     @cached_property
     def running_mean(self) -> NDArray[np.float64]:
         """Mean difficulty of the k easiest examples for k = 1..N, shape ``[N]``; never falls."""
-        sorted_scores = self.scores[self.order]
-        means = np.cumsum(sorted_scores) / np.arange(1, len(self) + 1)
+        means = np.cumsum(self.sorted_scores)
+        means /= np.arange(1, len(self) + 1)
         # Rounding may lower a mean by one ulp among ties; the definition says that it never falls.
-        return np.maximum.accumulate(means)
+        return np.maximum.accumulate(means, out=means)
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,8 @@ class Plan:
 
     Attributes:
         ids: all example ids, in the order of the profile.
-        visits: positions in ``ids`` in the order of training, shape ``[M]``, int64.
+        visits: positions in ``ids`` in the order of training, shape ``[M]``, int32 where that will
+            do.
         offsets: step s uses ``visits[offsets[s]:offsets[s + 1]]``, shape ``[S + 1]``, int64.
         step_stage: number of the stage of each step, from 1, shape ``[S]``, int64.
         student_share: share of the student in the target, shape ``[S]``.
@@ -156,8 +167,9 @@ class Plan:
         on_policy: whether a step trains on answers that the student writes itself, shape ``[S]``.
         restarts: steps (from 0) that begin with a new optimizer, shape ``[R]``, int64.
         teachers: names of the teachers from weak to strong.
-        visit_teacher: index in ``teachers`` for each visit, shape ``[M]``, int64. Where a step
-            takes logits from a teacher, all its visits have the same one.
+        visit_teacher: index in ``teachers`` for each visit, shape ``[M]``, the smallest unsigned
+            type that will do. Where a step takes logits from a teacher, all its visits have the
+            same one.
         stages: the stages in order.
         batch_size: examples of a full step, over all processes.
         curriculum: name of the curriculum.
@@ -167,8 +179,8 @@ class Plan:
         baseline_lr_mean: mean of its learning-rate factor.
     """
 
-    ids: tuple[str, ...]
-    visits: NDArray[np.int64]
+    ids: Ids
+    visits: NDArray[np.integer]
     offsets: NDArray[np.int64]
     step_stage: NDArray[np.int64]
     student_share: NDArray[np.float64]
@@ -178,7 +190,7 @@ class Plan:
     on_policy: NDArray[np.bool_]
     restarts: NDArray[np.int64]
     teachers: tuple[str, ...]
-    visit_teacher: NDArray[np.int64]
+    visit_teacher: NDArray[np.integer]
     stages: tuple[Stage, ...]
     batch_size: int
     curriculum: str
@@ -197,7 +209,7 @@ class Plan:
         """Number of examples in the data, visited or not."""
         return len(self.ids)
 
-    def positions(self, step: int) -> NDArray[np.int64]:
+    def positions(self, step: int) -> NDArray[np.integer]:
         """Positions in ``ids`` of the examples of a step (from 0)."""
         return self.visits[self.offsets[step] : self.offsets[step + 1]]
 
@@ -251,8 +263,7 @@ class Evaluation:
 
 def check_unique(ids: Sequence[str]) -> None:
     """Raise a ``DataError`` that names the ids which occur more than once."""
-    seen: set[str] = set()
-    repeated = [i for i in ids if i in seen or seen.add(i)]
+    repeated = Ids.of(ids).repeats()
     if repeated:
         raise DataError(
             f"{len(repeated)} example ids repeat, for example '{repeated[0]}'. Ids must be unique:"

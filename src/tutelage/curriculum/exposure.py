@@ -4,6 +4,7 @@ A curriculum that brings the hardest examples last may bring them when the learn
 teacher's share are almost gone. This is visible before the run, and said in words.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from tutelage.types import DifficultyProfile, Plan
 
+SPAN = 1 << 20
 LITTLE = 0.15
 """A decile that gets less than this part of a plain run's signal is named in a warning."""
 
@@ -48,29 +50,40 @@ class DecileExposure:
 
 def exposure(plan: Plan, profile: DifficultyProfile) -> tuple[DecileExposure, ...]:
     """Exposure of each decile of difficulty; ids join the two, so their orders may differ."""
-    decile_of = np.empty(len(profile), dtype=np.int64)
+    decile_of = np.empty(len(profile), dtype=np.uint8)
     for number, positions in enumerate(np.array_split(profile.order, 10)):
         decile_of[positions] = number
-    position_of = {example_id: position for position, example_id in enumerate(profile.ids)}
-    decile_of = decile_of[[position_of[example_id] for example_id in plan.ids]]
+    if plan.ids != profile.ids:
+        positions = profile.ids.locate(plan.ids)
+        assert (positions >= 0).all(), "the profile has the examples of the plan"
+        decile_of = decile_of[positions]
 
-    step_of_visit = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
-    visited = decile_of[plan.visits]
-    lr = plan.lr_factor[step_of_visit]
-    teacher = lr * ((1 - plan.ce_weight) * (1 - plan.student_share))[step_of_visit]
     counts = np.bincount(decile_of, minlength=10)
-    visits = np.bincount(visited, minlength=10)
-    lr_visits = np.bincount(visited, weights=lr, minlength=10)
-    teacher_visits = np.bincount(visited, weights=teacher, minlength=10)
+    visits = np.zeros(10, dtype=np.int64)
+    lr_visits, teacher_visits = np.zeros(10), np.zeros(10)
+    first_steps: list[int | None] = [None] * 10
+    lr = plan.lr_factor
+    teacher = lr * ((1 - plan.ce_weight) * (1 - plan.student_share))
+    for steps in _spans(plan):
+        first, last = plan.offsets[[steps.start, steps.stop]]
+        visited = decile_of[plan.visits[first:last]]
+        lengths = np.diff(plan.offsets[steps.start : steps.stop + 1])
+        visits += np.bincount(visited, minlength=10)
+        # Added one by one, so that a sum does not depend on where spans end.
+        np.add.at(lr_visits, visited, np.repeat(lr[steps], lengths))
+        np.add.at(teacher_visits, visited, np.repeat(teacher[steps], lengths))
+        for number in range(10):
+            if first_steps[number] is None and visits[number]:
+                visit = first + int(np.argmax(visited == number))
+                first_steps[number] = int(np.searchsorted(plan.offsets, visit, side="right"))
     rows = []
     for number in range(10):
-        steps = step_of_visit[visited == number]
         plain = float(counts[number] * plan.baseline_epochs)
         rows.append(
             DecileExposure(
                 decile=number + 1,
                 num_examples=int(counts[number]),
-                first_step=int(steps[0]) + 1 if steps.size else None,
+                first_step=first_steps[number],
                 visits=int(visits[number]),
                 lr_visits=float(lr_visits[number]),
                 teacher_visits=float(teacher_visits[number]),
@@ -79,6 +92,13 @@ def exposure(plan: Plan, profile: DifficultyProfile) -> tuple[DecileExposure, ..
             )
         )
     return tuple(rows)
+
+
+def _spans(plan: Plan) -> Iterator[slice]:
+    """Spans of steps with few enough visits to look at all at once."""
+    steps = max(SPAN // plan.batch_size, 1)
+    for start in range(0, plan.total_steps, steps):
+        yield slice(start, min(start + steps, plan.total_steps))
 
 
 def plan_warnings(plan: Plan, rows: tuple[DecileExposure, ...]) -> list[str]:

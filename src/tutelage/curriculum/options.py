@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tutelage.components import unknown_option
 from tutelage.curriculum.sampling import REMAINDERS, Remainder
+from tutelage.curriculum.subsets import Places
 from tutelage.curriculum.table import CURRICULA, ORDERS, Curriculum, Order
 from tutelage.errors import ConfigError, unknown_name
 from tutelage.schedules import learning_rate_factors
@@ -104,10 +105,10 @@ class CurriculumOptions:
             raise ConfigError(f"The curriculum '{self.kind}' has no option 'min_examples'.")
         return self.entry.function(profile.running_mean, self.stages, **options)
 
-    def subset(self, order: IntArray, sizes: IntArray, stage: int, seed: int) -> IntArray:
-        """Positions of the examples of a stage."""
+    def subset(self, num_examples: int, sizes: IntArray, stage: int, seed: int) -> Places:
+        """Places of the examples of a stage in the order of the curriculum."""
         options = self._options_of(self.entry.subset)
-        return self.entry.subset(order, sizes, stage, seed, **options)
+        return self.entry.subset(num_examples, sizes, stage, seed, **options)
 
     @property
     def entry(self) -> Curriculum:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.curriculum.options import CurriculumOptions, LearningRate
-from tutelage.curriculum.sampling import Steps, cut_into_steps, stage_visits
+from tutelage.curriculum.sampling import Cut, cut_into_steps, pass_lengths, shuffled_visits
 from tutelage.curriculum.staging import (
     PlanSettings,
     StagedExamples,
     make_settings,
     share_out,
+    small_numbers,
     stage_examples,
     teachers_of,
     visits_per_stage,
@@ -24,7 +25,7 @@ from tutelage.schedules import ScheduledValue
 from tutelage.schedules.spec import Spec
 from tutelage.types import DifficultyProfile, Plan, Stage
 
-IntArray = NDArray[np.int64]
+IntArray = NDArray[np.integer]
 FloatArray = NDArray[np.float64]
 
 
@@ -139,25 +140,20 @@ def _assemble(
     options, batch_size = settings.curriculum, settings.batch_size
     first_stage = options.stages - len(staged) + 1
     drops = options.remainder == "drop" and options.total_steps is None
-    steps = cut_into_steps(
-        [
-            stage_visits(
-                part.positions,
-                count,
-                seed=settings.seed,
-                stage=number,
-                whole=batch_size if drops else None,
-            )
-            for number, (part, count) in enumerate(
-                zip(staged, num_visits, strict=True), start=first_stage
-            )
-        ],
-        batch_size,
-        options.remainder,
-        first_stage,
+    passes = [
+        pass_lengths(len(part.positions), int(count), batch_size if drops else None)
+        for part, count in zip(staged, num_visits, strict=True)
+    ]
+    cut = cut_into_steps(list(map(sum, passes)), batch_size, options.remainder, first_stage)
+    visits = shuffled_visits(
+        [part.positions for part in staged],
+        passes,
+        cut.used,
+        seed=settings.seed,
+        first_stage=first_stage,
     )
-    visit_teacher = _visit_teachers(settings, staged, steps, first_stage)
-    visits, offsets, step_stage = steps.visits, steps.offsets, steps.step_stage
+    visit_teacher = _visit_teachers(settings, staged, visits, cut, len(profile))
+    offsets, step_stage = cut.offsets, cut.step_stage
     kept = 0
     if before is not None:
         kept = int((before.step_stage < first_stage).sum())
@@ -185,32 +181,38 @@ def _assemble(
         baseline_epochs=epochs,
         baseline_lr_mean=float(settings.learning_rate.factors(baseline_steps).mean()),
     )
-    stages = _describe_stages(plan, profile, settings, staged, num_visits)
+    stages = _describe_stages(plan, settings, staged, num_visits, _targets(profile, options))
     done = () if before is None else before.stages[: first_stage - 1]
     return replace(plan, stages=(*done, *stages))
 
 
 def _visit_teachers(
-    settings: PlanSettings, staged: list[StagedExamples], steps: Steps, first_stage: int
+    settings: PlanSettings,
+    staged: list[StagedExamples],
+    visits: IntArray,
+    cut: Cut,
+    num_examples: int,
 ) -> IntArray:
     """The teacher of each visit: its own with text, its step's with logits."""
-    found = np.empty(len(steps.visits), dtype=np.int64)
     if settings.supervision == "text":
-        for number, part in enumerate(staged, start=first_stage):
-            here = steps.visit_stage == number
-            sorter = np.argsort(part.positions)
-            place = np.searchsorted(part.positions, steps.visits[here], sorter=sorter)
-            found[here] = part.teachers[sorter[place]]
+        teacher_of = small_numbers(np.zeros(num_examples, dtype=np.int8), settings.teachers)
+        found = np.empty(len(visits), dtype=teacher_of.dtype)
+        end = 0
+        for part, count in zip(staged, cut.used, strict=True):
+            start, end = end, end + count
+            assert part.teachers is not None, "with text every example has a teacher"
+            teacher_of[part.positions] = part.teachers
+            found[start:end] = teacher_of[visits[start:end]]
         return found
-    numbers = np.arange(len(steps.step_stage))
+    numbers = np.arange(len(cut.step_stage))
     by_step = np.empty(len(numbers), dtype=np.int64)
-    for stage in np.unique(steps.step_stage):
-        here = steps.step_stage == stage
+    for stage in np.unique(cut.step_stage):
+        here = cut.step_stage == stage
         by_step[here] = teachers_of(settings, int(stage), numbers[here])
-    return np.repeat(by_step, np.diff(steps.offsets))
+    return np.repeat(small_numbers(by_step, settings.teachers), np.diff(cut.offsets))
 
 
-def _restarts(step_stage: IntArray) -> IntArray:
+def _restarts(step_stage: NDArray[np.int64]) -> NDArray[np.int64]:
     """The first step of every stage but the first."""
     return np.flatnonzero(np.diff(step_stage)) + 1
 
@@ -253,30 +255,33 @@ def _check_ranges(values: Mapping[str, FloatArray]) -> None:
         raise ConfigError(f"distill_temperature must stay above 0; its schedule reaches {least:g}.")
 
 
+def _targets(profile: DifficultyProfile, options: CurriculumOptions) -> FloatArray | None:
+    """Mean difficulties that the stages aim at; None when they aim at none."""
+    aims = options.entry.targets if (options.order or "easy_first") == "easy_first" else None
+    return None if aims is None else aims(profile.running_mean, options.stages)
+
+
 def _describe_stages(
     plan: Plan,
-    profile: DifficultyProfile,
     settings: PlanSettings,
     staged: list[StagedExamples],
     num_visits: IntArray,
+    targets: FloatArray | None,
 ) -> list[Stage]:
     """A summary of each stage that was compiled."""
-    options = settings.curriculum
-    aims = options.entry.targets if (options.order or "easy_first") == "easy_first" else None
-    targets = None if aims is None else aims(profile.running_mean, options.stages)
-    first_stage = options.stages - len(staged) + 1
-    step_of_visit = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
+    first_stage = settings.curriculum.stages - len(staged) + 1
     stages = []
     for number, (part, count) in enumerate(zip(staged, num_visits, strict=True), first_stage):
         here = plan.step_stage == number
         signal = ((plan.ce_weight[here] < 1.0) & (plan.student_share[here] < 1.0)).any()
-        indices = np.unique(plan.visit_teacher[here[step_of_visit]])
-        names = " + ".join(plan.teachers[i] for i in indices)
+        first, last = np.searchsorted(plan.step_stage, [number, number + 1])
+        voices = plan.visit_teacher[plan.offsets[first] : plan.offsets[last]]
+        names = " + ".join(name for i, name in enumerate(plan.teachers) if (voices == i).any())
         stages.append(
             Stage(
                 stage=number,
                 num_examples=len(part.positions),
-                mean_difficulty=float(profile.scores[part.positions].mean()),
+                mean_difficulty=part.mean_difficulty,
                 target_difficulty=None if targets is None else float(targets[number - 1]),
                 passes=float(count / len(part.positions)),
                 steps=int(here.sum()),

@@ -1,12 +1,16 @@
 """Sampling: which examples a stage visits, in which order, cut into steps. Pure and seeded."""
 
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+IntArray = NDArray[np.integer]
+THREADS = 4
 Remainder = Literal["carry", "trim", "partial", "drop"]
 REMAINDERS: dict[str, str] = {
     "carry": "what does not fill a batch opens the next stage; only the last step is short",
@@ -16,85 +20,112 @@ REMAINDERS: dict[str, str] = {
 }
 
 
-def stage_visits(
-    subset: IntArray, num_visits: int, *, seed: int, stage: int, whole: int | None = None
-) -> IntArray:
-    """Visit a subset in shuffled passes until ``num_visits`` is reached.
-
-    Whole passes come first, each shuffled by itself; a broken rest is a random part of one more
-    pass, so no example is visited twice more often than another within a stage.
+def pass_lengths(subset_size: int, num_visits: int, whole: int | None = None) -> list[int]:
+    """How many visits each pass over a subset makes: all of it, and a broken rest in the last.
 
     Args:
-        subset: positions of the examples.
+        subset_size: number of examples.
         num_visits: how many visits to make.
-        seed: seed of the plan.
-        stage: number of the stage; stages and passes draw from streams of their own.
         whole: cut every pass to a multiple of this batch size (a stage keeps one visit at least).
 
     Returns:
-        Positions, shape ``[num_visits]``; fewer with ``whole``.
+        Lengths that add up to ``num_visits``, or to less with ``whole``.
     """
-    num_passes = -(-num_visits // len(subset))
-    passes = [
-        np.random.default_rng([seed, stage, number]).permutation(subset)
-        for number in range(num_passes)
-    ]
-    if not passes:
-        return np.empty(0, dtype=np.int64)
-    passes[-1] = passes[-1][: num_visits - len(subset) * (num_passes - 1)]
-    if whole is not None and num_visits >= whole and len(subset) >= whole:
-        passes = [part[: len(part) // whole * whole] for part in passes]
-    return np.concatenate(passes).astype(np.int64)
+    full, rest = divmod(num_visits, subset_size)
+    lengths = [subset_size] * full + [rest] * (rest > 0)
+    if whole is not None and num_visits >= whole and subset_size >= whole:
+        lengths = [length // whole * whole for length in lengths]
+    return lengths
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Visits, cut into steps.
+class Cut:
+    """How the visits of all stages are cut into steps.
 
     Attributes:
-        visits: positions in the order of training, shape ``[M]``.
-        visit_stage: stage that each visit was planned in, from 1, shape ``[M]``; with a carried
-            remainder the step that holds it may belong to the next one.
-        offsets: step s has ``visits[offsets[s]:offsets[s + 1]]``, shape ``[S + 1]``.
+        used: how many of its visits each stage keeps, shape ``[n]``; with a carried remainder the
+            last of them may be in a step of the next stage.
+        offsets: step s has visits ``offsets[s]`` to ``offsets[s + 1]``, shape ``[S + 1]``.
         step_stage: stage of each step, from 1, shape ``[S]``.
     """
 
-    visits: IntArray
-    visit_stage: IntArray
-    offsets: IntArray
-    step_stage: IntArray
+    used: list[int]
+    offsets: NDArray[np.int64]
+    step_stage: NDArray[np.int64]
 
 
 def cut_into_steps(
-    visits_by_stage: list[IntArray], batch_size: int, remainder: Remainder, first_stage: int = 1
-) -> Steps:
+    visits_by_stage: Sequence[int], batch_size: int, remainder: Remainder, first_stage: int = 1
+) -> Cut:
     """Cut the visits of all stages into batches.
 
     Args:
-        visits_by_stage: visits of each stage, in order.
+        visits_by_stage: number of visits of each stage, in order.
         batch_size: examples of a full step.
         remainder: what happens to visits that do not fill a batch; see ``REMAINDERS``. Every stage
             that has visits has at least one step.
         first_stage: number of the first of these stages.
     """
-    kept: list[IntArray] = []
-    sizes: list[int] = []
-    step_stage: list[int] = []
-    # Two rows: the positions, and the stage that each was planned in.
-    pending = np.empty((2, 0), dtype=np.int64)
+    used: list[int] = []
+    sizes: list[NDArray[np.int64]] = []
+    step_stage: list[NDArray[np.int64]] = []
+    pending = 0  # visits of the stages before that wait for a full batch
     carries = remainder in ("carry", "trim")
     last = first_stage + len(visits_by_stage) - 1
     for number, new in enumerate(visits_by_stage, start=first_stage):
-        stream = np.hstack([pending, np.vstack([new, np.full_like(new, number)])])
-        full, rest = divmod(stream.shape[1], batch_size)
+        full, rest = divmod(pending + new, batch_size)
         keep_rest = rest > 0 and (
             remainder == "partial" or full == 0 or (number == last and remainder == "carry")
         )
-        used = stream.shape[1] if keep_rest else full * batch_size
-        pending = stream[:, used:] if carries else pending
-        kept.append(stream[:, :used])
-        sizes += [batch_size] * full + [rest] * keep_rest
-        step_stage += [number] * (full + keep_rest)
-    visits, visit_stage = np.hstack(kept)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Steps(visits, visit_stage, offsets, np.asarray(step_stage, dtype=np.int64))
+        left = 0 if keep_rest else rest
+        dropped = left if not carries or number == last else 0
+        used.append(new - dropped)
+        pending = left - dropped
+        sizes.append(np.asarray([batch_size] * full + [rest] * keep_rest, dtype=np.int64))
+        step_stage.append(np.full(full + keep_rest, number, dtype=np.int64))
+    offsets = np.cumsum(np.concatenate([[0], *sizes]), dtype=np.int64)
+    return Cut(used, offsets, np.concatenate(step_stage))
+
+
+def shuffled_visits(
+    subsets: Sequence[IntArray],
+    passes: Sequence[Sequence[int]],
+    used: Sequence[int],
+    *,
+    seed: int,
+    first_stage: int = 1,
+) -> IntArray:
+    """Visit the subset of each stage in shuffled passes.
+
+    Each pass is shuffled by itself; one that is broken off is a random part of a whole pass, so no
+    example is visited twice more often than another within a stage.
+
+    Args:
+        subsets: positions of the examples of each stage.
+        passes: see ``pass_lengths``.
+        used: how many of its visits each stage keeps.
+        seed: seed of the plan; stages and passes draw from streams of their own.
+        first_stage: number of the first of these stages.
+
+    Returns:
+        Positions in the order of training, shape ``[sum(used)]``.
+    """
+    visits = np.empty(sum(used), dtype=subsets[0].dtype)
+
+    def fill(task: tuple[int, int, int, IntArray]) -> None:
+        stage, number, start, out = task
+        whole = np.random.default_rng([seed, stage, number]).permutation(subsets[start])
+        out[:] = whole[: len(out)]
+
+    tasks = []
+    end = 0
+    for index, lengths in enumerate(passes):
+        start, end = end, end + used[index]
+        for number, length in enumerate(lengths):
+            stop = min(start + length, end)
+            tasks.append((first_stage + index, number, index, visits[start:stop]))
+            start = stop
+    # Shuffling lets go of the interpreter's lock. Every pass being worked on is a copy of a subset.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS)) as pool:
+        list(pool.map(fill, tasks))
+    return visits

@@ -11,11 +11,12 @@ from tutelage.components import bind
 from tutelage.curriculum.options import CurriculumOptions, LearningRate
 from tutelage.curriculum.teaching import TEACHER_SCHEDULES
 from tutelage.errors import ConfigError
+from tutelage.ids import index_type
 from tutelage.schedules import ScheduledValue, scheduled
 from tutelage.schedules.spec import Spec
 from tutelage.types import DifficultyProfile
 
-IntArray = NDArray[np.int64]
+IntArray = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,18 @@ def make_settings(
 
 @dataclass(frozen=True)
 class StagedExamples:
-    """The subset of a stage, and which teacher each of its examples has (shapes ``[k]``)."""
+    """The subset of a stage.
+
+    Attributes:
+        positions: of its examples, from the curriculum's first to its last, shape ``[k]``.
+        teachers: which teacher each of them has, shape ``[k]``; None with logits, where steps have
+            a teacher and not examples.
+        mean_difficulty: mean score of its examples.
+    """
 
     positions: IntArray
-    teachers: IntArray
+    teachers: IntArray | None
+    mean_difficulty: float
 
 
 def stage_examples(
@@ -82,29 +91,42 @@ def stage_examples(
     """Which examples each stage has."""
     options = settings.curriculum
     sizes = options.sizes(profile, settings.batch_size)
-    order = _ordered(profile, options, settings.seed)
-    rank = np.empty(len(profile), dtype=np.int64)
-    rank[profile.order] = np.arange(len(profile))
+    ranks = _ordered(len(profile), options, settings.seed)
+    order = profile.order if ranks is None else profile.order[ranks]
+    scores = profile.sorted_scores if ranks is None else profile.sorted_scores[ranks]
     staged = []
     for stage in range(1, options.stages + 1):
-        positions = options.subset(order, sizes, stage, settings.seed)
+        places = options.subset(len(profile), sizes, stage, settings.seed)
+        positions, difficulty = order[places], scores[places]
         if not len(positions):
             raise ConfigError(
                 f"Stage {stage} of {options.stages} has no example: there are only {len(profile)}."
                 " Use fewer stages."
             )
-        teachers = teachers_of(settings, stage, rank[positions])
-        if available is not None:
-            there = available[teachers, positions]
-            positions, teachers = positions[there], teachers[there]
-            if not len(positions):
-                raise ConfigError(
-                    f"Stage {stage} has no example left: no answer of its teacher was kept. Keep"
-                    " wrong answers (supervision.on_wrong: keep), use fewer stages, or a better"
-                    " teacher for it."
-                )
-        staged.append(StagedExamples(positions, teachers))
+        teachers = None
+        if settings.supervision == "text":
+            units = np.arange(len(profile))[places] if ranks is None else ranks[places]
+            teachers = small_numbers(teachers_of(settings, stage, units), settings.teachers)
+            if available is not None:
+                there = available[teachers, positions]
+                if not there.any():
+                    raise _nothing_left(stage)
+                positions, teachers = positions[there], teachers[there]
+                difficulty = difficulty[there]
+        staged.append(StagedExamples(positions, teachers, float(difficulty.mean())))
     return staged
+
+
+def _nothing_left(stage: int) -> ConfigError:
+    return ConfigError(
+        f"Stage {stage} has no example left: no answer of its teacher was kept. Keep wrong answers"
+        " (supervision.on_wrong: keep), use fewer stages, or a better teacher for it."
+    )
+
+
+def small_numbers(teachers: IntArray, names: Sequence[str]) -> IntArray:
+    """Numbers of teachers in the smallest type that will do."""
+    return teachers.astype(np.min_scalar_type(len(names)))
 
 
 def teachers_of(settings: PlanSettings, stage: int, units: IntArray) -> IntArray:
@@ -115,14 +137,16 @@ def teachers_of(settings: PlanSettings, stage: int, units: IntArray) -> IntArray
     return schedule(stage, settings.curriculum.stages, len(settings.teachers), units, settings.seed)
 
 
-def _ordered(profile: DifficultyProfile, options: CurriculumOptions, seed: int) -> IntArray:
+def _ordered(num_examples: int, options: CurriculumOptions, seed: int) -> IntArray | None:
+    """The curriculum's order as ranks of difficulty (0 is the easiest); None when it is that."""
     order = options.order or options.entry.order
     if order == "easy_first":
-        return profile.order
+        return None
+    ranks = np.arange(num_examples, dtype=index_type(num_examples))
     if order == "hard_first":
-        return profile.order[::-1]
+        return ranks[::-1]
     # Stage 0 is no stage: this stream is never used for shuffling.
-    return np.random.default_rng([seed, 0]).permutation(profile.order)
+    return np.random.default_rng([seed, 0]).permutation(ranks)
 
 
 def visits_per_stage(
@@ -156,7 +180,7 @@ def pairs_wanted(profile: DifficultyProfile, **arguments: Any) -> NDArray[np.boo
         profile: difficulty of the examples.
         arguments: as of ``compile_plan``.
     """
-    settings = make_settings(**arguments)
+    settings = make_settings(**{**arguments, "supervision": "text"})
     wanted = np.zeros((len(settings.teachers), len(profile)), dtype=bool)
     for part in stage_examples(profile, settings, None):
         wanted[part.teachers, part.positions] = True

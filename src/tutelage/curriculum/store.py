@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tutelage.curriculum.exposure import exposure, plan_warnings
-from tutelage.files import atomic_write_json, disk_errors, fingerprint, read_json
+from tutelage.curriculum.fingerprint import plan_fingerprint
+from tutelage.files import atomic_write_json, disk_errors, read_json
+from tutelage.ids import Ids, index_type
 from tutelage.types import DifficultyProfile, Plan, Stage
 
+VISITS_AT_ONCE = 1 << 22
 _VALUES = ("student_share", "distill_temperature", "ce_weight", "lr_factor")
 _SCALARS = (
     "batch_size",
@@ -20,16 +24,6 @@ _SCALARS = (
     "baseline_epochs",
     "baseline_lr_mean",
 )
-
-
-def plan_fingerprint(plan: Plan) -> str:
-    """64 digits that are the same for two plans exactly when they train the same way."""
-    content: dict[str, Any] = {name: getattr(plan, name).tolist() for name in _VALUES}
-    content["ids"] = list(plan.ids)
-    for name in ("visits", "offsets", "step_stage", "visit_teacher", "on_policy", "restarts"):
-        content[name] = getattr(plan, name).tolist()
-    content["teachers"] = list(plan.teachers)
-    return fingerprint(content)
 
 
 def describe_plan(plan: Plan, profile: DifficultyProfile, recipe: str) -> dict[str, Any]:
@@ -52,42 +46,74 @@ def describe_plan(plan: Plan, profile: DifficultyProfile, recipe: str) -> dict[s
 def save_plan(folder: str | Path, plan: Plan, description: dict[str, Any]) -> None:
     """Write ``steps.parquet``, ``ids.parquet`` and then ``plan.json`` into an existing folder."""
     folder = Path(folder)
-    steps = {
-        "step": np.arange(1, plan.total_steps + 1),
-        "stage": plan.step_stage,
-        **{name: getattr(plan, name) for name in _VALUES},
-        "on_policy": plan.on_policy,
-        "restart": np.isin(np.arange(plan.total_steps), plan.restarts),
-        "positions": _by_step(plan, plan.visits),
-        "teachers": _by_step(plan, plan.visit_teacher),
-    }
+    ids = pa.table({"id": plan.ids.text})
+    rows = max(VISITS_AT_ONCE // plan.batch_size, 1)
     with disk_errors(folder):
-        pq.write_table(pa.table({"id": list(plan.ids)}), folder / "ids.parquet")
-        pq.write_table(pa.table(steps), folder / "steps.parquet")
+        # Ids differ and visits are in no order: a dictionary of them would be written in vain.
+        pq.write_table(ids, folder / "ids.parquet", use_dictionary=False)
+        schema = _steps_table(plan, 0, 1).schema
+        with pq.ParquetWriter(folder / "steps.parquet", schema, use_dictionary=False) as writer:
+            for first in range(0, plan.total_steps, rows):
+                last = min(first + rows, plan.total_steps)
+                writer.write_table(_steps_table(plan, first, last))
     atomic_write_json(folder / "plan.json", description)
 
 
-def _by_step(plan: Plan, values: np.ndarray) -> list[list[int]]:
-    return [part.tolist() for part in np.split(values, plan.offsets[1:-1])]
+def _steps_table(plan: Plan, first: int, last: int) -> pa.Table:
+    """One row for each step from ``first`` up to ``last``, from 0."""
+    steps = slice(first, last)
+    return pa.table(
+        {
+            "step": np.arange(first + 1, last + 1),
+            "stage": plan.step_stage[steps],
+            **{name: getattr(plan, name)[steps] for name in _VALUES},
+            "on_policy": plan.on_policy[steps],
+            "restart": np.isin(np.arange(first, last), plan.restarts),
+            "positions": _by_step(plan, plan.visits, first, last),
+            "teachers": _by_step(plan, plan.visit_teacher, first, last),
+        }
+    )
+
+
+def _by_step(plan: Plan, values: np.ndarray, first: int, last: int) -> pa.LargeListArray:
+    """The values of the visits of some steps, as a list for each step."""
+    offsets = plan.offsets[first : last + 1]
+    inside = values[offsets[0] : offsets[-1]]
+    return pa.LargeListArray.from_arrays(pa.array(offsets - offsets[0]), pa.array(inside))
 
 
 def load_plan(folder: str | Path) -> Plan:
     """The plan that ``save_plan`` wrote."""
     folder = Path(folder)
     description = read_json(folder / "plan.json")
-    steps = pq.read_table(folder / "steps.parquet")
-    positions = steps["positions"].combine_chunks()
-    teachers = steps["teachers"].combine_chunks()
+    ids = Ids(pq.read_table(folder / "ids.parquet")["id"])
+    with pq.ParquetFile(folder / "steps.parquet") as file:
+        steps = file.read(["stage", *_VALUES, "on_policy", "restart"])
+        visits, offsets = _read_lists(file, "positions", index_type(len(ids)))
+        names = description["teachers"]
+        visit_teacher, _ = _read_lists(file, "teachers", np.min_scalar_type(len(names)))
     return Plan(
-        ids=tuple(pq.read_table(folder / "ids.parquet")["id"].to_pylist()),
-        visits=positions.flatten().to_numpy().astype(np.int64),
-        offsets=positions.offsets.to_numpy().astype(np.int64),
+        ids=ids,
+        visits=visits,
+        offsets=offsets,
         step_stage=steps["stage"].to_numpy().astype(np.int64),
         on_policy=steps["on_policy"].to_numpy().astype(bool),
         restarts=np.flatnonzero(steps["restart"].to_numpy()).astype(np.int64),
-        teachers=tuple(description["teachers"]),
-        visit_teacher=teachers.flatten().to_numpy().astype(np.int64),
+        teachers=tuple(names),
+        visit_teacher=visit_teacher,
         stages=tuple(Stage(**stage) for stage in description["stages"]),
         **{name: steps[name].to_numpy().astype(np.float64) for name in _VALUES},
         **{name: description[name] for name in _SCALARS},
     )
+
+
+def _read_lists(
+    file: pq.ParquetFile, column: str, dtype: Any
+) -> tuple[np.ndarray, NDArray[np.int64]]:
+    """The values of a column of lists, one after another, and where each list begins and ends."""
+    values, lengths = [np.empty(0, dtype)], [np.zeros(1, dtype=np.int64)]
+    for group in range(file.num_row_groups):
+        for chunk in file.read_row_group(group, [column])[column].chunks:
+            values.append(chunk.flatten().to_numpy().astype(dtype))
+            lengths.append(chunk.value_lengths().to_numpy().astype(np.int64))
+    return np.concatenate(values), np.cumsum(np.concatenate(lengths))

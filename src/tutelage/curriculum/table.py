@@ -28,7 +28,7 @@ class Curriculum(Component):
 
     order: Order = "easy_first"
     passes: float = 1.0
-    subset: Callable[..., NDArray[np.int64]] = subsets.prefix
+    subset: Callable[..., subsets.Places] = subsets.prefix
     targets: Callable[[NDArray[np.float64], int], NDArray[np.float64]] | None = None
 
     @property

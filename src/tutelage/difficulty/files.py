@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,8 @@ import pyarrow.parquet as pq
 
 from tutelage.errors import DataError
 from tutelage.files import disk_errors
-from tutelage.types import DifficultyProfile, check_unique
+from tutelage.ids import Ids
+from tutelage.types import DifficultyProfile
 
 
 def save_profile(
@@ -24,10 +24,10 @@ def save_profile(
     """Write a profile as parquet with the columns id, score, num_tokens and group."""
     table = pa.table(
         {
-            "id": list(profile.ids),
+            "id": profile.ids.text,
             "score": profile.scores,
-            "num_tokens": list(num_tokens),
-            "group": list(groups),
+            "num_tokens": np.asarray(num_tokens, dtype=np.int64),
+            "group": pa.array(groups, pa.string()),
         },
         metadata={"measure": profile.measure},
     )
@@ -55,11 +55,10 @@ def load_profile(path: str | Path) -> DifficultyProfile:
                 f"'{path}' has no column '{column}'; it has {', '.join(table.column_names)}."
                 " A difficulty file needs the columns id and score."
             )
-    ids = [str(value) for value in table["id"].to_pylist()]
-    check_unique(ids)
+    ids = _ids(table["id"])
     metadata = table.schema.metadata or {}
     measure = metadata.get(b"measure", path.stem.encode()).decode()
-    return DifficultyProfile(tuple(ids), _numbers(path, ids, table["score"]), measure)
+    return DifficultyProfile(ids, _numbers(path, ids, table["score"]), measure)
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -77,7 +76,19 @@ def _read_table(path: Path) -> pa.Table:
         ) from error
 
 
-def _numbers(path: Path, ids: Sequence[str], column: Any) -> np.ndarray:
+def _ids(column: pa.ChunkedArray) -> Ids:
+    kind = column.type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
+    if text and not column.null_count:
+        return Ids(column)
+    return Ids([str(value) for value in column.to_pylist()])
+
+
+def _numbers(path: Path, ids: Sequence[str], column: pa.ChunkedArray) -> np.ndarray:
+    numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    if numeric and not column.null_count:
+        return column.to_numpy().astype(np.float64)
+    # Anything else is looked at row by row: what is no number is named, with its example.
     scores = np.empty(len(ids))
     for row, value in enumerate(column.to_pylist()):
         try:

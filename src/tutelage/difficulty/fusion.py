@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.errors import ConfigError
+from tutelage.ids import Ids
 
 FloatArray = NDArray[np.float64]
 
@@ -38,11 +39,10 @@ def rank_fusion(ids: Sequence[str], scores: Sequence[FloatArray], *, k: int = 60
             f"rank_fusion needs at least two scores and a positive k, got {len(scores)} scores and"
             f" k={k}. Write for example of: [{{kind: rouge_l}}, {{kind: student_loss}}]."
         )
-    names = np.asarray(ids)
+    names = Ids.of(ids)
     fused = np.zeros(len(names))
     for values in scores:
-        ranks = np.empty(len(names))
-        ranks[np.lexsort((names, values))] = np.arange(1, len(names) + 1)
-        fused += 1.0 / (k + ranks)
+        order = names.order_by(np.asarray(values, dtype=np.float64))
+        fused[order] += 1.0 / (k + np.arange(1.0, len(names) + 1))
     # Rounding may leave the easiest of all a hair below 0.
     return np.maximum(len(scores) / (k + 1) - fused, 0.0)

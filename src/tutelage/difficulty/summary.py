@@ -1,9 +1,11 @@
 """A difficulty profile in numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from tutelage.types import DifficultyProfile
 
@@ -19,7 +21,6 @@ def summarize(profile: DifficultyProfile, groups: Sequence[str], unit: str) -> d
         unit: unit of the scores.
     """
     scores = profile.scores
-    labels = np.asarray(groups)
     return {
         "measure": profile.measure,
         "unit": unit,
@@ -30,11 +31,21 @@ def summarize(profile: DifficultyProfile, groups: Sequence[str], unit: str) -> d
         "max": float(scores.max()),
         "quantiles": {str(q): float(np.quantile(scores, q)) for q in QUANTILES},
         "groups": {
-            str(label): {
-                "mean": float(scores[labels == label].mean()),
-                "count": int((labels == label).sum()),
-            }
-            for label in sorted(set(groups))
+            label: {"mean": float(inside.mean()), "count": len(inside)}
+            for label, inside in _by_group(scores, groups)
             if label
         },
     }
+
+
+def _by_group(
+    scores: NDArray[np.float64], groups: Sequence[str]
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """The label and the scores of each group, labels sorted."""
+    coded = pa.array(groups, pa.string()).dictionary_encode()
+    labels, codes = coded.dictionary.to_pylist(), coded.indices.to_numpy()
+    parts = np.split(
+        scores[np.argsort(codes, kind="stable")],
+        np.cumsum(np.bincount(codes, minlength=len(labels)))[:-1],
+    )
+    yield from sorted(zip(labels, parts, strict=True), key=lambda part: part[0])

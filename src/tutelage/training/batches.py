@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Sampler
 
 from tutelage.data.collate import collate
 from tutelage.errors import DataError
+from tutelage.ids import Ids
 from tutelage.types import Plan
 
 Visit = tuple[int, int]
@@ -95,18 +96,17 @@ def join_by_id(
     Raises:
         DataError: the data lacks an example, or a pair of example and writer, that the plan visits.
     """
-    position_of = {example_id: position for position, example_id in enumerate(plan.ids)}
     rows = np.full((len(plan.teachers), len(plan.ids)), -1, dtype=np.int64)
-    number_of = {name: number for number, name in enumerate(plan.teachers)}
-    for row, example_id in enumerate(ids):
-        position = position_of.get(example_id)
-        if position is None:
-            continue
-        if writers is None:
-            rows[:, position] = row
-        elif writers[row] in number_of:
-            rows[number_of[writers[row]], position] = row
-    missing = plan.visits[rows[plan.visit_teacher, plan.visits] < 0]
+    position = plan.ids.locate(Ids.of(ids))
+    wrote = Ids.of(writers or ())
+    known = np.flatnonzero(position >= 0)
+    for number, name in enumerate(plan.teachers):
+        here = known if writers is None else known[wrote.equal_to(name)[known]]
+        # The last of several rows counts.
+        rows[number, position[here]] = here
+    # Where every pair has a row there is no need to look at the visits, which may be many more.
+    lacking = (rows < 0).any()
+    missing = plan.visits[rows[plan.visit_teacher, plan.visits] < 0] if lacking else plan.visits[:0]
     if len(missing):
         raise DataError(
             f"The plan names {len(np.unique(missing))} examples that the training data does not"
