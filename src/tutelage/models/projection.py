@@ -5,6 +5,7 @@ gradient is kept for all of them, and products are written into memory that is u
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,20 @@ def fast_in(dtype: torch.dtype, device: torch.device) -> bool:
     return supported is not None and bool(supported())
 
 
+class LinearHead(Protocol):
+    """A weight of shape ``[V, H]`` and perhaps a bias: an ``nn.Linear``, or a stored head."""
+
+    @property
+    def weight(self) -> Tensor:
+        """Shape ``[V, H]``."""
+        ...
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Shape ``[V]``, or None."""
+        ...
+
+
 class LinearProjection:
     r"""A head that is one plain linear map: :math:`z = W h + b`.
 
@@ -33,7 +48,7 @@ class LinearProjection:
     of :math:`g h^\top`, that in b the sum of g.
 
     Args:
-        head: an ``nn.Linear``.
+        head: the weight and the bias.
         vocab_size: number of real tokens; rows of the head beyond it take no part.
         autocast_dtype: make the products in this type where the device has them; None for the
             weight's own. Elsewhere 16 bits become 32, which is faster there and more exact.
@@ -45,7 +60,7 @@ class LinearProjection:
 
     def __init__(
         self,
-        head: nn.Linear,
+        head: LinearHead,
         vocab_size: int | None = None,
         autocast_dtype: torch.dtype | None = None,
         *,

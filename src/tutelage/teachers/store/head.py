@@ -35,10 +35,6 @@ class StoredHead(nn.Module):
         self.register_buffer("bias", bias_V)
         self.transform = transform
 
-    def forward(self, hidden_nH: Tensor) -> Tensor:
-        """Logits before the transform, in the type of the weights."""
-        return nn.functional.linear(hidden_nH.to(self.weight.dtype), self.weight, self.bias)
-
 
 def take_head(model: nn.Module, vocab_size: int, dtype: torch.dtype) -> StoredHead:
     """A copy of a model's head on the CPU.

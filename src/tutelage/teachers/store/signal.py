@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tutelage.models.projection import LinearProjection
 from tutelage.teachers.live import LogitTile
 from tutelage.teachers.store.keys import describe_rows, row_key
 from tutelage.teachers.store.read import TeacherStore
@@ -91,15 +92,13 @@ class StoredTeacher:
         self, hidden_NH: Tensor, tile_tokens: int
     ) -> "Iterator[LogitTile] | Iterator[TopKTile]":
         """What the stored rows predict, so many of them at a time."""
-        for start in range(0, len(hidden_NH), tile_tokens):
-            part = hidden_NH[start : start + tile_tokens]
-            if self._head is None:
+        head = None if self._head is None else LinearProjection(self._head)
+        for part in hidden_NH.split(tile_tokens):
+            if self._head is None or head is None:
                 manifest = self.store.manifest
                 yield TopKTile(decode_top_k(part, manifest["top_k"], manifest["vocab_size"]))
             else:
-                with torch.no_grad():
-                    logits_nV = self._head(part)
-                yield LogitTile(logits_nV, self._head.transform)
+                yield LogitTile(head.logits(part), self._head.transform)
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def fill_store(
     was_training = model.training
     model.eval()
     try:
-        with packing(model) as packed:
+        with packing(model, longest=int(asked.lengths.max(initial=0))) as packed:
             for shard in shards:
                 parts = []
                 for batch in shard:
