@@ -52,7 +52,7 @@ class DistillConfig(TrainingArguments):
     )
     tile_tokens: int | None = field(
         default=None,
-        metadata={"help": "Response tokens whose logits are in memory at once; None: 256 MB."},
+        metadata={"help": "Response tokens whose logits are in memory at once; None: 512 MB."},
     )
     keep_checkpoints: int = field(
         default=2, metadata={"help": "How many complete checkpoints to keep."}
