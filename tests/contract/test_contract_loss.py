@@ -229,6 +229,55 @@ def test_sixteen_bits_are_close(monkeypatch, head, kind, native):
         assert (one - other).norm() < 0.03 * other.norm()
 
 
+@pytest.mark.parametrize("head", ["bias", "lora"])
+def test_threads_change_nothing_but_rounding(head):
+    """Blocks on several threads write their own rows, are added in order, and leave no setting."""
+    inputs, before = case(head, tokens=33), torch.get_num_threads()
+    found = []
+    for threads in (1, 3, 3):
+        torch.set_num_threads(threads)
+        try:
+            found.append(
+                tiled(
+                    *("jsd", "probability_mix", StepValues(0.4, 1.7, 0.3), *inputs),
+                    tile_tokens=17,
+                    block_tokens=2,
+                )
+            )
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    for other in found[1:]:
+        assert_equal(other, found[0], StepValues(0.4, 1.7, 0.3), rtol=1e-6, atol=1e-6)
+
+
+def test_an_error_in_a_block_is_raised():
+    def broken(teacher_logp, student_logp):
+        raise ConfigError("this divergence is broken")
+
+    student, teacher, hidden, teacher_hidden, targets = case()
+    loss = DistillLoss(broken, TARGETS["logit_mix"].function, VOCAB)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ConfigError, match="broken"):
+            loss(
+                *(student, hidden, targets, StepValues(0.0, 1.0, 0.0)),
+                *(LiveTeacher(teacher, VOCAB), teacher_hidden),
+            )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Largest(TorchDispatchMode):
     """Remembers the largest tensor that any operation gave."""
 
@@ -245,7 +294,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("head", ["bias", "lora"])
-def test_no_array_of_all_tokens_and_tokens_of_the_vocabulary(head):
+def test_no_array_of_all_tokens_and_tokens_of_the_vocabulary(head, one_thread):
     inputs = case(head, tokens=96)
     values = StepValues(0.4, 1.7, 0.3)
     with Largest() as largest:
@@ -253,7 +302,7 @@ def test_no_array_of_all_tokens_and_tokens_of_the_vocabulary(head):
     assert largest.numbers <= max(8 * (VOCAB + 2), 96 * TEACHER_HIDDEN)
 
 
-def test_the_budget_sets_the_tile():
+def test_the_budget_sets_the_tile(one_thread):
     values = StepValues(0.0, 1.0, 0.3)
     inputs = case("plain", tokens=96)
     with Largest() as largest:

@@ -235,7 +235,7 @@ class Training(Strict):
         default=[], description="Trackers, beside the run folder's own records."
     )
     tile_tokens: Positive | None = Field(
-        default=None, description="Tokens whose logits are in memory at once; None: 256 MB."
+        default=None, description="Tokens whose logits are in memory at once; None: 512 MB."
     )
     padding_free: bool | None = Field(
         default=None,

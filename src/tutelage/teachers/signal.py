@@ -23,6 +23,8 @@ class TeacherTile(Protocol):
     def log_probs(self, rows: slice, temperature: float) -> Tensor:
         """Float32 log-probabilities of some rows of the tile; called once for every few rows.
 
+        Several threads may ask at the same time, each for its own rows.
+
         Args:
             rows: which rows of the tile.
             temperature: divides the logits before the softmax.

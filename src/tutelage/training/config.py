@@ -52,7 +52,7 @@ class DistillConfig(TrainingArguments):
     )
     tile_tokens: int | None = field(
         default=None,
-        metadata={"help": "Response tokens whose logits are in memory at once; None: 256 MB."},
+        metadata={"help": "Response tokens whose logits are in memory at once; None: 512 MB."},
     )
     padding_free: bool | None = field(
         default=None,

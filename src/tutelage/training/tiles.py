@@ -5,7 +5,11 @@ are fast when they have many rows. A block is a few rows of a tile, so that all 
 by element (softmax, target, divergence, gradients) stays in the processor's cache.
 """
 
+import contextlib
+import functools
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +23,14 @@ from tutelage.teachers import TeacherTile
 # Shape suffixes: N response tokens, n tokens of a tile, r tokens of a block, H hidden,
 # V vocabulary, K kept tokens.
 
-TILE_BYTES = 1 << 28
+TILE_BYTES = 1 << 29
 """Memory for the logits of a tile, of student and teacher together."""
 
-FEWEST, MOST = 16, 1024
+FEWEST, MOST = 16, 512
 """Tokens of a tile, whatever the budget says: fewer waste time, more gain none."""
 
-CORE_ELEMENTS = 3 << 17
-"""Elements of a block for each thread of a CPU; about ten such arrays are alive at a time."""
+CORE_ELEMENTS = 1 << 19
+"""Elements of a block on a CPU; about ten such arrays are alive at a time."""
 
 DEVICE_ELEMENTS = 1 << 25
 """Elements of a block elsewhere: launching its kernels must cost little beside running them."""
@@ -46,10 +50,35 @@ def tile_rows(tokens: int, row_bytes: int, budget: int = TILE_BYTES) -> int:
 
 
 def block_rows(device: torch.device, vocab: int) -> int:
-    """Tokens of a block; on a CPU as many for each thread, since a softmax is cut by rows."""
-    if device.type != "cpu":
-        return max(1, DEVICE_ELEMENTS // vocab)
-    return torch.get_num_threads() * max(1, CORE_ELEMENTS // vocab)
+    """Tokens of a block."""
+    return max(1, (CORE_ELEMENTS if device.type == "cpu" else DEVICE_ELEMENTS) // vocab)
+
+
+@contextlib.contextmanager
+def block_threads(device: torch.device) -> Iterator[Executor | None]:
+    """Threads that take whole blocks, each of them on one core; None where that is no use.
+
+    Otherwise each of the many short operations would be cut over all cores, and all would wait for
+    the slowest after each: on a machine that does something else too, that took ten times as long.
+    """
+    count = torch.get_num_threads()
+    if device.type != "cpu" or count == 1:
+        yield None
+        return
+    ready = threading.Barrier(count + 1)
+
+    def on_one_core() -> None:
+        torch.get_num_threads()  # a thread takes over the setting of the process at its first use
+        torch.set_num_threads(1)
+        ready.wait()
+
+    with ThreadPoolExecutor(count) as pool:
+        for _ in range(count):
+            pool.submit(on_one_core)
+        ready.wait()
+        # Matrix products and new threads follow the last setting; those in the pool keep theirs.
+        torch.set_num_threads(count)
+        yield pool
 
 
 @dataclass(frozen=True)
@@ -103,46 +132,56 @@ class TiledSum:
             The float64 sum of the loss, shape ``[]``, and of its parts, shape ``[5]``.
         """
         totals = torch.zeros(6, dtype=torch.float64, device=hidden_NH.device)
-        for start in range(0, len(hidden_NH), self.tile_tokens):
-            rows = slice(start, start + self.tile_tokens)
-            hidden_nH = hidden_NH[rows]
-            logits_nV = self.head.logits(hidden_nH)
-            teacher = None if self.teacher_tiles is None else next(self.teacher_tiles)
-            if hidden_grad_NH is None:
-                self._blocks(logits_nV, rows.start, teacher, None, totals)
-                continue
-            gradient_nV = self.head.gradient_buffer(logits_nV)
-            self._blocks(logits_nV, rows.start, teacher, gradient_nV, totals)
-            hidden_grad_NH[rows] = self.head.backward(gradient_nV, hidden_nH)
+        with block_threads(hidden_NH.device) as pool:
+            for start in range(0, len(hidden_NH), self.tile_tokens):
+                rows = slice(start, start + self.tile_tokens)
+                hidden_nH = hidden_NH[rows]
+                logits_nV = self.head.logits(hidden_nH)
+                teacher = None if self.teacher_tiles is None else next(self.teacher_tiles)
+                gradient_nV = None
+                if hidden_grad_NH is not None:
+                    gradient_nV = self.head.gradient_buffer(logits_nV)
+                tile = _Tile(logits_nV, self.targets_N[rows], teacher, gradient_nV)
+                blocks = range(0, len(logits_nV), self.block_tokens)
+                one = functools.partial(self._block, tile)
+                for found in map(one, blocks) if pool is None else pool.map(one, blocks):
+                    totals += found
+                if hidden_grad_NH is not None and gradient_nV is not None:
+                    hidden_grad_NH[rows] = self.head.backward(gradient_nV, hidden_nH)
         return totals[0], totals[1:]
 
-    def _blocks(
-        self,
-        logits_nV: Tensor,
-        first: int,
-        teacher: TeacherTile | None,
-        gradient_nV: Tensor | None,
-        totals: Tensor,
-    ) -> None:
-        """Add the blocks of a tile to the totals; write the gradient in the raw logits."""
-        for start in range(0, len(logits_nV), self.block_tokens):
-            rows = slice(start, min(start + self.block_tokens, len(logits_nV)))
-            with torch.set_grad_enabled(gradient_nV is not None):
-                raw = logits_nV[rows].detach().requires_grad_(gradient_nV is not None)
-                logits_rV = self.transform(raw if raw.dtype == torch.float64 else raw.float())
-                block = Block(
-                    logits_rV,
-                    self.targets_N[first + rows.start : first + rows.stop],
-                    None if teacher is None else (teacher, rows),
-                )
-                total, parts = self.sums(block)
-            if gradient_nV is not None:
-                # A loss that does not depend on the student (ce_weight 0, its share 1) has none.
-                gradient_nV[rows] = (
-                    torch.autograd.grad(total, raw)[0] if total.requires_grad else 0.0
-                )
-            totals[0] += total.detach()
-            totals[1:] += parts
+    @torch.no_grad()
+    def _block(self, tile: "_Tile", start: int) -> Tensor:
+        """Loss and parts of a block, shape ``[6]``; its gradient is written where the tile says."""
+        rows = slice(start, min(start + self.block_tokens, len(tile.logits_nV)))
+        wanted = tile.gradient_nV is not None
+        with torch.set_grad_enabled(wanted):
+            raw = tile.logits_nV[rows].detach().requires_grad_(wanted)
+            logits_rV = self.transform(raw if raw.dtype == torch.float64 else raw.float())
+            teacher = None if tile.teacher is None else (tile.teacher, rows)
+            total, parts = self.sums(Block(logits_rV, tile.targets_n[rows], teacher))
+        if tile.gradient_nV is not None:
+            # A loss that does not depend on the student (ce_weight 0, its share 1) has none.
+            found = torch.autograd.grad(total, raw)[0] if total.requires_grad else 0.0
+            tile.gradient_nV[rows] = found
+        return torch.cat([total.detach().double().unsqueeze(0), parts])
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """What the blocks of a tile share; each reads and writes its own rows.
+
+    Attributes:
+        logits_nV: what the head's linear map gave.
+        targets_n: the response tokens.
+        teacher: what the teacher predicts.
+        gradient_nV: where the gradient is written, maybe over the logits; None for no gradient.
+    """
+
+    logits_nV: Tensor
+    targets_n: Tensor
+    teacher: TeacherTile | None
+    gradient_nV: Tensor | None
 
 
 class GradientsAtOnce(torch.autograd.Function):
