@@ -64,6 +64,9 @@ def one_case(source: str | None, pair: str, options: Any) -> dict[str, Any]:
         "data": Path(source).parent.name if source else "made up",
         "student": student,
         "teacher": teacher,
+        "teacher_parameters": common.parameters(
+            common.build_model(teacher, common.SMOLLM2_VOCABULARY, 0)
+        ),
         "precision": options.precision,
         "batch_size": options.batch_size,
         "rows": common.describe_rows(rows, options.batch_size),

@@ -59,7 +59,7 @@ def loss(results: dict[str, Any], name: str) -> None:
     ]
     most = max(r["tokens"] for r in records)
     panels.append(("tokens", most, "vocabulary", "vocabulary"))
-    for key, scale, label in (("peak", 2**20, "peak MiB"), ("cpu_seconds", 1, "CPU seconds")):
+    for key, scale, label in (("peak", 2**20, "peak MiB"), ("seconds", 1, "seconds")):
         figure, axes = _new(len(panels), f"{label} of one loss, {records[0]['precision']}")
         for axis, (fixed, value, along, words) in zip(axes, panels, strict=True):
             _lines(axis, [r for r in records if r[fixed] == value], along, key, scale)
@@ -72,9 +72,10 @@ def loss(results: dict[str, Any], name: str) -> None:
 def bars(results: dict[str, Any], name: str) -> None:
     """Seconds by contender for each data, student and teacher."""
     records = results["records"]
-    figure, axes = _new(len(records), f"CPU seconds, {records[0]['precision']}")
+    what = "of a whole run" if "passes" in records[0] else "of a step"
+    figure, axes = _new(len(records), f"seconds {what}, {records[0]['precision']}")
     for axis, record in zip(axes, records, strict=True):
-        seconds = record["cpu_seconds"]
+        seconds = record["seconds"]
         middle = [value["median"] for value in seconds.values()]
         errors = (
             [value["median"] - value["min"] for value in seconds.values()],
@@ -88,6 +89,33 @@ def bars(results: dict[str, Any], name: str) -> None:
     figure.savefig(common.RESULTS / f"{name}.png", dpi=110)
 
 
+def teacher_sizes(results: dict[str, Any], name: str) -> None:
+    """Seconds of a step over the teacher's size, with one student."""
+    records = results["records"]
+    figure, (axis,) = _new(1, f"a step of student {records[0]['student']}")
+    for contender in records[0]["seconds"]:
+        points = [(r["teacher_parameters"] / 1e6, r["seconds"][contender]) for r in records]
+        points.sort(key=lambda point: point[0])
+        middle = [value["median"] for _, value in points]
+        below = [value["median"] - value["min"] for _, value in points]
+        above = [value["max"] - value["median"] for _, value in points]
+        sizes = [size for size, _ in points]
+        axis.errorbar(
+            sizes,
+            middle,
+            (below, above),
+            marker="o",
+            capsize=3,
+            color=COLOURS[contender],
+            label=contender,
+        )
+    axis.set(xlabel="teacher, millions of parameters", ylabel="seconds a step", ylim=(0, None))
+    axis.legend()
+    axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(common.RESULTS / f"{name}.png", dpi=110)
+
+
 def main() -> None:
     """Draw everything that there are results for."""
     for path in sorted(common.RESULTS.glob("*.json")):
@@ -96,7 +124,9 @@ def main() -> None:
             continue
         if "measured" in results["records"][0]:
             loss(results, path.stem)
-        elif "cpu_seconds" in results["records"][0]:
+        elif len({record.get("teacher") for record in results["records"]}) > 1:
+            teacher_sizes(results, path.stem)
+        elif "seconds" in results["records"][0]:
             bars(results, path.stem)
 
 

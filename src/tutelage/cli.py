@@ -146,6 +146,7 @@ def cache_command(
     from dataclasses import asdict
 
     from tutelage.pipeline import cache
+    from tutelage.pipeline.topk_error import topk_error_text
 
     stores = cache(recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_)
     if int(os.environ.get("RANK", "0")):
@@ -159,6 +160,8 @@ def cache_command(
             f" {store.response_tokens:,} response tokens, {store.bytes / 1e6:.1f} MB"
             f" ({store.bytes / max(store.response_tokens, 1):.0f} bytes a token): {store.folder}"
         )
+        if store.errors:
+            typer.echo(f"  {topk_error_text(store.errors)}")
 
 
 @app.command("report")

@@ -8,6 +8,7 @@ from tutelage.errors import ConfigError
 from tutelage.pipeline.caching import stores_wanted
 from tutelage.pipeline.run import prepared
 from tutelage.pipeline.stores import LIVE, asked_signal, fill, may_store, open_store
+from tutelage.pipeline.topk_error import TopKError, topk_error
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Cached:
         response_tokens: what it holds.
         bytes: what it takes on disk.
         added: examples that were stored just now.
+        errors: for topk, what it loses beside the whole teacher.
     """
 
     teacher: str
@@ -31,6 +33,7 @@ class Cached:
     response_tokens: int
     bytes: int
     added: int
+    errors: tuple[TopKError, ...] = ()
 
 
 def cache(
@@ -72,6 +75,10 @@ def cache(
         for place, parts in stores_wanted(session, dict.fromkeys(arms, kind)):
             need = fill(session, place, parts)
             store = open_store(session, place)
+            errors: list[TopKError] = []
+            if kind == "topk":
+                with session.processes.first_goes_first():
+                    errors = topk_error(session, place, parts)
             found.append(
                 Cached(
                     place.teacher,
@@ -81,6 +88,7 @@ def cache(
                     store.tokens,
                     store.bytes_on_disk(),
                     need.examples,
+                    tuple(errors),
                 )
             )
     return found

@@ -19,6 +19,7 @@ from tutelage.pipeline.stores import (
     store_place,
 )
 from tutelage.pipeline.texts import training_rows
+from tutelage.pipeline.topk_error import topk_error, topk_error_text
 from tutelage.pipeline.workshop import device, teachers_used
 from tutelage.recipe import Recipe
 from tutelage.teachers import (
@@ -104,6 +105,9 @@ def prepare_stores(session: Session) -> dict[str, str]:
         signals = decide_signals(session)
     for place, parts in stores_wanted(session, signals):
         fill(session, place, parts)
+        if place.spec.kind == "topk":
+            with session.processes.first_goes_first():
+                session.display.note(topk_error_text(topk_error(session, place, parts)))
     return signals
 
 

@@ -59,8 +59,8 @@ class LossSums:
     Attributes:
         total: the loss with its graph, shape ``[]``; its backward pass can be run once.
         parts: detached float64 sums, shape ``[5]``: cross-entropy in nats, distillation (with tau
-            squared), tokens where teacher and student agree on the likeliest one, tokens that had
-            a teacher, entropy of the target (0 unless it is asked for).
+            squared), tokens where teacher and student agree on a likeliest one, tokens that had a
+            teacher, entropy of the target (0 unless it is asked for).
     """
 
     total: Tensor
@@ -179,9 +179,11 @@ class DistillLoss:
         assert block.teacher is not None
         (tile, rows), tau = block.teacher, values.distill_temperature
         teacher_logp = ranking = tile.log_probs(rows, tau)
-        likeliest_r = block.logits_rV.detach().argmax(-1)
+        logits_rV = block.logits_rV.detach()
         if tile.kept_nK is None:
-            agreed = (likeliest_r == teacher_logp.argmax(-1)).sum()
+            # Not by argmax: one of them costs as much as a softmax.
+            others = teacher_logp < teacher_logp.amax(-1, keepdim=True)
+            wanted_r = logits_rV.masked_fill(others, -torch.inf).amax(-1)
         else:
             kept_rK = tile.kept_nK[rows]
             soft_rV = with_tail(soft_rV, kept_rK)
@@ -189,7 +191,8 @@ class DistillLoss:
             ranking = teacher_logp.clone()
             ranking[:, -1] = -torch.inf
             first = ranking.argmax(-1, keepdim=True)
-            agreed = (likeliest_r == kept_rK.gather(-1, first).squeeze(-1)).sum()
+            wanted_r = logits_rV.gather(-1, kept_rK.gather(-1, first)).squeeze(-1)
+        agreed = (wanted_r >= logits_rV.amax(-1)).sum()
         target = self.target(teacher_logp, soft_rV, values.student_share)
         if self.top_k is not None:
             target, soft_rV = coarsen(target, soft_rV, ranking, k=self.top_k)
