@@ -31,6 +31,11 @@ def _new(columns: int, title: str) -> Any:
     return figure, axes[0]
 
 
+def _number(value: float, _: Any) -> str:
+    """A number beside an axis, written out."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
+
+
 def _lines(axis: Any, records: list[dict], along: str, key: str, scale: float) -> None:
     """One line for each contender over the shapes, with the range as a bar."""
     for name in COLOURS:
@@ -47,6 +52,11 @@ def _lines(axis: Any, records: list[dict], along: str, key: str, scale: float) -
         )
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
+    axis.set_xticks(sorted({record[along] for record in records}))
+    axis.xaxis.set_major_formatter(_number)
+    axis.yaxis.set_major_formatter(_number)
+    axis.yaxis.set_minor_formatter(_number)
+    axis.tick_params(which="minor", labelsize=7)
     axis.grid(alpha=0.3)
 
 
@@ -57,8 +67,9 @@ def loss(results: dict[str, Any], name: str) -> None:
         ("vocabulary", vocabulary, "tokens", "response tokens")
         for vocabulary in sorted({r["vocabulary"] for r in records})
     ]
-    most = max(r["tokens"] for r in records)
-    panels.append(("tokens", most, "vocabulary", "vocabulary"))
+    # Over vocabularies: at the largest number of tokens that was measured with all of them.
+    seen = [{r["tokens"] for r in records if r["vocabulary"] == value} for _, value, *_ in panels]
+    panels.append(("tokens", max(set.intersection(*seen)), "vocabulary", "vocabulary"))
     for key, scale, label in (("peak", 2**20, "peak MiB"), ("seconds", 1, "seconds")):
         figure, axes = _new(len(panels), f"{label} of one loss, {records[0]['precision']}")
         for axis, (fixed, value, along, words) in zip(axes, panels, strict=True):
