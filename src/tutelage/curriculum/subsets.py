@@ -65,19 +65,7 @@ def stratified(
     rng = np.random.default_rng([seed, stage, 0, 1])
     # A mask has the order of difficulty, so that the subset does not depend on the draw's own.
     drawn = np.zeros(num_examples, dtype=bool)
-    drawn[:size] = _draw(rng, size, size - from_low)
-    drawn[size:] = _draw(rng, num_examples - size, from_low)
-    return drawn
-
-
-def _draw(rng: np.random.Generator, num_examples: int, number: int) -> NDArray[np.bool_]:
-    """A mask of ``number`` examples drawn without replacement.
-
-    What is drawn is the smaller side, those in or those out: its cost is that of a shuffle.
-    """
-    inside = number <= num_examples - number
-    drawn = np.full(num_examples, not inside)
-    smaller = min(number, num_examples - number)
-    if smaller:
-        drawn[rng.choice(num_examples, smaller, replace=False, shuffle=False)] = inside
+    drawn[rng.choice(size, size - from_low, replace=False)] = True
+    if from_low:
+        drawn[size + rng.choice(num_examples - size, from_low, replace=False)] = True
     return drawn
