@@ -279,6 +279,29 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def run_cases(
+    name: str,
+    options: argparse.Namespace,
+    cases: Iterable[Sequence[Any]],
+    measure: Callable[..., dict[str, Any]],
+    show: Callable[[dict[str, Any]], str],
+) -> None:
+    """Measure one case after another; print each, and write all of them so far.
+
+    Args:
+        name: of the benchmark.
+        options: from the command line; ``measure`` gets them after a case's own arguments.
+        cases: the arguments of each case.
+        measure: gives the record of a case.
+        show: makes it a table.
+    """
+    records = []
+    for case in cases:
+        records.append(measure(*case, options))
+        print(show(records[-1]), flush=True)
+        write_results(name, options, records)
+
+
 def write_results(name: str, options: argparse.Namespace, records: list[dict[str, Any]]) -> Path:
     """Write the records with what is needed to judge them."""
     RESULTS.mkdir(exist_ok=True)

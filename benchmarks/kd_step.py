@@ -4,7 +4,7 @@ Steady-state seconds of a step inside real training runs, the first steps left o
 see the same rows in the same order in batches of the same size, with the same optimizer.
 """
 
-import json
+import itertools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -120,13 +120,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         return common.be_child(options.child, child)
-    records = []
-    for source in options.data or [None]:
-        for pair in options.pairs:
-            records.append(one_case(source, pair, options))
-            print(show(records[-1]), flush=True)
-            path = common.write_results("kd_step", options, records)
-    print(json.dumps({"written": path.name}))
+    cases = itertools.product(options.data or [None], options.pairs)
+    common.run_cases("kd_step", options, cases, one_case, show)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ and head. Each measurement is a process of its own; memory is the rise of reside
 what it was with parameters and inputs in place, so the gradients that must remain are part of it.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -158,7 +159,7 @@ def child(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def one_shape(tokens: int, vocabulary: int, options: Any) -> dict[str, Any]:
+def one_shape(vocabulary: int, tokens: int, options: Any) -> dict[str, Any]:
     """All contenders at one shape."""
     hidden = options.hidden or HIDDEN.get(vocabulary, (576, 576))
     needed = DENSE_ARRAYS * 4 * tokens * vocabulary
@@ -252,12 +253,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         return common.be_child(options.child, child)
-    records = []
-    for vocabulary in options.vocabularies:
-        for tokens in options.tokens:
-            records.append(one_shape(tokens, vocabulary, options))
-            print(show(records[-1]), flush=True)
-            common.write_results("loss_memory_time", options, records)
+    cases = itertools.product(options.vocabularies, options.tokens)
+    common.run_cases("loss_memory_time", options, cases, one_shape, show)
 
 
 if __name__ == "__main__":

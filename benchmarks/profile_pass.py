@@ -5,6 +5,7 @@ forward pass over the same number of tokens packed into full rows: with logits o
 calling the model gives them, and without the output head at all.
 """
 
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -123,12 +124,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         return common.be_child(options.child, child)
-    records = []
-    for source in options.data or [None]:
-        for student in options.students:
-            records.append(one_case(source, student, options))
-            print(show(records[-1]), flush=True)
-            common.write_results("profile_pass", options, records)
+    cases = itertools.product(options.data or [None], options.students)
+    common.run_cases("profile_pass", options, cases, one_case, show)
 
 
 if __name__ == "__main__":

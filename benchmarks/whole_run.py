@@ -5,7 +5,7 @@ to the last update: for Tutelage they hold the teacher's pass and the setting up
 setting up.
 """
 
-import json
+import itertools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -109,13 +109,8 @@ def main() -> None:
         return common.be_child(options.child, child)
     if "stored" not in options.contenders:
         parser.error("the store is what the others are held against: name `stored` too")
-    records = []
-    for source in options.data or [None]:
-        for pair in options.pairs:
-            records.append(one_case(source, pair, options))
-            print(show(records[-1]), flush=True)
-            path = common.write_results("whole_run", options, records)
-    print(json.dumps({"written": path.name}))
+    cases = itertools.product(options.data or [None], options.pairs)
+    common.run_cases("whole_run", options, cases, one_case, show)
 
 
 if __name__ == "__main__":

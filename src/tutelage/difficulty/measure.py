@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tutelage.data.collate import collate, length_batches, packed_batches
 from tutelage.difficulty.measurements import ExampleLosses
-from tutelage.models.head import logit_transform, response_hidden
+from tutelage.models.head import batch_hidden, logit_transform
 from tutelage.models.packing import packing
 from tutelage.models.projection import projection
 from tutelage.numerics import expectation
@@ -51,7 +51,6 @@ def example_losses(
     lengths = [len(tokens) for tokens in rows["input_ids"]]
     loss_sums, entropy_sums = np.zeros(len(lengths)), np.zeros(len(lengths))
     num_tokens = np.zeros(len(lengths), dtype=np.int64)
-    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     done, total = 0, sum(lengths)
@@ -59,10 +58,7 @@ def example_losses(
         with packing(model, longest=max(lengths, default=0)) as packed:
             batches = packed_batches if packed else length_batches
             for batch in batches(lengths, max_tokens=batch_tokens):
-                inputs = {
-                    name: tensor.to(device)
-                    for name, tensor in collate([rows[i] for i in batch], pad_token_id).items()
-                }
+                inputs = collate([rows[i] for i in batch], pad_token_id)
                 row_N, losses_N, entropies_N = _batch_losses(
                     model, inputs, vocab_size, autocast_dtype, packed, entropies
                 )
@@ -87,15 +83,13 @@ def _batch_losses(
     entropies: bool,
 ) -> tuple[np.ndarray, Tensor, Tensor]:
     """For each response token of a batch: its row, its loss and the entropy of its prediction."""
-    device = inputs["labels"].device
+    device = next(model.parameters()).device
     with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-        hidden_NH, targets_N = response_hidden(
-            model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"], packed=packed
-        )
+        hidden_NH, targets_N = batch_hidden(model, inputs, packed=packed)
         losses_N, entropies_N = _token_losses(
             model, hidden_NH, targets_N, vocab_size, autocast_dtype, entropies
         )
-    row_N = (inputs["labels"][:, 1:] != -100).nonzero()[:, 0].cpu().numpy()
+    row_N = (inputs["labels"][:, 1:] != -100).nonzero()[:, 0].numpy()
     return row_N, losses_N, entropies_N
 
 

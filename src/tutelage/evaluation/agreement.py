@@ -13,7 +13,7 @@ from tutelage.data.collate import collate, length_batches, packed_batches
 from tutelage.divergences import forward_kl, reverse_kl
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json
-from tutelage.models.head import head_logits, response_hidden
+from tutelage.models.head import batch_hidden, head_logits
 from tutelage.models.packing import packing
 from tutelage.teachers import LiveTeacher, TeacherSignal
 
@@ -92,7 +92,7 @@ def teacher_agreement(
                 rows = [dataset[i] for i in batch]
                 inputs = collate(rows, pad_token_id)
                 _check_labels(inputs["labels"], vocab_size)
-                student_NH, targets_N = _response_hidden(student, inputs, packed[0])
+                student_NH, targets_N = batch_hidden(student, inputs, packed=packed[0])
                 ids = [row.get("id", "") for row in rows]
                 teacher_NH = signal.hidden(ids, *(tensor.to(home) for tensor in inputs.values()))
                 sums += _batch_sums(student, student_NH, signal, teacher_NH, targets_N, vocab_size)
@@ -135,14 +135,6 @@ def _check_labels(labels_BT: Tensor, vocab_size: int) -> None:
             " entries, so that token has no probability. Tokenize the data with the tokenizer of"
             " student and teacher, and give its full size as `vocab_size`."
         )
-
-
-def _response_hidden(
-    model: nn.Module, inputs: dict[str, Tensor], packed: bool
-) -> tuple[Tensor, Tensor]:
-    device = next(model.parameters()).device
-    rows = (inputs[name].to(device) for name in ("input_ids", "attention_mask", "labels"))
-    return response_hidden(model, *rows, packed=packed)
 
 
 def _batch_sums(

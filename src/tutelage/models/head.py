@@ -6,7 +6,7 @@ predict response tokens and rebuild logits a tile at a time.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,21 @@ def response_hidden(
         assert len(hidden_NH) == len(targets_N), "a label follows a token that is not attended to"
         return hidden_NH, targets_N
     return caught[0][:, :-1][predicts_BT], targets_N
+
+
+def batch_hidden(
+    model: nn.Module, batch: Mapping[str, Tensor], *, packed: bool = False
+) -> tuple[Tensor, Tensor]:
+    """``response_hidden`` of a batch as ``collate`` makes it, wherever the model is.
+
+    Args:
+        model: a causal language model.
+        batch: ``input_ids``, ``attention_mask`` and ``labels``, on any device.
+        packed: run it without the padding.
+    """
+    device = next(model.parameters()).device
+    rows = (batch[name].to(device) for name in ("input_ids", "attention_mask", "labels"))
+    return response_hidden(model, *rows, packed=packed)
 
 
 @dataclass(frozen=True)

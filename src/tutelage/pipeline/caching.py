@@ -71,15 +71,17 @@ def _pays(session: Session, arms: dict[str, Recipe]) -> bool:
 
 def rows_to_store(session: Session, arm: str, name: str) -> list[Any]:
     """The rows at which an arm may ask a teacher: what it trains on, and the test rows."""
-    rows = training_rows(session, arm)
-    if "teacher" in rows.column_names:
-        # Answers of teachers: each is asked about what it wrote itself.
-        writers = rows["teacher"]
-        rows = rows.select([row for row, writer in enumerate(writers) if writer == name])
-    found = [rows]
+    found = [_asked_of(name, training_rows(session, arm))]
     if compares_with(session, name):
         found.append(tested_rows(session))
     return [part.select_columns(["id", "input_ids", "labels"]) for part in found if len(part)]
+
+
+def _asked_of(name: str, rows: Any) -> Any:
+    """The training rows about which a teacher is asked: of answers that teachers wrote, its own."""
+    if "teacher" not in rows.column_names:
+        return rows
+    return rows.select([row for row, writer in enumerate(rows["teacher"]) if writer == name])
 
 
 def compares_with(session: Session, name: str) -> bool:
@@ -161,11 +163,7 @@ def teachers_of(session: Session, arm: str, kind: str, rows: Any) -> TeacherLadd
 
     def stored(name: str) -> TeacherSignal:
         place = store_place(session, name, recipe, kind)
-        mine = rows
-        if "teacher" in rows.column_names:
-            writers = rows["teacher"]
-            mine = rows.select([row for row, writer in enumerate(writers) if writer == name])
-        return StoredTeacher(open_store(session, place), mine, device())
+        return StoredTeacher(open_store(session, place), _asked_of(name, rows), device())
 
     return session.shop.signals(recipe, stored)
 

@@ -11,7 +11,7 @@ import torch
 from tutelage.data import collate, padding_id
 from tutelage.divergences import DIVERGENCES
 from tutelage.files import atomic_write_json, read_json
-from tutelage.models.head import response_hidden
+from tutelage.models.head import batch_hidden
 from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.stores import StorePlace, open_store
@@ -85,9 +85,7 @@ def _compare(session: Session, place: StorePlace, rows: Any) -> list[TopKError]:
     batch = collate(list(rows), padding_id(session.shop.tokenizer))
     batch = {name: tensor.to(device()) for name, tensor in batch.items()}
     student = on_device(session.shop.student()).eval()
-    hidden_NH, targets_N = response_hidden(
-        student, batch["input_ids"], batch["attention_mask"], batch["labels"]
-    )
+    hidden_NH, targets_N = batch_hidden(student, batch)
     found = []
     with session.shop.lent(place.teacher) as model:
         kept = StoredTeacher(open_store(session, place), rows, device())

@@ -62,6 +62,15 @@ def on_device(model: Any) -> Any:
     return model.to(device())
 
 
+def _loading(section: Any) -> dict[str, Any]:
+    """What a recipe's section on a model says about loading it, weights or configuration."""
+    return {
+        "revision": section.revision,
+        "dtype": section.dtype,
+        "trust_remote_code": section.trust_remote_code,
+    }
+
+
 def lacks_bfloat16() -> bool:
     """Whether matrix products in 16 bits are emulated here, and so slower than in 32."""
     where = device().type
@@ -151,9 +160,7 @@ class Workshop:
         assert student is not None and self.student_place is not None
         model = load_model(
             self.student_place,
-            revision=student.revision,
-            dtype=student.dtype,
-            trust_remote_code=student.trust_remote_code,
+            **_loading(student),
         )
         self._check_head("student", model)
         return model
@@ -171,9 +178,7 @@ class Workshop:
         return describe_model(
             load_config(
                 self.student_place,
-                revision=student.revision,
-                dtype=student.dtype,
-                trust_remote_code=student.trust_remote_code,
+                **_loading(student),
             )
         )
 
@@ -204,9 +209,7 @@ class Workshop:
         teacher = self.recipe.ladder[name]
         model = load_model(
             self.teacher_places[name],
-            revision=teacher.revision,
-            dtype=teacher.dtype,
-            trust_remote_code=teacher.trust_remote_code,
+            **_loading(teacher),
         )
         return on_device(model).eval().requires_grad_(False)
 
@@ -286,9 +289,7 @@ class Workshop:
         teacher = self.recipe.ladder[name]
         config = load_config(
             self.teacher_places[name],
-            revision=teacher.revision,
-            dtype=teacher.dtype,
-            trust_remote_code=teacher.trust_remote_code,
+            **_loading(teacher),
         )
         return describe_model(config, dtype=teacher.dtype)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tutelage.data.collate import collate, length_batches
 from tutelage.errors import StoreError
 from tutelage.files import TEMPORARY_PREFIX
-from tutelage.models.head import head_logits, response_hidden
+from tutelage.models.head import batch_hidden, head_logits
 from tutelage.models.packing import packing
 from tutelage.teachers.store.head import head_content, take_head, write_head
 from tutelage.teachers.store.keys import Keys, describe_rows
@@ -263,9 +263,8 @@ def _signal(
 ) -> dict[str, Tensor]:
     """What is stored of a batch, on the CPU."""
     device = next(model.parameters()).device
-    tensors = [tensor.to(device) for tensor in inputs.values()]
     with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-        hidden_NH, targets_N = response_hidden(model, *tensors, packed=packed)
+        hidden_NH, targets_N = batch_hidden(model, inputs, packed=packed)
         if spec.kind == "hidden":
             return {HIDDEN: hidden_NH.to("cpu", DTYPES[spec.dtype])}
         assert spec.top_k is not None
