@@ -50,6 +50,19 @@ def supports_packing(model: nn.Module) -> bool:
     return bool((error_N <= tolerance * expected_NH.double().norm(dim=-1)).all())
 
 
+def runs_packed(model: nn.Module, device: torch.device, padding_free: bool | None = None) -> bool:
+    """Whether training runs a model without padding: where that is wanted, and the model can.
+
+    Args:
+        model: a causal language model, possibly inside LoRA wrappers.
+        device: where it will run.
+        padding_free: what the user says; None for yes on a CPU and no elsewhere, where attention
+            row by row was never measured.
+    """
+    wanted = device.type == "cpu" if padding_free is None else padding_free
+    return wanted and supports_packing(model)
+
+
 @contextlib.contextmanager
 def packing(model: nn.Module, longest: int | None = None) -> Iterator[bool]:
     """Say whether to pack within the block, and leave the model's attention as it was.

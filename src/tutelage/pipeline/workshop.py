@@ -19,9 +19,9 @@ from tutelage.models import (
     load_model,
     load_tokenizer,
 )
-from tutelage.models.head import check_head, head_size
+from tutelage.models.head import head_size
 from tutelage.recipe import LoadedRecipe, Recipe
-from tutelage.teachers import EnsembleTeacher, LiveTeacher, TeacherLadder, TeacherSignal
+from tutelage.teachers import EnsembleTeacher, TeacherLadder, TeacherSignal, live_teacher
 
 SMOLLM2 = "smollm2:instruct"
 
@@ -256,8 +256,8 @@ class Workshop:
         def live(name: str) -> TeacherSignal:
             model = self.teacher if name == self.strongest else self.load_teacher(name)
             self._check_head("teacher", model)
-            check_head(model)
-            return LiveTeacher(model, self.vocab_size, autocast)
+            padding_free = recipe.training.padding_free
+            return live_teacher(model, self.vocab_size, autocast, padding_free=padding_free)
 
         def loader(name: str) -> Callable[[], TeacherSignal]:
             return functools.partial(stored or live, name)

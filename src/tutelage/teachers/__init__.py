@@ -2,7 +2,7 @@
 
 from tutelage.teachers.ensemble import EnsembleTeacher
 from tutelage.teachers.ladder import TeacherLadder
-from tutelage.teachers.live import LiveTeacher
+from tutelage.teachers.live import LiveTeacher, live_teacher
 from tutelage.teachers.signal import TeacherSignal, TeacherTile, teacher_log_probs
 from tutelage.teachers.store import (
     Need,
@@ -30,6 +30,7 @@ __all__ = [
     "begin_store",
     "check_space",
     "fill_store",
+    "live_teacher",
     "row_key",
     "store_need",
     "stored_losses",

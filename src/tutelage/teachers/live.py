@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tutelage.models.head import LogitTransform, logit_transform, response_hidden
+from tutelage.models.head import LogitTransform, check_head, logit_transform, response_hidden
+from tutelage.models.packing import runs_packed
 from tutelage.models.projection import projection
 
 
@@ -79,3 +80,26 @@ class LiveTeacher:
         transform = logit_transform(self.model)
         for hidden_nH in hidden_NH.split(tile_tokens):
             yield LogitTile(head.logits(hidden_nH), transform)
+
+
+def live_teacher(
+    model: nn.Module,
+    vocab_size: int,
+    autocast_dtype: torch.dtype | None = None,
+    *,
+    padding_free: bool | None = None,
+) -> LiveTeacher:
+    """A model as a teacher beside the student, once it is found out how it can be run.
+
+    Args:
+        model: a causal language model, on the device where it is to run.
+        vocab_size: number of real tokens that it shares with the student.
+        autocast_dtype: run the teacher's matrix products in this type; None for its own.
+        padding_free: as a recipe says it; see ``runs_packed``.
+
+    Raises:
+        ModelError: its logits cannot be rebuilt from its hidden states.
+    """
+    check_head(model)
+    packed = runs_packed(model, next(model.parameters()).device, padding_free)
+    return LiveTeacher(model, vocab_size, autocast_dtype, packed=packed)

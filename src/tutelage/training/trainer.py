@@ -18,9 +18,9 @@ from tutelage.divergences import DIVERGENCES
 from tutelage.errors import ConfigError, DataError, NonFiniteLossError
 from tutelage.files import atomic_write_json
 from tutelage.models.head import check_head, head_size, response_hidden
-from tutelage.models.packing import supports_packing
+from tutelage.models.packing import runs_packed
 from tutelage.targets import TARGETS
-from tutelage.teachers import LiveTeacher, TeacherSignal
+from tutelage.teachers import TeacherSignal, live_teacher
 from tutelage.training.around import AroundSteps, GradientCheck
 from tutelage.training.batches import PlannedRows, PlanSampler, collate_visits, join_by_id
 from tutelage.training.budget import count_labels, split_by_tokens
@@ -137,9 +137,7 @@ class DistillTrainer(Trainer):
             args.top_k,
             self.adaptive is not None and self.adaptive.observes_cross_entropy,
         )
-        wanted = args.padding_free
-        self._may_pack = args.device.type == "cpu" if wanted is None else wanted
-        self._packed = self._may_pack and supports_packing(model)
+        self._packed = runs_packed(model, args.device, args.padding_free)
         self.teachers = signals_of(teacher, self.plan, self._live)
         self._pad_token_id = 0 if processing_class is None else padding_id(processing_class)
         self.step_ids: list[str] = []
@@ -153,11 +151,13 @@ class DistillTrainer(Trainer):
 
     def _live(self, model: nn.Module) -> TeacherSignal:
         """A teacher that runs beside the student."""
-        check_head(model)
-        packed = self._may_pack and supports_packing(model)
         loss = self.distill_loss
-        model = model.to(self.args.device)
-        return LiveTeacher(model, loss.vocab_size, loss.autocast_dtype, packed=packed)
+        return live_teacher(
+            model.to(self.args.device),
+            loss.vocab_size,
+            loss.autocast_dtype,
+            padding_free=self._settings.padding_free,
+        )
 
     # ---- data -------------------------------------------------------------------------------
 
