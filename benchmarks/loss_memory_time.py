@@ -20,7 +20,7 @@ CONTENDERS = {
     "liger": "Liger chunked JSD, beta 0",
 }
 HIDDEN = {common.SMOLLM2_VOCABULARY: (576, 576), common.QWEN_VOCABULARY: (896, 896)}
-DENSE_ARRAYS = 8
+DENSE_ARRAYS = 7
 """Float32 arrays of tokens times vocabulary that the dense loss was seen to hold, rounded up."""
 
 Loss = Callable[[], Any]
