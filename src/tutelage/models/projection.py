@@ -20,11 +20,23 @@ _SLICE_BYTES = 1 << 25
 
 def fast_in(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the device has matrix products in a type; they are very slow where it has not."""
-    if device.type != "cpu" or dtype in (torch.float32, torch.float64):
+    if dtype in (torch.float32, torch.float64):
+        return True
+    if device.type == "cuda" and dtype is torch.bfloat16:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
         return True
     name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
     supported = getattr(torch.ops.mkldnn, name.get(dtype, ""), None)
-    return supported is not None and bool(supported())
+    if supported is None or not supported():
+        return False
+    # oneDNN also says yes where it has only AVX-512 to widen 16 bits with.
+    return dtype is not torch.bfloat16 or not _has("avx512") or _has("avx512_bf16")
+
+
+def _has(instructions: str) -> bool:
+    """Whether torch says that the processor has some instructions; the check is not public yet."""
+    return getattr(torch.cpu, f"_is_{instructions}_supported", lambda: False)()
 
 
 class LinearHead(Protocol):

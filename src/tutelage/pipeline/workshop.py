@@ -20,6 +20,7 @@ from tutelage.models import (
     load_tokenizer,
 )
 from tutelage.models.head import head_size
+from tutelage.models.projection import fast_in
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import EnsembleTeacher, TeacherLadder, TeacherSignal, live_teacher
 
@@ -73,12 +74,7 @@ def _loading(section: Any) -> dict[str, Any]:
 
 def lacks_bfloat16() -> bool:
     """Whether matrix products in 16 bits are emulated here, and so slower than in 32."""
-    where = device().type
-    if where == "cuda":
-        return not torch.cuda.is_bf16_supported(including_emulation=False)
-    # The check has no public name yet; a torch without it counts as capable.
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    return where == "cpu" and not probe()
+    return not fast_in(torch.bfloat16, device())
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:
