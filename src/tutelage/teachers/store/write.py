@@ -290,8 +290,8 @@ def check_space(folder: str | Path, need: Need) -> None:
     free = shutil.disk_usage(place).free
     if free < need.bytes * 1.02:
         raise StoreError(
-            f"The teacher store '{folder}' needs {need.bytes / 1e9:.2f} GB of disk and"
-            f" {free / 1e9:.2f} GB are free. Free some space, choose another disk with"
+            f"The teacher store '{folder}' needs {need.bytes / 1e6:,.0f} MB of disk and"
+            f" {free / 1e6:,.0f} MB are free. Free some space, choose another disk with"
             " teacher.store: FOLDER, keep the likeliest tokens alone (teacher.signal: topk), or let"
             " the teacher run beside the student (teacher.signal: live)."
         )
