@@ -154,10 +154,7 @@ class Workshop:
         """A new copy of the untrained student."""
         student = self.recipe.student
         assert student is not None and self.student_place is not None
-        model = load_model(
-            self.student_place,
-            **_loading(student),
-        )
+        model = load_model(self.student_place, **_loading(student))
         self._check_head("student", model)
         return model
 
@@ -171,12 +168,7 @@ class Workshop:
         """How big the student is, from its configuration alone."""
         student = self.recipe.student
         assert student is not None and self.student_place is not None
-        return describe_model(
-            load_config(
-                self.student_place,
-                **_loading(student),
-            )
-        )
+        return describe_model(load_config(self.student_place, **_loading(student)))
 
     # ---- teachers ---------------------------------------------------------------------------
 
@@ -203,10 +195,7 @@ class Workshop:
     def load_teacher(self, name: str) -> Any:
         """A teacher, pruned and fine-tuned when the recipe says so, on its device and frozen."""
         teacher = self.recipe.ladder[name]
-        model = load_model(
-            self.teacher_places[name],
-            **_loading(teacher),
-        )
+        model = load_model(self.teacher_places[name], **_loading(teacher))
         return on_device(model).eval().requires_grad_(False)
 
     @functools.cached_property
@@ -283,10 +272,7 @@ class Workshop:
     def size_of(self, name: str) -> ModelSize:
         """How big a teacher is, from its configuration alone."""
         teacher = self.recipe.ladder[name]
-        config = load_config(
-            self.teacher_places[name],
-            **_loading(teacher),
-        )
+        config = load_config(self.teacher_places[name], **_loading(teacher))
         return describe_model(config, dtype=teacher.dtype)
 
     def _check_head(self, owner: str, model: Any) -> None:
