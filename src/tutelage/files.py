@@ -8,8 +8,9 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,23 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
     path = Path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+        temporary = _temporary(path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(content)
-            os.chmod(name, 0o644)  # mkstemp makes files that only their owner may read
-            os.replace(name, path)
+            os.replace(temporary, path)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+            temporary.unlink(missing_ok=True)
             raise
+
+
+def _temporary(folder: Path) -> Path:
+    """A name in ``folder`` that nobody has yet.
+
+    What is made under it gets the mode that the umask gives; ``tempfile`` would give it to its
+    owner alone, and to nobody who is to load the student.
+    """
+    return folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
@@ -76,13 +84,15 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
-        os.chmod(temporary, 0o755)
+        temporary = _temporary(path.parent)
+        temporary.mkdir()
         try:
             yield temporary
+            _give_usual_modes(temporary)
             if path.exists():
                 # A folder cannot be replaced in one step: the old one moves aside first.
-                aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
+                aside = _temporary(path.parent)
+                aside.mkdir()
                 os.replace(path, aside / "old")
                 os.replace(temporary, path)
                 shutil.rmtree(aside)
@@ -90,6 +100,15 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
                 os.replace(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _give_usual_modes(folder: Path) -> None:
+    """Let whoever may read the folder read its files: safetensors writes for the owner alone."""
+    usual = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        mode = path.stat().st_mode
+        if path.is_file() and mode | usual != mode:
+            path.chmod(stat.S_IMODE(mode | usual))
 
 
 def remove_leftovers(folder: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -226,6 +227,21 @@ def test_half_a_folder_is_never_seen(tmp_path):
         raise KeyError
     assert [p.name for p in (tmp_path / "part").iterdir()] == ["old.txt"]
     assert [p.name for p in tmp_path.iterdir()] == ["part"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_weights_and_their_neighbours_have_the_modes_of_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with atomic_directory(tmp_path / "student") as folder:
+            tiny_model().save_pretrained(folder)  # safetensors writes for the owner alone
+        atomic_write_text(tmp_path / "student" / "README.md", "card")
+    finally:
+        os.umask(before)
+    files = list((tmp_path / "student").iterdir())
+    assert len(files) >= 4
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
+    assert (tmp_path / "student").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_bad_arguments_have_no_traceback():
