@@ -4,6 +4,7 @@ The parts can be used by themselves; nothing heavy is imported before it is aske
 
     import tutelage
     tutelage.run("quickstart")                      # recipe -> student and report
+    tutelage.show_plan("quickstart")                # what it would do; profile, cache: parts of it
 
     from tutelage.divergences import DIVERGENCES    # pure functions of tensors
     from tutelage.curriculum import compile_plan    # difficulty -> plan
@@ -12,22 +13,41 @@ The parts can be used by themselves; nothing heavy is imported before it is aske
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
+# OpenMP's threads spin while they wait. On a machine that does anything else besides, that made
+# training of small models up to ten times slower; it must be said before torch is loaded.
+TORCH_CAME_FIRST = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ
+"""Whether it was too late for that; a run says so."""
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 if TYPE_CHECKING:
-    from tutelage.pipeline import run
+    from tutelage.pipeline import cache, profile, run, show_plan
     from tutelage.training import DistillConfig, DistillTrainer
     from tutelage.training.plugin import follow_plan
 
 __version__ = "0.1.0"
 
-__all__ = ["DistillConfig", "DistillTrainer", "follow_plan", "run"]
+__all__ = [
+    "DistillConfig",
+    "DistillTrainer",
+    "cache",
+    "follow_plan",
+    "profile",
+    "run",
+    "show_plan",
+]
 
 _HOMES = {
     "DistillConfig": "tutelage.training",
     "DistillTrainer": "tutelage.training",
+    "cache": "tutelage.pipeline",
     "follow_plan": "tutelage.training.plugin",
+    "profile": "tutelage.pipeline",
     "run": "tutelage.pipeline",
+    "show_plan": "tutelage.pipeline",
 }
 
 
@@ -36,3 +56,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tutelage' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, those that are not imported yet too."""
+    return sorted({*globals(), *__all__})

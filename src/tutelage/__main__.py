@@ -1,4 +1,4 @@
-"""``python -m tutelage`` and ``accelerate launch -m tutelage``."""
+"""``python -m tutelage`` and ``torchrun -m tutelage``."""
 
 from tutelage.cli import main
 

@@ -141,7 +141,7 @@ def cache_command(
 ) -> None:
     """Store once what the teachers say about the data; later runs need no teacher in memory.
 
-    A run does this by itself where it pays. Under `accelerate launch` the processes share the work.
+    A run does this by itself where it pays. Several processes share the work.
     """
     from dataclasses import asdict
 
@@ -222,9 +222,6 @@ def _print(renderable: Any) -> None:
 
 def main() -> None:
     """Entry point: run a command and turn a user's mistakes into one message and exit code 2."""
-    # OpenMP's threads spin while they wait. On a machine that does anything else besides, that made
-    # training of small models up to ten times slower; it must be said before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except TutelageError as error:

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -101,6 +102,20 @@ def run_in_child(recipe, run_dir, kill_after=None):
             os.waitpid(child, 0)
             return False
         time.sleep(0.002)
+
+
+def in_processes(count, *arguments):
+    """Give a command to several processes on this machine; what they wrote to standard error."""
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
+    done = subprocess.run(
+        [sys.executable, *command, "-m", "tutelage", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
 
 
 def stage_reached(run_dir):

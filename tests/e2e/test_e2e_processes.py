@@ -1,34 +1,21 @@
 """Two processes give the trajectory of one, up to the rounding of float32."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
 import yaml
-from killing import make_models, run_in_child, small_recipe, students
+from killing import in_processes, make_models, run_in_child, small_recipe, students
+
+from tutelage.errors import ConfigError
+from tutelage.pipeline.processes import Processes
 
 
 def trajectory(run_dir, arm):
     lines = (run_dir / f"arms/{arm}/metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
-
-
-def launch(folder, recipe, run_dir):
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch"),
-        *("--cpu", "--num_processes", "2", "--num_machines", "1"),
-        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
-        *("-m", "tutelage", "run", str(path), "--run-dir", str(run_dir)),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 def test_two_processes_give_the_trajectory_of_one(tmp_path):
@@ -39,7 +26,10 @@ def test_two_processes_give_the_trajectory_of_one(tmp_path):
     recipe["loss"] = {"divergence": {"kind": "reverse_kl"}, "ce_weight": 0.5}
     recipe["selection"] = {"metric": None}
     assert run_in_child(recipe, tmp_path / "one")
-    launch(tmp_path, recipe, tmp_path / "two")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    said = in_processes(2, "run", path, "--run-dir", tmp_path / "two")
+    assert said.count("2 processes share the training") == 1
     for arm in ("cpd", "sft"):
         one, two = (trajectory(tmp_path / name, arm) for name in ("one", "two"))
         assert [row["step"] for row in one] == [row["step"] for row in two]
@@ -50,3 +40,55 @@ def test_two_processes_give_the_trajectory_of_one(tmp_path):
     first, second = students(tmp_path / "one"), students(tmp_path / "two")
     for key, tensor in first.items():
         torch.testing.assert_close(tensor, second[key], rtol=1e-2, atol=1e-4)
+
+
+def accelerate(*arguments):
+    """What a process finds that ``accelerate launch`` started on this machine, as JSON."""
+    found = "import os, json; print(json.dumps(dict(os.environ)))"
+    command = [sys.executable, "-m", "accelerate.commands.launch", *arguments]
+    done = subprocess.run(
+        [*command, "--no_python", sys.executable, "-c", found],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+LAUNCHERS = ("ACCELERATE_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_RANK")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (("--cpu", "--num_processes", "2"), "asked for several processes"),
+        (("--num_processes", "1"), None),
+    ],
+)
+def test_processes_that_a_launcher_did_not_start_are_missed(monkeypatch, arguments, refused):
+    both = ("--num_machines", "1", "--mixed_precision", "bf16", "--dynamo_backend", "no")
+    left = {k: v for k, v in accelerate(*arguments, *both).items() if k.startswith(LAUNCHERS)}
+    assert left
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    if refused:
+        with pytest.raises(ConfigError, match=refused):
+            Processes()
+    else:
+        assert Processes().asked_precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "several processes"),
+    ],
+)
+def test_launchers_that_would_be_misunderstood(monkeypatch, said, refused):
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=refused):
+        Processes()

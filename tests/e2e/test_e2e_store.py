@@ -1,14 +1,18 @@
 """A run whose teacher is stored: the same as with a live one, resumable, shared, and checked."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 import yaml
-from killing import assert_same_students, killed_run, make_models, run_in_child, small_recipe
+from killing import (
+    assert_same_students,
+    in_processes,
+    killed_run,
+    make_models,
+    run_in_child,
+    small_recipe,
+)
 from test_e2e_cli import tutelage
 
 from tutelage.pipeline import cache, run
@@ -107,15 +111,8 @@ def test_two_processes_fill_one_store(tmp_path, recipe):
     path.write_text(yaml.safe_dump({**recipe, "controls": {}}))
     (alone,) = cache({**recipe, "controls": {}})
     shared = tmp_path / "shared"
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch"),
-        *("--cpu", "--num_processes", "2", "--num_machines", "1"),
-        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
-        *("-m", "tutelage", "cache", str(path), "--set", f"teacher.store={shared}"),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
+    said = in_processes(2, "cache", path, "--set", f"teacher.store={shared}")
+    assert said.count("2 processes share the training") == 1
     from tutelage.teachers import TeacherStore
 
     one, two = TeacherStore(alone.folder), TeacherStore(shared)

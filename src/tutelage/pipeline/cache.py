@@ -41,7 +41,7 @@ def cache(
     overrides: Sequence[str] = (),
     *,
     run_dir: Path | None = None,
-    quiet: bool = True,
+    quiet: bool | None = None,
 ) -> list[Cached]:
     """Store what a recipe's teachers say about its data, without training.
 
@@ -52,7 +52,7 @@ def cache(
         recipe: name or path.
         overrides: ``a.b=c``.
         run_dir: the run folder.
-        quiet: show no progress.
+        quiet: show no progress; None shows it on a terminal and in a notebook.
 
     Raises:
         ConfigError: no arm learns from distributions that can be stored.

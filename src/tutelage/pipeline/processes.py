@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 
+from tutelage.errors import ConfigError
+
 _LONG = timedelta(days=7)
 """The others may wait this long while the first process measures, evaluates and writes."""
 
@@ -13,9 +15,19 @@ class Processes:
     """The processes of an ``accelerate launch``, or the only one.
 
     Everything but training is done by the first; the others wait and then read its files.
+
+    Attributes:
+        asked_precision: what the launcher said of mixed precision, ``no`` for nothing. It is taken
+            out of the environment: the recipe says in which precision a model is trained.
+
+    Raises:
+        ConfigError: the launcher was asked for several processes and started one, or for models
+            that are cut over processes.
     """
 
     def __init__(self) -> None:
+        _check_launcher()
+        self.asked_precision = os.environ.pop("ACCELERATE_MIXED_PRECISION", "no")
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.index = int(os.environ.get("RANK", "0"))
         self._state = None
@@ -23,6 +35,11 @@ class Processes:
             from accelerate import PartialState
 
             self._state = PartialState(cpu=not _has_accelerator(), timeout=_LONG)
+            if self._state.num_processes != self.count:
+                raise ConfigError(
+                    f"{self.count} processes were asked for and {self._state.num_processes} came."
+                    f" {_HOW}"
+                )
 
     @property
     def is_first(self) -> bool:
@@ -42,6 +59,39 @@ class Processes:
         yield
         if self.is_first:
             self.wait()
+
+
+_HOW = (
+    "On a CPU start them with `torchrun --nproc-per-node N -m tutelage run RECIPE`; on GPUs with"
+    " that, or with `accelerate launch --multi_gpu --num_processes N -m tutelage run RECIPE`."
+)
+
+
+def _check_launcher() -> None:
+    """Refuse what would run otherwise than it was asked for, by what launchers leave behind."""
+    said = os.environ
+    for name, what in (
+        ("ACCELERATE_USE_FSDP", "FSDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
+        ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
+    ):
+        if said.get(name, "").lower() in ("1", "true"):
+            raise ConfigError(
+                f"The launcher was asked for {what}, and models cannot be cut over processes yet:"
+                f" each process holds the whole student. {_HOW}"
+            )
+    if "WORLD_SIZE" in said:
+        return
+    # `accelerate launch --num_processes 2` without a GPU starts one process and says nothing; it
+    # sets the address where several would meet.
+    lost = "ACCELERATE_DYNAMO_BACKEND" in said and "MASTER_PORT" in said
+    started = [said.get(name, "1") for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")]
+    if lost or any(count not in ("", "1") for count in started):
+        raise ConfigError(
+            "The launcher was asked for several processes, and this one was started as if it were"
+            f" alone. {_HOW} (If one process is what you want, ask the launcher for one, with"
+            " MASTER_PORT not set.)"
+        )
 
 
 def _has_accelerator() -> bool:

@@ -41,13 +41,14 @@ class Display:
     """Shows progress on standard error.
 
     Args:
-        quiet: show nothing.
+        quiet: show nothing; None shows nothing but on a terminal or in a notebook.
         console: where to; standard error when left out.
     """
 
-    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool | None = False, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
+        seen = self.console.is_terminal or self.console.is_jupyter
+        self.quiet = not seen if quiet is None else quiet
 
     def note(self, text: str) -> None:
         """Print a line that stays."""

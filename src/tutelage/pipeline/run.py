@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tutelage import TORCH_CAME_FIRST
 from tutelage.files import read_json
 from tutelage.pipeline.caching import prepare_stores, teachers_of
 from tutelage.pipeline.finish import check_disk, finish
@@ -50,7 +51,7 @@ def run(
     overrides: Sequence[str] = (),
     *,
     run_dir: str | Path | None = None,
-    quiet: bool = True,
+    quiet: bool | None = None,
 ) -> RunResult:
     """Carry out a recipe, from data to report; what is already there and fresh is not done again.
 
@@ -58,7 +59,7 @@ def run(
         recipe: name of a shipped recipe, path of a YAML file, or the recipe as a mapping.
         overrides: ``a.b=c``, as after ``--set``.
         run_dir: the run folder; by default one of its own for each recipe, below ``output``.
-        quiet: show no progress.
+        quiet: show no progress; None shows it on a terminal and in a notebook.
 
     Raises:
         TutelageError: anything that the user can mend; the message says how.
@@ -97,7 +98,7 @@ def prepared(
     overrides: Sequence[str] = (),
     *,
     run_dir: str | Path | None = None,
-    quiet: bool = True,
+    quiet: bool | None = None,
     plans: bool = True,
     texts: bool = True,
 ) -> Iterator[Session]:
@@ -107,12 +108,19 @@ def prepared(
         recipe: see :func:`run`.
         overrides: see :func:`run`.
         run_dir: see :func:`run`.
-        quiet: show no progress.
+        quiet: show no progress; None shows it on a terminal and in a notebook.
         plans: compile the plans.
         texts: let teachers write the answers that the arms learn from.
     """
     with open_session(load_recipe(recipe, overrides), run_dir, quiet) as session:
         _mention_slow_precision(session)
+        _mention_processes(session)
+        if TORCH_CAME_FIRST:
+            session.display.note(
+                "note: torch was imported before tutelage, so its threads spin while they wait,"
+                " which is slow where other programs run. Import tutelage first, or set"
+                " OMP_WAIT_POLICY=PASSIVE."
+            )
         first = session.processes.first_goes_first
         with first():
             prepare_data(session)
@@ -132,7 +140,7 @@ def prepared(
 
 @contextmanager
 def open_session(
-    loaded: LoadedRecipe, run_dir: str | Path | None, quiet: bool
+    loaded: LoadedRecipe, run_dir: str | Path | None, quiet: bool | None
 ) -> Iterator[Session]:
     """Open the run folder of a recipe and set up what the stages share."""
     quiet_libraries()
@@ -143,7 +151,7 @@ def open_session(
     output = Path(recipe.output)
     path = Path(run_dir) if run_dir else output / f"{recipe.name}-{loaded.fingerprint[:8]}"
     folder = RunFolder(path, loaded.fingerprint, to_yaml(loaded), lock=processes.is_first)
-    display = Display(quiet or not processes.is_first)
+    display = Display(quiet if processes.is_first else True)
     with folder:
         processes.wait()
         yield Session(
@@ -159,6 +167,20 @@ def _mention_slow_precision(session: Session) -> None:
             "note: this processor has no bfloat16 instructions, so bfloat16 is slower than float32"
             " here. --set training.precision=float32 (and teacher.finetune.precision,"
             " evaluation.precision) is faster."
+        )
+
+
+def _mention_processes(session: Session) -> None:
+    """How many processes work on the run, and what of their launcher's wishes does not count."""
+    processes, note = session.processes, session.display.note
+    if processes.count > 1:
+        note(f"{processes.count} processes share the training")
+    wanted = {recipe.training.precision for recipe in session.loaded.arms.values()}
+    meant = {"no": "float32", "bf16": "bfloat16"}.get(processes.asked_precision)
+    if processes.asked_precision != "no" and wanted != {meant}:
+        note(
+            f"note: the launcher's --mixed_precision {processes.asked_precision} does not count;"
+            f" the recipe's training.precision does: {', '.join(sorted(wanted))}"
         )
 
 

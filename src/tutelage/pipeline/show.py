@@ -48,7 +48,7 @@ def show_plan(
     arm: str | None = None,
     difficulty: Path | None = None,
     run_dir: Path | None = None,
-    quiet: bool = True,
+    quiet: bool | None = None,
 ) -> Shown:
     """The plan of a recipe, described, drawn and costed.
 
@@ -58,7 +58,7 @@ def show_plan(
         arm: which arm; None for the main one.
         difficulty: a file of scores; then no model is loaded and no cost is known.
         run_dir: the run folder.
-        quiet: show no progress.
+        quiet: show no progress; None shows it on a terminal and in a notebook.
 
     Raises:
         ConfigError: the recipe has no such arm.
@@ -118,7 +118,7 @@ def profile(
     *,
     compare: Sequence[str] = (),
     run_dir: Path | None = None,
-    quiet: bool = True,
+    quiet: bool | None = None,
 ) -> Shown:
     """Measure difficulty, or read what was measured, and sum it up.
 
@@ -127,7 +127,7 @@ def profile(
         overrides: ``a.b=c``.
         compare: further difficulties, by name, or files of scores, to compare with.
         run_dir: the run folder.
-        quiet: show no progress.
+        quiet: show no progress; None shows it on a terminal and in a notebook.
 
     Raises:
         ConfigError: a difficulty to compare with does not exist or needs options.

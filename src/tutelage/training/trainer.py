@@ -117,7 +117,9 @@ class DistillTrainer(Trainer):
         # The plan holds every pass over the data, so it is one epoch to transformers.
         args.num_train_epochs = 1
         self.validator = validator
-        autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        # Not the flags in the settings: `accelerate launch` may have said otherwise.
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        autocast = half.get(str(self.accelerator.mixed_precision))
         self.own_answers = own_answers
         if own_answers is None and self.plan.on_policy.any():
             raise ConfigError(
