@@ -238,7 +238,7 @@ def test_unknown_columns_lists_found_and_accepted(tmp_path, kind):
         ("a.jsonl", b"\n\n", "has no rows"),
         ("a.jsonl", b"", "has no rows"),
         ("a.json", b"[\n{]", "line 2: not valid JSON"),
-        ("a.json", b'{"a": 1}\n{"a": 2}\n', "rename it to .jsonl"),
+        ("a.json", b'{"prompt": "p", "completion": "c"}\n{]\n', "line 2: not valid JSON"),
         ("a.json", b'{"rows": []}', "must hold a list of objects"),
         ("a.json", b"[]", "has no rows"),
         ("a.json", b"[1]", "row 1: this row is of type int"),
@@ -249,7 +249,7 @@ def test_unknown_columns_lists_found_and_accepted(tmp_path, kind):
         ("a.csv", b"question,answer\nq,\xff\n", "line 2: byte 0xff is not UTF-8"),
         ("a.csv", b"question,answer\n", "has no rows"),
         ("a.parquet", b"not parquet", "cannot be read as parquet"),
-        ("a.txt", b"text", r"ends in '.txt', which is no known format. Known: .jsonl, .json"),
+        ("a.txt", b"text", r"ends in '.txt', which is no known format. Known: .jsonl, .ndjson"),
     ],
 )
 def test_malformed_files(tmp_path, name, content, message):

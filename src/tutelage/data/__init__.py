@@ -1,20 +1,60 @@
-"""Data: reading examples, writing them as text and tokens, and putting tokens into batches."""
+"""Data: reading examples, writing them as text and tokens, and putting tokens into batches.
 
-from tutelage.data.collate import collate as collate
-from tutelage.data.collate import length_batches as length_batches
-from tutelage.data.collate import packed_batches as packed_batches
-from tutelage.data.collate import padding_id as padding_id
-from tutelage.data.format import Rendered as Rendered
-from tutelage.data.format import check_template as check_template
-from tutelage.data.format import render as render
-from tutelage.data.format import template_name as template_name
-from tutelage.data.load import Duplicate as Duplicate
-from tutelage.data.load import LoadedExamples as LoadedExamples
-from tutelage.data.load import load_examples as load_examples
-from tutelage.data.prompts import check_style as check_style
-from tutelage.data.prompts import teacher_prompt as teacher_prompt
-from tutelage.data.prompts import teacher_prompts as teacher_prompts
-from tutelage.data.prompts import with_completion as with_completion
-from tutelage.data.tokenize import TokenizedSplit as TokenizedSplit
-from tutelage.data.tokenize import tokenize_examples as tokenize_examples
-from tutelage.data.tokenize import tokenize_prompts as tokenize_prompts
+What needs no model does not load what models need: names are imported at their first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tutelage.data.collate import length_batches, packed_batches, padding_id
+    from tutelage.data.format import Rendered, check_template, render, template_name
+    from tutelage.data.load import Duplicate, LoadedExamples, load_examples
+    from tutelage.data.prompts import check_style, teacher_prompt, teacher_prompts, with_completion
+    from tutelage.data.tokenize import TokenizedSplit, tokenize_examples, tokenize_prompts
+
+_HOMES = {
+    "Duplicate": "load",
+    "LoadedExamples": "load",
+    "Rendered": "format",
+    "TokenizedSplit": "tokenize",
+    "check_style": "prompts",
+    "check_template": "format",
+    "length_batches": "collate",
+    "load_examples": "load",
+    "packed_batches": "collate",
+    "padding_id": "collate",
+    "render": "format",
+    "teacher_prompt": "prompts",
+    "teacher_prompts": "prompts",
+    "template_name": "format",
+    "tokenize_examples": "tokenize",
+    "tokenize_prompts": "tokenize",
+    "with_completion": "prompts",
+}
+
+__all__ = [
+    "Duplicate",
+    "LoadedExamples",
+    "Rendered",
+    "TokenizedSplit",
+    "check_style",
+    "check_template",
+    "length_batches",
+    "load_examples",
+    "packed_batches",
+    "padding_id",
+    "render",
+    "teacher_prompt",
+    "teacher_prompts",
+    "template_name",
+    "tokenize_examples",
+    "tokenize_prompts",
+    "with_completion",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tutelage.data' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"tutelage.data.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Reading a user's examples: JSON Lines, JSON, CSV, parquet, a saved ``datasets`` folder, the hub.
+"""Reading a user's examples: JSON Lines, JSON, CSV, parquet, Arrow, a saved folder, the hub.
 
 A file has one row shape, decided by the columns of its first row, in this fixed order:
 
@@ -9,21 +9,23 @@ A file has one row shape, decided by the columns of its first row, in this fixed
 
 An answer column may hold a list of accepted answers: the first one is learned, all count in
 evaluation. ``id`` names an example; the first of ``group``, ``level``, ``task`` and ``category``
-that exists labels it. Every other column is ignored.
+that exists labels it. Every other column is ignored. A mapping of names says which column of the
+file is meant where its own are called otherwise.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tutelage.data.read import Row, read_rows
-from tutelage.errors import ConfigError, DataError, did_you_mean
+from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
 from tutelage.files import fingerprint
 from tutelage.types import Example, Message
 
 GROUP_COLUMNS = ("group", "level", "task", "category")
 ROLES = ("system", "developer", "user", "assistant", "tool")
+_EXACT = 2.0**53  # whole numbers below it are exact as floats
 _ID_DIGITS = 16  # of SHA-256: two of a million different examples share one once in 40 million runs
 
 
@@ -78,6 +80,7 @@ def load_examples(
     limit: int | None = None,
     seed: int = 0,
     columns: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
 ) -> LoadedExamples:
     """Read the examples of a file, a saved ``datasets`` folder or a hub data set.
 
@@ -85,12 +88,14 @@ def load_examples(
     left out but named. Rows with different ids and the same content stay, and are named as well.
 
     Args:
-        source: a ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` file, a folder written by
-            ``datasets.save_to_disk``, or a hub name, optionally ``name:config``.
+        source: a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``, ``.arrow``; text
+            may be compressed), a folder written by ``datasets.save_to_disk``, or a hub name,
+            optionally ``name:config``.
         split: the split to read, where the source has splits.
         limit: keep this many examples, drawn without replacement with ``seed``, in file order.
         seed: seed of the draw.
         columns: further columns to keep among the examples' fields, as text.
+        names: our name of a column to the file's, as in ``{"prompt": "text"}``.
 
     Returns:
         The examples, in file order, and the duplicates of the whole source.
@@ -104,12 +109,51 @@ def load_examples(
         raise ConfigError(
             f"`limit` must be at least 1, got {limit}. Leave it out to keep all rows."
         )
-    wanted = (*_KNOWN_COLUMNS, *columns)
-    loaded = _build_examples(read_rows(source, split, wanted), source, columns)
+    rows = named_rows(source, split, columns, names or {})
+    loaded = _build_examples(rows, source, columns)
     if limit is None or limit >= len(loaded.examples):
         return loaded
     drawn = sorted(random.Random(seed).sample(range(len(loaded.examples)), limit))
     return LoadedExamples(tuple(loaded.examples[i] for i in drawn), loaded.duplicates)
+
+
+def named_rows(
+    source: str, split: str, columns: Sequence[str] = (), names: Mapping[str, str] | None = None
+) -> Iterator[Row]:
+    """The rows of a source, with columns under the names that they have here.
+
+    Args:
+        source: see :func:`load_examples`, and so are the others.
+        split: the split to read.
+        columns: further columns that are wanted.
+        names: our name of a column to the file's.
+
+    Raises:
+        ConfigError: a name of ours is none.
+        DataError: the source is missing or malformed, or has no such column.
+    """
+    names = names or {}
+    for ours in names:
+        if ours not in KNOWN_COLUMNS:
+            raise unknown_name("column of an example", ours, KNOWN_COLUMNS)
+    wanted = (*KNOWN_COLUMNS, *columns, *names.values())
+    for number, row in enumerate(read_rows(source, split, wanted)):
+        yield _renamed(row, names, strict=number == 0) if names else row
+
+
+def _renamed(row: Row, names: Mapping[str, str], strict: bool) -> Row:
+    """The row with some columns under our names, in place of any that were called so."""
+    columns = {name: value for name, value in row.columns.items() if name not in names}
+    for ours, theirs in names.items():
+        if theirs in row.columns:
+            columns[ours] = row.columns[theirs]
+        elif strict:
+            raise DataError(
+                f"{row.where}: there is no column '{theirs}', which is to be `{ours}`"
+                f" (data.columns).{did_you_mean(theirs, row.found)} The columns are"
+                f" {', '.join(row.found)}."
+            )
+    return Row(row.where, columns, row.found)
 
 
 def _build_examples(rows: Iterable[Row], source: str, extra: Sequence[str] = ()) -> LoadedExamples:
@@ -120,9 +164,8 @@ def _build_examples(rows: Iterable[Row], source: str, extra: Sequence[str] = ())
     first_with_content: dict[str, str] = {}
     duplicates = []
     for row in rows:
-        shape = shape or _find_shape(row)
-        _check_columns(row, shape)
-        content = shape.build(row)
+        shape = shape or find_shape(row)
+        content = shape.content(row)
         digest = content.digest()
         own_id = _own_id(row)
         identity = own_id or digest
@@ -168,6 +211,8 @@ def _own_id(row: Row) -> str | None:
     value = row.columns.get("id")
     if value is None:
         return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        value = int(value)  # pandas makes numbers with a gap among them fractional
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise _wrong_type(row, "id", value, "text or a whole number")
     if not str(value).strip():
@@ -297,6 +342,21 @@ class _Shape:
     def name(self) -> str:
         return " + ".join(self.required)
 
+    def content(self, row: Row) -> _Content:
+        """What a row of this shape says.
+
+        Raises:
+            DataError: the row is of another shape, or a value does not fit.
+        """
+        missing = [column for column in self.required if column not in row.columns]
+        if missing:
+            raise DataError(
+                f"{row.where}: the column '{missing[0]}' is missing; the first row has the shape"
+                f" {self.name}, and a file has one shape. Found: {', '.join(row.found) or 'none'}."
+                " Add the column or remove the row."
+            )
+        return self.build(row)
+
 
 _SHAPES = (
     _Shape(("messages",), _from_messages),
@@ -304,7 +364,7 @@ _SHAPES = (
     _Shape(("instruction", "output"), _from_instruction),
     _Shape(("question", "answer"), _from_question),
 )
-_KNOWN_COLUMNS = (
+KNOWN_COLUMNS = (
     *(column for shape in _SHAPES for column in shape.required),
     "input",
     "id",
@@ -312,7 +372,7 @@ _KNOWN_COLUMNS = (
 )
 
 
-def _find_shape(row: Row) -> _Shape:
+def find_shape(row: Row) -> _Shape:
     """The first shape whose columns the row has."""
     for shape in _SHAPES:
         if all(column in row.columns for column in shape.required):
@@ -321,16 +381,6 @@ def _find_shape(row: Row) -> _Shape:
     found = ", ".join(row.found) or "none"
     raise DataError(
         f"{row.where}: these columns make no example. Found: {found}. Accepted: {accepted}."
-        " Rename or add columns."
+        " Rename or add columns, or say which is which, as in data.columns: {prompt: text,"
+        " completion: code}."
     )
-
-
-def _check_columns(row: Row, shape: _Shape) -> None:
-    """Every row of a file has the columns of its first row's shape."""
-    missing = [column for column in shape.required if column not in row.columns]
-    if missing:
-        raise DataError(
-            f"{row.where}: the column '{missing[0]}' is missing; the first row has the shape"
-            f" {shape.name}, and a file has one shape. Found: {', '.join(row.found) or 'none'}."
-            " Add the column or remove the row."
-        )

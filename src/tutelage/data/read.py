@@ -1,34 +1,18 @@
 """Rows from files and hubs: each with the place it came from, so that every error can name it."""
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets.exceptions import DatasetsError
 
+from tutelage.data.row import Row as Row
+from tutelage.data.row import check_columns_differ
+from tutelage.data.text_files import check_content, read_csv, read_json, read_jsonl
 from tutelage.errors import DataError, did_you_mean
 
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a source.
-
-    Attributes:
-        where: the file and the line or row number, for messages.
-        columns: the row's values by column.
-        found: the names of all columns of the source, those that were not read included.
-    """
-
-    where: str
-    columns: dict[str, Any]
-    found: Sequence[str]
+_CHUNK = 4096  # rows that are Python objects at once
 
 
 def read_rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
@@ -43,20 +27,41 @@ def read_rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
     Raises:
         DataError: the source does not exist, cannot be reached, or is malformed.
     """
+    try:
+        yield from _rows(source, split, wanted)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"'{source}' cannot be read: {reason}. Check the path.") from error
+
+
+def _rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
     path = Path(source).expanduser()
     if path.is_dir():
         return _read_saved(path, split, wanted)
-    reader = _READERS.get(path.suffix.lower())
+    suffix = format_of(path)
+    reader = _READERS.get(suffix)
     if path.is_file():
         if reader is None:
             raise DataError(
-                f"'{source}' ends in '{path.suffix}', which is no known format. Known:"
+                f"'{source}' ends in '{suffix}', which is no known format. Known:"
                 f" {', '.join(_READERS)}. Convert the file or rename it."
             )
-        return reader(path, wanted)
-    if reader is not None or source.startswith(("/", "./", "../", "~")) or source.count("/") > 1:
+        return reader(path, split, wanted)
+    if looks_like_a_file(source):
         raise _missing_file(source, path)
     return _read_hub(source, split, wanted)
+
+
+def format_of(path: Path) -> str:
+    """The suffix that tells a file's format: the one before that of a compression."""
+    packed = path.suffix.lower() in (".gz", ".bz2", ".xz")
+    return (path.with_suffix("") if packed else path).suffix.lower()
+
+
+def looks_like_a_file(source: str) -> bool:
+    """Whether a source is meant as a path, and not as a name on the hub."""
+    known = format_of(Path(source)) in _READERS
+    return known or source.startswith(("/", "./", "../", "~")) or source.count("/") > 1
 
 
 def _missing_file(source: str, path: Path) -> DataError:
@@ -72,116 +77,69 @@ def _missing_file(source: str, path: Path) -> DataError:
     )
 
 
-def _decode(content: bytes, path: Path, first_line: int = 1) -> str:
-    """``content`` as UTF-8 text, without a byte order mark."""
+def _read_parquet(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
+    check_content(path, expected=b"PAR1")
+    number = 0
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = first_line + content.count(b"\n", 0, error.start)
-        raise DataError(
-            f"'{path}', line {line}: byte 0x{content[error.start]:02x} is not UTF-8. Save the file"
-            " as UTF-8; `iconv -f LATIN1 -t UTF-8` converts the usual other encoding."
-        ) from error
-
-
-def _object_row(value: Any, where: str) -> Row:
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{where}: this row is of type {type(value).__name__}, but an object with columns is"
-            ' needed, such as {"prompt": "...", "completion": "..."}. Convert the row.'
-        )
-    return Row(where, value, tuple(value))
-
-
-def _read_jsonl(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
-    # Lines are split at \n in bytes: str.splitlines would also split at U+2028 inside a text.
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            line = _decode(raw, path, number)
-            if not line.strip():
-                continue
-            where = f"'{path}', line {number}"
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{where}: not valid JSON: {error.msg} at column {error.colno}. Each line must"
-                    " hold one whole JSON object. Mend or remove the line."
-                ) from error
-            yield _object_row(value, where)
-
-
-def _read_json(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
-    try:
-        value = json.loads(_decode(path.read_bytes(), path))
-    except json.JSONDecodeError as error:
-        lines = error.msg == "Extra data"
-        advice = "It looks like JSON Lines: rename it to .jsonl." if lines else "Mend the file."
-        raise DataError(
-            f"'{path}', line {error.lineno}: not valid JSON: {error.msg} at column {error.colno}."
-            f" {advice}"
-        ) from error
-    if isinstance(value, dict):
-        value = value.get("data")
-    if not isinstance(value, list):
-        raise DataError(
-            f"'{path}' must hold a list of objects, or an object with such a list under \"data\"."
-            " Convert it, or write one object a line to a .jsonl file."
-        )
-    for number, item in enumerate(value, start=1):
-        yield _object_row(item, f"'{path}', row {number}")
-
-
-def _read_csv(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(_decode(path.read_bytes(), path), newline=""), strict=True)
-    header: list[str] = []
-    line = 1
-    try:
-        for cells in reader:
-            # A quoted cell may hold line breaks; the row is named by the line it starts at.
-            where, line = f"'{path}', line {line}", reader.line_num + 1
-            if not cells:
-                continue
-            if not header:
-                header = cells
-                _check_header(header, where)
-                continue
-            if len(cells) != len(header):
-                raise DataError(
-                    f"{where}: {len(cells)} cells were found for {len(header)} columns. Quote cells"
-                    " that hold commas or line breaks."
-                )
-            yield Row(where, dict(zip(header, cells, strict=True)), header)
-    except csv.Error as error:
-        raise DataError(
-            f"'{path}', line {line}: not valid CSV: {error}. Mend the quotes, or use a .jsonl file,"
-            " which has no such limits."
-        ) from error
-
-
-def _check_header(header: list[str], where: str) -> None:
-    repeated = [name for name in header if header.count(name) > 1]
-    if repeated:
-        raise DataError(f"{where}: the column '{repeated[0]}' occurs twice. Rename one of them.")
-
-
-def _read_parquet(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
-    try:
-        names = pq.read_schema(path).names
-        table = pq.read_table(path, columns=_columns_to_read(names, wanted))
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            check_columns_differ(names, f"'{path}'")
+            for batch in file.iter_batches(columns=_columns_to_read(names, wanted)):
+                for columns in batch.to_pylist():
+                    number += 1
+                    yield Row(f"'{path}', row {number}", columns, names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"'{path}' cannot be read as parquet: {_first_line(error)}. Write the file again."
         ) from error
-    for number, columns in enumerate(table.to_pylist(), start=1):
-        yield Row(f"'{path}', row {number}", columns, names)
+    except UnicodeDecodeError as error:
+        raise _not_text(path, number + 1, error) from error
+
+
+def _read_arrow(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
+    check_content(path, expected=b"ARROW1")
+    number = 0
+    try:
+        with pa.memory_map(str(path)) as file:
+            table = _arrow_table(file)
+            names = table.column_names
+            check_columns_differ(names, f"'{path}'")
+            for batch in table.select(_columns_to_read(names, wanted)).to_batches(_CHUNK):
+                for columns in batch.to_pylist():
+                    number += 1
+                    yield Row(f"'{path}', row {number}", columns, names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"'{path}' cannot be read as Arrow: {_first_line(error)}. Write the file again."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise _not_text(path, number + 1, error) from error
+
+
+def _arrow_table(file: pa.MemoryMappedFile) -> pa.Table:
+    """An Arrow file, or a stream, which `datasets` writes under the same ending."""
+    try:
+        return pa.ipc.open_file(file).read_all()
+    except pa.ArrowInvalid:
+        file.seek(0)
+        return pa.ipc.open_stream(file).read_all()
+
+
+def _not_text(path: Path, row: int, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f"'{path}', in or after row {row}: a text is not UTF-8 ({error.reason}). Write the file"
+        " again from texts."
+    )
 
 
 def _read_saved(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
+    # Imported here and below: it costs a second, and most data are files.
+    import datasets
+
     try:
         data = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        files = sorted(f.name for f in path.iterdir() if f.suffix.lower() in _READERS)
+        files = sorted(f.name for f in path.iterdir() if format_of(f) in _READERS)
         advice = f" Name one of its files: {', '.join(files[:5])}." if files else ""
         raise DataError(
             f"'{path}' is a folder, but none that `datasets.save_to_disk` wrote"
@@ -199,6 +157,9 @@ def _read_saved(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
 
 
 def _read_hub(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
+    import datasets
+    from datasets.exceptions import DatasetsError
+
     name, _, config = source.partition(":")
     try:
         data = datasets.load_dataset(name, config or None, split=split)
@@ -213,11 +174,13 @@ def _read_hub(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
     return _dataset_rows(data, source, wanted)
 
 
-def _dataset_rows(data: datasets.Dataset, name: str, wanted: Sequence[str]) -> Iterator[Row]:
+def _dataset_rows(data: Any, name: str, wanted: Sequence[str]) -> Iterator[Row]:
     found = data.column_names
     columns = data.select_columns(_columns_to_read(found, wanted))
-    for number, row in enumerate(columns.to_list(), start=1):
-        yield Row(f"'{name}', row {number}", row, found)
+    for start in range(0, len(columns), _CHUNK):
+        chunk = columns.select(range(start, min(start + _CHUNK, len(columns))))
+        for number, row in enumerate(chunk.to_list(), start=start + 1):
+            yield Row(f"'{name}', row {number}", row, found)
 
 
 def _columns_to_read(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -230,9 +193,13 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
-_READERS: dict[str, Callable[[Path, Sequence[str]], Iterator[Row]]] = {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv,
+_READERS: dict[str, Callable[[Path, str, Sequence[str]], Iterator[Row]]] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".tsv": read_csv,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+    ".feather": _read_arrow,
 }

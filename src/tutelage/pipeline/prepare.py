@@ -99,6 +99,7 @@ def load_splits(session: Session, columns: tuple[str, ...] = ()) -> dict[str, Lo
             limit=getattr(settings, f"limit_{split}"),
             seed=seed,
             columns=columns if split == "train" else (),
+            names={str(ours): theirs for ours, theirs in settings.columns.items()},
         )
         for split in SPLITS
         if (source := getattr(settings, split))

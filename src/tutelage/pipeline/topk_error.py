@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import torch
 
-from tutelage.data import collate, padding_id
+from tutelage.data.collate import collate, padding_id
 from tutelage.divergences import DIVERGENCES
 from tutelage.files import atomic_write_json, read_json
 from tutelage.models.head import batch_hidden

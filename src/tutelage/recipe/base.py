@@ -2,11 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_SHORT = {"fp32": "float32", "bf16": "bfloat16"}
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Precision = Literal["float32", "bfloat16"]
+Precision = Annotated[
+    Literal["float32", "bfloat16"],
+    BeforeValidator(lambda value: _SHORT.get(value, value) if isinstance(value, str) else value),
+]
+"""Of weights or of matrix products; the short names ``fp32`` and ``bf16`` will do."""
 ScheduleSpec = float | dict[str, Any]
 
 

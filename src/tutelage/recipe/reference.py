@@ -13,7 +13,8 @@ _HEAD = """# Recipes
 A recipe is a YAML file. `extends` names a shipped recipe or another file to start from; mappings
 are merged, everything else replaces, and a mapping with another `kind` replaces wholly. `--set
 a.b=c` changes one value. Paths are relative to the recipe's file where they exist there, else to
-the working directory. Unknown keys are errors.
+the working directory. Unknown keys are errors. `bf16` and `fp32` stand for `bfloat16` and
+`float32`.
 
 `controls` holds further arms by name. Each is a set of changes to the recipe (or `extends` a
 method); all arms share student, data, difficulty and evaluation, and make the same number of

@@ -6,11 +6,24 @@ validated, because the tables import torch.
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tutelage.recipe.base import Component, Positive, Precision, ScheduleSpec, Share, Strict
 from tutelage.recipe.names import check_component, check_schedule
 from tutelage.recipe.words import Misfit, below
+
+ExampleColumn = Literal[
+    "messages",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "question",
+    "answer",
+    "id",
+    "group",
+]
 
 
 class Lengths(Strict):
@@ -27,12 +40,17 @@ class FileData(Lengths):
 
     kind: Literal["files"] = "files"
     train: str | None = Field(
-        default=None, description=".jsonl, .json, .csv, .parquet, folder or hub name."
+        default=None, description=".jsonl, .json, .csv, .parquet, .arrow, folder or hub name."
     )
     validation: str | None = Field(
         default=None, description="The same; for selecting a checkpoint."
     )
     test: str | None = Field(default=None, description="The same; for the final evaluation.")
+    columns: dict[ExampleColumn, str] = Field(
+        default={},
+        description="Where the files call a column otherwise, as in {prompt: text, completion:"
+        " code}.",
+    )
     limit_train: Positive | None = Field(default=None, description="Use a seeded draw of so many.")
     limit_validation: Positive | None = Field(
         default=None, description="Use a seeded draw of so many."
@@ -273,7 +291,8 @@ class Evaluation(Strict):
     """What is measured on the test data."""
 
     metrics: dict[str, dict[str, Any]] = Field(
-        default={"rouge_l": {}}, description="Metric names with their options; the first one leads."
+        default={"rouge_l": {}},
+        description="A list of names, or a mapping of names to options; the first one leads.",
     )
     max_new_tokens: Positive = Field(default=256, description="Longest answer.")
     max_total_tokens: Positive | None = Field(
@@ -296,6 +315,24 @@ class Evaluation(Strict):
     checkpoints: Literal["selected", "best_and_last"] = Field(
         default="best_and_last", description="Evaluate the last checkpoint beside the selected one."
     )
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """A list of names is a mapping without options; an item with options has one key."""
+        if isinstance(given, str):
+            given = [given]
+        if not isinstance(given, list):
+            return given
+        found: dict[str, Any] = {}
+        for item in given:
+            one = {item: {}} if isinstance(item, str) else item
+            if not isinstance(one, dict) or len(one) != 1:
+                raise ValueError("a list of metrics holds names, or {name: options}")
+            if not found.keys().isdisjoint(one):
+                raise ValueError(f"the metric '{next(iter(one))}' is there twice")
+            found |= one
+        return found
 
     @model_validator(mode="after")
     def _known(self) -> "Evaluation":

@@ -26,9 +26,7 @@ class Student(Strict):
     trust_remote_code: bool = Field(
         default=False, description="Run code that comes with the model."
     )
-    dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Type of the weights."
-    )
+    dtype: Precision = Field(default="float32", description="Type of the weights.")
 
     @model_validator(mode="after")
     def _one_source(self) -> "Student":
@@ -70,9 +68,7 @@ class Teacher(Strict):
     trust_remote_code: bool = Field(
         default=False, description="Run code that comes with the model."
     )
-    dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Type of the weights."
-    )
+    dtype: Precision = Field(default="float32", description="Type of the weights.")
     layers: Positive | None = Field(
         default=None, description="Keep this many evenly spaced layers, before any fine-tuning."
     )
