@@ -14,7 +14,6 @@ from tutelage.curriculum import (
     describe_plan,
     load_plan,
     plan_fingerprint,
-    replan,
     save_plan,
 )
 from tutelage.errors import ConfigError
@@ -258,44 +257,6 @@ def test_on_policy_steps_are_drawn_from_their_schedule():
         on_policy={"kind": "steps", "values": [0.0, 1.0]},
     )
     assert (late.on_policy == (late.step_stage > 5)).all()
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    kind=st.sampled_from(["calibrated", "linear_growth", "shrinking", "bands"]),
-    stages=st.integers(2, 5),
-    done=st.integers(1, 4),
-    total=st.one_of(st.none(), st.integers(20, 60)),
-    remainder=st.sampled_from(["carry", "partial", "drop", "trim"]),
-)
-def test_a_new_plan_keeps_what_was_done(kind, stages, done, total, remainder):
-    done = min(done, stages - 1)
-    before_profile = spread(70)
-    after_profile = profile_of(np.random.default_rng(5).gamma(3, 0.3, 70))
-    options = CurriculumOptions(kind, stages, total_steps=total, remainder=remainder)
-    values = {
-        "batch_size": 6,
-        "student_share": {"kind": "shifted", "per": "step"},
-        "distill_temperature": {"kind": "linear", "start": 1.0, "end": 2.0},
-    }
-    before = compile_plan(before_profile, options, **values)
-    after = replan(before, done, after_profile, options, **values)
-    kept = int((before.step_stage <= done).sum())
-    for name in ("step_stage", "student_share", "distill_temperature", "lr_factor"):
-        assert (getattr(after, name)[:kept] == getattr(before, name)[:kept]).all()
-    end = before.offsets[kept]
-    assert (after.visits[:end] == before.visits[:end]).all()
-    assert after.stages[:done] == before.stages[:done]
-    assert len(after.stages) == stages and (np.diff(after.step_stage) >= 0).all()
-    if total is not None:
-        assert after.total_steps == total
-    fresh = compile_plan(after_profile, options, **values)
-    for old, new in zip(fresh.stages[done:], after.stages[done:], strict=True):
-        assert (old.num_examples, old.mean_difficulty) == (new.num_examples, new.mean_difficulty)
-    if kind == "calibrated":
-        for step in range(kept, after.total_steps):
-            size = after.stage_of(step).num_examples
-            assert set(after.positions(step)) <= set(after_profile.order[:size])
 
 
 def test_files_give_a_plan_with_teachers_and_restarts_back(tmp_path):

@@ -5,7 +5,7 @@ from tutelage.curriculum.fingerprint import plan_fingerprint
 from tutelage.curriculum.options import CurriculumOptions, LearningRate
 from tutelage.curriculum.plan import compile_plan, replan
 from tutelage.curriculum.staging import pairs_wanted
-from tutelage.curriculum.store import describe_plan, load_plan, save_plan
+from tutelage.curriculum.store import describe_plan, load_plan, plan_folder, save_plan
 from tutelage.curriculum.table import CURRICULA, Curriculum
 from tutelage.curriculum.teaching import TEACHER_SCHEDULES
 
@@ -22,6 +22,7 @@ __all__ = [
     "load_plan",
     "pairs_wanted",
     "plan_fingerprint",
+    "plan_folder",
     "plan_warnings",
     "replan",
     "save_plan",

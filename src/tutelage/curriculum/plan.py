@@ -1,20 +1,27 @@
 """Compile a difficulty profile into a plan: every optimizer step, before the first one is taken."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.curriculum.options import CurriculumOptions, LearningRate
-from tutelage.curriculum.sampling import Cut, cut_into_steps, pass_lengths, shuffled_visits
+from tutelage.curriculum.sampling import (
+    CARRYING,
+    Cut,
+    cut_again,
+    cut_into_steps,
+    pass_lengths,
+    pass_lengths_made,
+    shuffled_visits,
+)
 from tutelage.curriculum.staging import (
     PlanSettings,
     StagedExamples,
     make_settings,
-    share_out,
     small_numbers,
     stage_examples,
     teachers_of,
@@ -91,7 +98,11 @@ def compile_plan(
     )
     staged = stage_examples(profile, settings, available)
     num_visits = visits_per_stage([len(part.positions) for part in staged], settings, profile)
-    return _assemble(profile, settings, staged, num_visits, before=None)
+    passes = _passes(pass_lengths, staged, num_visits, settings)
+    cut = cut_into_steps(
+        list(map(sum, passes)), batch_size, settings.curriculum.remainder, first_stage=1
+    )
+    return _assemble(profile, settings, staged, num_visits, passes, cut)
 
 
 def replan(
@@ -105,11 +116,17 @@ def replan(
 ) -> Plan:
     """Keep the stages that are done and compile the others anew, from a profile measured since.
 
+    The new plan has the steps of the old one: as many, each with as many visits, so that a run
+    makes the updates and visits that it planned, however often it measures. What changes is which
+    stage a step belongs to and which examples it has. Visits of the last stage done that wait for a
+    full batch are made first. With a profile that orders the examples as before the plan stays as
+    it is.
+
     Args:
         before: the plan that was followed so far.
         stages_done: how many of its stages are done; at least 1, and not all of them.
         profile: the new profile, of the same examples in the same order.
-        curriculum: options; ``total_steps`` still counts from the first step of the run.
+        curriculum: options.
         available: as for :func:`compile_plan`.
         settings: the other arguments of :func:`compile_plan`.
 
@@ -119,32 +136,79 @@ def replan(
     assert profile.ids == before.ids, "a profile measured since has the same examples"
     assert 1 <= stages_done < len(before.stages)
     fixed = make_settings(curriculum, **settings)
+    options, first = fixed.curriculum, stages_done + 1
     staged = stage_examples(profile, fixed, available)[stages_done:]
-    sizes = [stage.num_examples for stage in before.stages[:stages_done]]
-    sizes += [len(part.positions) for part in staged]
-    num_visits = visits_per_stage(sizes, fixed, profile)[stages_done:]
-    if fixed.curriculum.total_steps is not None:
-        left = fixed.curriculum.total_steps - int((before.step_stage <= stages_done).sum())
-        num_visits = share_out(np.asarray(sizes[stages_done:]), left, fixed.batch_size)
-    return _assemble(profile, fixed, staged, num_visits, before=before)
+    done = before.stages[:stages_done]
+    sizes = [stage.num_examples for stage in done] + [len(part.positions) for part in staged]
+    asked = visits_per_stage(sizes, fixed, profile)[stages_done:]
+    kept = int((before.step_stage <= stages_done).sum())
+    start = int(before.offsets[kept])
+    carries = options.remainder in CARRYING and options.total_steps is None
+    planned = sum(round(stage.passes * stage.num_examples) for stage in done)
+    carried = planned - start if carries else 0
+    by_rule = list(map(sum, _passes(pass_lengths, staged, asked, fixed)))
+    used = cut_into_steps(by_rule, fixed.batch_size, options.remainder, first, carried).used
+    cut = cut_again(
+        before.offsets[kept:] - start, carried, used, carries=carries, first_stage=first
+    )
+    passes = _passes(pass_lengths_made, staged, np.asarray(cut.used), fixed)
+    num_visits = asked * (np.asarray(cut.used) / np.asarray(used))
+    return _assemble(profile, fixed, staged, num_visits, passes, cut, _Kept(before, kept, carried))
+
+
+def _passes(
+    lengths: Callable[[int, int, int | None], list[int]],
+    staged: list[StagedExamples],
+    num_visits: IntArray,
+    settings: PlanSettings,
+) -> list[list[int]]:
+    """Lengths of the passes of each stage."""
+    options = settings.curriculum
+    drops = options.remainder == "drop" and options.total_steps is None
+    whole = settings.batch_size if drops else None
+    return [
+        lengths(len(part.positions), int(count), whole)
+        for part, count in zip(staged, num_visits, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What stays of a plan when it is made anew.
+
+    Attributes:
+        plan: the plan.
+        steps: how many of its first steps.
+        carried: visits after these steps that belong to a stage that is done.
+    """
+
+    plan: Plan
+    steps: int
+    carried: int
+
+    @property
+    def start(self) -> int:
+        """Visits of the steps that stay."""
+        return int(self.plan.offsets[self.steps])
+
+    @property
+    def visits(self) -> int:
+        """Visits that stay."""
+        return self.start + self.carried
 
 
 def _assemble(
     profile: DifficultyProfile,
     settings: PlanSettings,
     staged: list[StagedExamples],
-    num_visits: IntArray,
-    before: Plan | None,
+    num_visits: IntArray | FloatArray,
+    passes: list[list[int]],
+    cut: Cut,
+    kept: _Kept | None = None,
 ) -> Plan:
-    """Visits, steps and values; the first stages come from ``before`` when there is one."""
+    """Visits, steps and values; the first stages come from what is ``kept`` when there is any."""
     options, batch_size = settings.curriculum, settings.batch_size
     first_stage = options.stages - len(staged) + 1
-    drops = options.remainder == "drop" and options.total_steps is None
-    passes = [
-        pass_lengths(len(part.positions), int(count), batch_size if drops else None)
-        for part, count in zip(staged, num_visits, strict=True)
-    ]
-    cut = cut_into_steps(list(map(sum, passes)), batch_size, options.remainder, first_stage)
     visits = shuffled_visits(
         [part.positions for part in staged],
         passes,
@@ -152,16 +216,12 @@ def _assemble(
         seed=settings.seed,
         first_stage=first_stage,
     )
-    visit_teacher = _visit_teachers(settings, staged, visits, cut, len(profile))
     offsets, step_stage = cut.offsets, cut.step_stage
-    kept = 0
-    if before is not None:
-        kept = int((before.step_stage < first_stage).sum())
-        start = int(before.offsets[kept])
-        visits = np.concatenate([before.visits[:start], visits])
-        visit_teacher = np.concatenate([before.visit_teacher[:start], visit_teacher])
-        offsets = np.concatenate([before.offsets[:kept], offsets + start])
-        step_stage = np.concatenate([before.step_stage[:kept], step_stage])
+    if kept is not None:
+        before = kept.plan
+        visits = np.concatenate([before.visits[: kept.visits], visits])
+        offsets = before.offsets
+        step_stage = np.concatenate([before.step_stage[: kept.steps], step_stage])
     epochs = options.baseline_epochs(len(profile), batch_size)
     baseline_steps = math.ceil(epochs * len(profile) / batch_size - 1e-9)
     plan = Plan(
@@ -169,10 +229,10 @@ def _assemble(
         visits=visits,
         offsets=offsets,
         step_stage=step_stage,
-        **_values(settings, step_stage, before, kept),
+        **_values(settings, step_stage, kept),
         restarts=_restarts(step_stage) if options.restart else np.empty(0, dtype=np.int64),
         teachers=settings.teachers,
-        visit_teacher=visit_teacher,
+        visit_teacher=_visit_teachers(settings, staged, visits, cut, len(profile), kept),
         stages=(),
         batch_size=batch_size,
         curriculum=options.kind,
@@ -182,7 +242,7 @@ def _assemble(
         baseline_lr_mean=float(settings.learning_rate.factors(baseline_steps).mean()),
     )
     stages = _describe_stages(plan, settings, staged, num_visits, _targets(profile, options))
-    done = () if before is None else before.stages[: first_stage - 1]
+    done = () if kept is None else kept.plan.stages[: first_stage - 1]
     return replace(plan, stages=(*done, *stages))
 
 
@@ -192,24 +252,28 @@ def _visit_teachers(
     visits: IntArray,
     cut: Cut,
     num_examples: int,
+    kept: _Kept | None,
 ) -> IntArray:
     """The teacher of each visit: its own with text, its step's with logits."""
     if settings.supervision == "text":
         teacher_of = small_numbers(np.zeros(num_examples, dtype=np.int8), settings.teachers)
         found = np.empty(len(visits), dtype=teacher_of.dtype)
-        end = 0
+        end = 0 if kept is None else kept.visits
+        if kept is not None:
+            found[:end] = kept.plan.visit_teacher[:end]
         for part, count in zip(staged, cut.used, strict=True):
             start, end = end, end + count
             assert part.teachers is not None, "with text every example has a teacher"
             teacher_of[part.positions] = part.teachers
             found[start:end] = teacher_of[visits[start:end]]
         return found
-    numbers = np.arange(len(cut.step_stage))
+    numbers = np.arange(len(cut.step_stage)) + (0 if kept is None else kept.steps)
     by_step = np.empty(len(numbers), dtype=np.int64)
     for stage in np.unique(cut.step_stage):
         here = cut.step_stage == stage
         by_step[here] = teachers_of(settings, int(stage), numbers[here])
-    return np.repeat(small_numbers(by_step, settings.teachers), np.diff(cut.offsets))
+    new = np.repeat(small_numbers(by_step, settings.teachers), np.diff(cut.offsets))
+    return new if kept is None else np.concatenate([kept.plan.visit_teacher[: kept.start], new])
 
 
 def _restarts(step_stage: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -217,10 +281,8 @@ def _restarts(step_stage: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.flatnonzero(np.diff(step_stage)) + 1
 
 
-def _values(
-    settings: PlanSettings, step_stage: IntArray, before: Plan | None, kept: int
-) -> dict[str, Any]:
-    """Scheduled values of every step; the steps kept from ``before`` keep theirs."""
+def _values(settings: PlanSettings, step_stage: IntArray, kept: _Kept | None) -> dict[str, Any]:
+    """Scheduled values of every step; the steps that are kept keep theirs."""
     stages, total = settings.curriculum.stages, len(step_stage)
     values = {
         name: getattr(settings, name).values(step_stage, stages)
@@ -237,9 +299,9 @@ def _values(
         values["lr_factor"] = np.concatenate(courses)
     else:
         values["lr_factor"] = settings.learning_rate.factors(total)
-    if before is not None:
+    if kept is not None:
         for name in values:
-            values[name][:kept] = getattr(before, name)[:kept]
+            values[name][: kept.steps] = getattr(kept.plan, name)[: kept.steps]
     return values
 
 
@@ -265,7 +327,7 @@ def _describe_stages(
     plan: Plan,
     settings: PlanSettings,
     staged: list[StagedExamples],
-    num_visits: IntArray,
+    num_visits: IntArray | FloatArray,
     targets: FloatArray | None,
 ) -> list[Stage]:
     """A summary of each stage that was compiled."""

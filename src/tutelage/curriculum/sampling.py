@@ -18,6 +18,7 @@ REMAINDERS: dict[str, str] = {
     "partial": "each stage ends with a short batch",
     "drop": "each pass leaves out what does not fill a batch, as data loaders that drop the last",
 }
+CARRYING = ("carry", "trim")
 
 
 def pass_lengths(subset_size: int, num_visits: int, whole: int | None = None) -> list[int]:
@@ -31,11 +32,21 @@ def pass_lengths(subset_size: int, num_visits: int, whole: int | None = None) ->
     Returns:
         Lengths that add up to ``num_visits``, or to less with ``whole``.
     """
-    full, rest = divmod(num_visits, subset_size)
-    lengths = [subset_size] * full + [rest] * (rest > 0)
+    lengths = _divided(num_visits, subset_size)
     if whole is not None and num_visits >= whole and subset_size >= whole:
         lengths = [length // whole * whole for length in lengths]
     return lengths
+
+
+def pass_lengths_made(subset_size: int, num_visits: int, whole: int | None = None) -> list[int]:
+    """The same for visits of which all are made: lengths that add up to ``num_visits``."""
+    longest = subset_size if whole is None or subset_size < whole else subset_size // whole * whole
+    return _divided(num_visits, longest)
+
+
+def _divided(number: int, part: int) -> list[int]:
+    full, rest = divmod(number, part)
+    return [part] * full + [rest] * (rest > 0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,11 @@ class Cut:
 
 
 def cut_into_steps(
-    visits_by_stage: Sequence[int], batch_size: int, remainder: Remainder, first_stage: int = 1
+    visits_by_stage: Sequence[int],
+    batch_size: int,
+    remainder: Remainder,
+    first_stage: int = 1,
+    carried: int = 0,
 ) -> Cut:
     """Cut the visits of all stages into batches.
 
@@ -65,12 +80,13 @@ def cut_into_steps(
         remainder: what happens to visits that do not fill a batch; see ``REMAINDERS``. Every stage
             that has visits has at least one step.
         first_stage: number of the first of these stages.
+        carried: visits of the stages before that wait for a full batch.
     """
     used: list[int] = []
     sizes: list[NDArray[np.int64]] = []
     step_stage: list[NDArray[np.int64]] = []
-    pending = 0  # visits of the stages before that wait for a full batch
-    carries = remainder in ("carry", "trim")
+    pending = carried
+    carries = remainder in CARRYING
     last = first_stage + len(visits_by_stage) - 1
     for number, new in enumerate(visits_by_stage, start=first_stage):
         full, rest = divmod(pending + new, batch_size)
@@ -85,6 +101,51 @@ def cut_into_steps(
         step_stage.append(np.full(full + keep_rest, number, dtype=np.int64))
     offsets = np.cumsum(np.concatenate([[0], *sizes]), dtype=np.int64)
     return Cut(used, offsets, np.concatenate(step_stage))
+
+
+def cut_again(
+    offsets: NDArray[np.int64],
+    carried: int,
+    visits_by_stage: Sequence[int],
+    *,
+    carries: bool,
+    first_stage: int,
+) -> Cut:
+    """Share out the steps that a plan has left among stages that were measured anew.
+
+    Steps stay as they are: as many, each with as many visits. Only where one stage ends and the
+    next begins is new, in proportion to what the stages ask for. Where they ask for what the plan
+    gave them, they get exactly that.
+
+    Args:
+        offsets: of the steps that are left, from 0, shape ``[S + 1]``.
+        carried: how many visits at their beginning still belong to a stage that is done.
+        visits_by_stage: how many visits each stage asks for.
+        carries: whether a stage may end within a step, which then belongs to the next stage.
+        first_stage: number of the first of these stages.
+    """
+    total, count = len(offsets) - 1, len(visits_by_stage)
+    assert count <= total, "a plan has a step for each of its stages"
+    wanted = np.cumsum(visits_by_stage, dtype=np.float64)
+    ends = carried + wanted * ((int(offsets[-1]) - carried) / wanted[-1])
+    if carries:
+        steps = np.searchsorted(offsets, ends + 1e-6, side="right") - 1
+    else:
+        steps = np.searchsorted((offsets[1:] + offsets[:-1]) / 2, ends, side="left")
+    # Every stage has a step, and leaves one for each of those that follow.
+    number = np.arange(1, count + 1)
+    steps = np.maximum.accumulate(np.maximum(steps, 1) - number) + number
+    steps = np.minimum(steps, total - count + number)
+    steps[-1] = total
+    visits = offsets[steps]
+    if carries:
+        most = np.append(offsets[1:], offsets[-1] + 1)[steps] - 1
+        visits = np.clip(np.round(ends).astype(np.int64), visits, most)
+    return Cut(
+        np.diff(visits, prepend=carried).tolist(),
+        offsets,
+        np.repeat(np.arange(first_stage, first_stage + count), np.diff(steps, prepend=0)),
+    )
 
 
 def shuffled_visits(

@@ -82,6 +82,22 @@ def _by_step(plan: Plan, values: np.ndarray, first: int, last: int) -> pa.LargeL
     return pa.LargeListArray.from_arrays(pa.array(offsets - offsets[0]), pa.array(inside))
 
 
+def plan_folder(arm: str | Path) -> Path:
+    """Where the plan is that an arm carries out: the last one made, where it is made anew.
+
+    Args:
+        arm: the folder of an arm; ``plan`` is what was planned before the run, and below
+            ``replanned`` are those that were made while training.
+    """
+    arm = Path(arm)
+    anew = {
+        int(name): path
+        for path in arm.glob("replanned/after_stage_*")
+        if (name := path.name.rpartition("_")[2]).isdigit() and (path / "plan.json").is_file()
+    }
+    return anew[max(anew)] if anew else arm / "plan"
+
+
 def load_plan(folder: str | Path) -> Plan:
     """The plan that ``save_plan`` wrote."""
     folder = Path(folder)

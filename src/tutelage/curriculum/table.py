@@ -24,12 +24,15 @@ class Curriculum(Component):
         passes: how often each stage visits its subset unless the recipe says otherwise.
         subset: which examples a stage has, from the sizes; see ``subsets``.
         targets: mean difficulty that each stage aims at; None when it aims at none.
+        by_difficulty: whether difficulty decides anything; where it does not, measuring it again
+            would change nothing.
     """
 
     order: Order = "easy_first"
     passes: float = 1.0
     subset: Callable[..., subsets.Places] = subsets.prefix
     targets: Callable[[NDArray[np.float64], int], NDArray[np.float64]] | None = None
+    by_difficulty: bool = True
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -83,7 +86,9 @@ CURRICULA: dict[str, Curriculum] = {
         order="hard_first",
         subset=subsets.stratified,
     ),
-    "random": Curriculum(pacing.everything, "everything at once, shuffled: the plain run"),
+    "random": Curriculum(
+        pacing.everything, "everything at once, shuffled: the plain run", by_difficulty=False
+    ),
     "hard_to_easy": Curriculum(
         pacing.linear_growth,
         "subset size rises in a line from the hardest example",

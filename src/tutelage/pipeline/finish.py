@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tutelage.curriculum import load_plan
+from tutelage.curriculum import load_plan, plan_folder
 from tutelage.errors import RunFolderError
 from tutelage.files import atomic_write_json, atomic_write_text, read_json
 from tutelage.models import ModelSize
@@ -47,7 +47,7 @@ def cost_of(session: Session, arm: str) -> Cost:
         tokens_to_store=sum(need.tokens for need in needs),
         store_bytes=sum(need.bytes for need in needs),
     )
-    return estimate(load_plan(session.part(f"arms/{arm}/plan")), tokens_of, scale)
+    return estimate(load_plan(plan_folder(session.part(f"arms/{arm}"))), tokens_of, scale)
 
 
 def _trainable(size: ModelSize, recipe: Recipe) -> int:

@@ -1,5 +1,6 @@
 """The stage that compiles the plan of an arm."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.curriculum import (
+    CURRICULA,
     CurriculumOptions,
     LearningRate,
     compile_plan,
@@ -15,12 +17,16 @@ from tutelage.curriculum import (
     replan,
     save_plan,
 )
+from tutelage.difficulty import load_profile
 from tutelage.files import read_json
 from tutelage.pipeline.measuring import difficulty_part, write_profile
 from tutelage.pipeline.pictures import plan_png
 from tutelage.pipeline.session import Session, plain
 from tutelage.recipe import Recipe
 from tutelage.types import DifficultyProfile, Plan
+
+AVAILABLE = "available.npy"
+"""In the folder of a plan: which teacher wrote an answer for which example, where they did."""
 
 
 def voices(recipe: Recipe) -> tuple[str, ...]:
@@ -104,9 +110,13 @@ def prepare_plan(
     }
     name = f"arms/{arm}/plan"
     if not session.run.fresh(name, inputs):
+        # Plans that were made from the old one are none any more.
+        shutil.rmtree(session.part(f"arms/{arm}/replanned"), ignore_errors=True)
         plan = compile_recipe(recipe, profile, main_steps, available)
         with session.run.making(name, inputs) as folder:
             write_plan(session, recipe, folder, plan, profile)
+            if available is not None:
+                np.save(folder / AVAILABLE, available)
     return load_plan(session.part(name))
 
 
@@ -118,11 +128,25 @@ def main_arm_steps(session: Session, arm: str) -> int | None:
 
 
 def write_plan(
-    session: Session, recipe: Recipe, folder: Path, plan: Plan, profile: DifficultyProfile
+    session: Session,
+    recipe: Recipe,
+    folder: Path,
+    plan: Plan,
+    profile: DifficultyProfile,
+    done: int | None = None,
 ) -> None:
-    """A plan with its description and its picture."""
+    """A plan with its description and its picture.
+
+    Args:
+        session: the run.
+        recipe: of the arm.
+        folder: an existing folder.
+        plan: the plan.
+        profile: difficulty for the untrained student, by which all plans of a run are described.
+        done: after how many stages the plan was made; None for the one before training.
+    """
     description = describe_plan(plan, profile, recipe.name)
-    description["notes"] = plan_notes(recipe)
+    description["notes"] = plan_notes(recipe, done)
     save_plan(folder, plan, description)
     unit = read_json(session.part(difficulty_part(session, recipe)) / "summary.json")["unit"]
     plan_png(folder / "plan.png", description, plan, unit, profile.scores)
@@ -145,16 +169,38 @@ def write_next_plan(
     (folder / "difficulty").mkdir()
     profile = write_profile(session, recipe, folder / "difficulty", model)
     arguments = plan_arguments(recipe, main_arm_steps(session, arm))
-    after = replan(plan, done, profile, **arguments)
-    write_plan(session, recipe, folder, after, profile)
+    written = session.part(f"arms/{arm}/plan") / AVAILABLE
+    available = np.load(written) if written.is_file() else None
+    after = replan(plan, done, profile, **arguments, available=available)
+    untrained = load_profile(session.part(difficulty_part(session, recipe)) / "profile.parquet")
+    write_plan(session, recipe, folder, after, untrained, done)
 
 
-def plan_notes(recipe: Recipe) -> list[str]:
-    """What a plan cannot know before the run, in words."""
+def refreshes(recipe: Recipe) -> range:
+    """Numbers of the stages after which difficulty is measured again, and the rest planned anew."""
+    every, stages = recipe.difficulty.refresh, recipe.curriculum.stages
+    if every is None or not CURRICULA[recipe.curriculum.kind].by_difficulty:
+        return range(0)
+    return range(every, stages, every)
+
+
+def plan_notes(recipe: Recipe, done: int | None = None) -> list[str]:
+    """What a plan cannot know before the run, in words.
+
+    Args:
+        recipe: of the arm.
+        done: after how many stages the plan was made; None for the one before training.
+    """
     notes = []
-    every = recipe.difficulty.refresh
-    if every is not None:
-        unit = "stage" if every == 1 else f"{every} stages"
+    every = refreshes(recipe).step
+    unit = "stage" if every == 1 else f"{every} stages"
+    if done is not None:
+        notes.append(
+            f"Difficulty was measured again after every {unit}, the"
+            f" last time after stage {done}: each stage has the examples that were chosen when it"
+            " began. Deciles are those of the untrained student."
+        )
+    elif refreshes(recipe):
         notes.append(
             f"Difficulty is measured again after every {unit}; the later stages shown here follow"
             " from the untrained student and will change."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -17,6 +18,7 @@ from tutelage.errors import MissingDependencyError
 from tutelage.files import atomic_directory, atomic_write_json, read_json
 from tutelage.generation import GenerationSettings
 from tutelage.pipeline.identity import model_identity
+from tutelage.pipeline.plans import refreshes
 from tutelage.pipeline.progress import Report
 from tutelage.pipeline.session import Session, plain
 from tutelage.pipeline.workshop import Workshop, device
@@ -138,6 +140,7 @@ def train_arm(
         "refresh": recipe.difficulty.refresh,
         "training": plain(recipe.training),
         "selection": plain(recipe.selection),
+        "validate_after": validation_steps(session) if validator is not None else [],
         "seed": recipe.seed,
     }
     student = f"arms/{arm}/student"
@@ -147,7 +150,7 @@ def train_arm(
     _start_over_unless_same(session, work, inputs)
     make_job = functools.partial(_job, session, arm, validator, teachers)
     with session.timed(f"training {arm}"):
-        for done in _refreshes(recipe, plan):
+        for done in refreshes(recipe):
             until = int((plan.step_stage <= done).sum())
             if until >= (recipe.training.max_steps or plan.total_steps):
                 break
@@ -167,12 +170,6 @@ def train_arm(
         _save_students(session, arm, inputs, trainer, job)
         shutil.rmtree(work)
     session.processes.wait()
-
-
-def _refreshes(recipe: Recipe, plan: Plan) -> range:
-    """Numbers of the stages after which difficulty is measured again."""
-    every = recipe.difficulty.refresh
-    return range(0) if every is None else range(every, len(plan.stages), every)
 
 
 def _job(
@@ -197,7 +194,7 @@ def _job(
         arguments=training_arguments(session, recipe),
         metrics=session.part(f"arms/{arm}/metrics.jsonl"),
         validator=validator if selecting else None,
-        validate_after=_validation_steps(plan, recipe.selection.every) if selecting else (),
+        validate_after=tuple(validation_steps(session)) if selecting else (),
         metric=recipe.selection.metric,
         best=work / "best" if selecting and recipe.selection.keep == "best" else None,
         until=until,
@@ -235,16 +232,21 @@ def _start_over_unless_same(session: Session, work: Path, inputs: dict[str, Any]
     session.processes.wait()
 
 
-def _validation_steps(plan: Plan, every: str | int | None) -> tuple[int, ...]:
-    """After each stage, or every so many steps; always after the last one."""
-    total = plan.total_steps
+def validation_steps(session: Session) -> list[int]:
+    """After each stage of the main arm, or every so many steps; always after the last one.
+
+    What was planned for the main arm before training decides for all arms, whatever stages they
+    have or plan anew: students are then selected among equally many, at equal costs.
+    """
+    plan = load_plan(session.part(f"arms/{session.main_arm}/plan"))
+    recipe = session.recipe
+    last = min(plan.total_steps, recipe.training.max_steps or plan.total_steps)
+    every = recipe.selection.every
     if isinstance(every, int):
-        return (*range(every, total, every), total)
-    ends, done = [], 0
-    for stage in plan.stages:
-        done += stage.steps
-        ends.append(done)
-    return tuple(ends)
+        steps = range(every, last, every)
+    else:
+        steps = np.cumsum([stage.steps for stage in plan.stages]).tolist()
+    return [*(step for step in steps if step < last), last]
 
 
 def with_lora(model: Any, recipe: Recipe) -> Any:

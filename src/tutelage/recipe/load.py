@@ -28,6 +28,7 @@ _SHARED = (
     "teacher",
     "teachers",
     "data",
+    "selection",
     "evaluation",
     "controls",
     "name",
@@ -290,7 +291,7 @@ def _control(tree: Node, name: str) -> Recipe:
         if section in node.value:
             raise ConfigError(
                 f"{node.value[section].origin}: the control '{name}' may not change `{section}`:"
-                " arms share student, teachers, data and evaluation, so that they can be"
+                " arms share student, teachers, data, selection and evaluation, so that they can be"
                 " compared. Write a second recipe for that."
             )
     base = tree.without("controls")

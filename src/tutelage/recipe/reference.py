@@ -17,7 +17,7 @@ the working directory. Unknown keys are errors. `bf16` and `fp32` stand for `bfl
 `float32`.
 
 `controls` holds further arms by name. Each is a set of changes to the recipe (or `extends` a
-method); all arms share student, data, difficulty and evaluation, and make the same number of
+method); all arms share student, data, selection and evaluation, and make the same number of
 updates.
 
 This page is written from the schema by `python -m tutelage.recipe.reference > docs/recipes.md`.

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from tutelage.curriculum import plan_folder
 from tutelage.errors import RunFolderError
 from tutelage.files import read_json, read_jsonl
 
@@ -52,7 +53,8 @@ class Arm:
 
     Attributes:
         name: of the arm.
-        plan: ``plan.json``; empty when there is none yet.
+        plan: ``plan.json`` of the plan that is carried out (the last one, where it is made anew
+            while training); empty when there is none yet.
         steps: columns of ``steps.parquet``; empty when there is none yet.
         metrics: one row for each logged optimizer step, ascending.
         validation: one row for each validation, ascending.
@@ -169,10 +171,11 @@ def _load_weaker(references: Path, ladder: Sequence[str]) -> dict[str, Evaluated
 
 
 def _load_arm(folder: Path) -> Arm:
+    plan = plan_folder(folder)
     return Arm(
         name=folder.name,
-        plan=_json(folder / "plan" / "plan.json"),
-        steps=_columns(folder / "plan" / "steps.parquet"),
+        plan=_json(plan / "plan.json"),
+        steps=_columns(plan / "steps.parquet"),
         metrics=_by_step(read_jsonl(folder / "metrics.jsonl")),
         validation=_by_step(read_jsonl(folder / "validation.jsonl")),
         evaluation=_load_evaluation(folder / "evaluation"),
