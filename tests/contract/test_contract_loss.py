@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tutelage.divergences import DIVERGENCES
 from tutelage.errors import ConfigError
+from tutelage.models import products as products_module
 from tutelage.models import projection as projection_module
 from tutelage.models.projection import LinearProjection, OpaqueProjection, projection
 from tutelage.targets import TARGETS, with_tail
@@ -22,6 +23,7 @@ from tutelage.teachers import EnsembleTeacher, LiveTeacher
 from tutelage.training.loss import CE, KD, KD_TOKENS, TARGET_ENTROPY, DistillLoss, StepValues
 
 VOCAB, HIDDEN, TEACHER_HIDDEN = 37, 5, 6
+CPU = torch.device("cpu")
 
 
 def kl(p, q):
@@ -114,14 +116,16 @@ def capped(model, logits):
     return logits if cap is None else cap * (logits / cap).tanh()
 
 
-def dense(divergence, target, values, student, teacher, hidden, teacher_hidden, targets):
+def dense(
+    divergence, target, values, student, teacher, hidden, teacher_hidden, targets, vocab=VOCAB
+):
     """Value, parts and gradients (of states and all parameters that have one)."""
     student, teacher = copy.deepcopy(student).double(), copy.deepcopy(teacher).double()
-    hidden = hidden.double().requires_grad_()
-    logits = capped(student, student.lm_head(hidden)[:, :VOCAB])
+    hidden = hidden.detach().double().requires_grad_()
+    logits = capped(student, student.lm_head(hidden)[:, :vocab])
     tau = values.distill_temperature
     with torch.no_grad():
-        p = (teacher.lm_head(teacher_hidden.double())[:, :VOCAB] / tau).softmax(-1)
+        p = (teacher.lm_head(teacher_hidden.double())[:, :vocab] / tau).softmax(-1)
     q = (logits / tau).softmax(-1)
     mixture = MIXTURES[target](p, q, values.student_share)
     kd = tau**2 * REFERENCES[divergence](mixture, q).sum()
@@ -206,27 +210,104 @@ def test_a_frozen_head_gets_no_gradient():
     assert inputs[0].lm_head.weight.grad is None
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.fixture(params=["processor", "gpu", "none"])
+def way(request, monkeypatch):
+    """The ways to make products of 16-bit numbers: inside oneDNN, on a GPU, and in float32."""
+
+    def mm(left, right, *, out_dtype=None, out=None):
+        if out_dtype is None:
+            return real(left, right, out=out)
+        assert left.dtype == right.dtype == torch.bfloat16 and out_dtype == torch.float32
+        return real(left.float(), right.float(), out=out)
+
+    real = torch.mm
+    if request.param == "processor" and not products_module.fast_in(torch.bfloat16, CPU):
+        pytest.skip("this processor has no products of bfloat16")
+    if request.param == "gpu":
+        monkeypatch.setattr(torch, "mm", mm)
+        way = products_module.Products(torch.bfloat16, torch.float32)
+        monkeypatch.setattr(projection_module, "products_in", lambda dtype, device: way)
+        monkeypatch.setattr(products_module, "products_in", lambda dtype, device: way)
+    if request.param == "none":
+        monkeypatch.setattr(products_module, "fast_in", lambda dtype, device: False)
+    monkeypatch.setattr(products_module, "SLICE_BYTES", 4 * HIDDEN * 8)
+    return request.param
+
+
 @pytest.mark.parametrize("kind", ["autocast", "weights"])
-@pytest.mark.parametrize("head", ["plain", "padded", "lora"])
-def test_sixteen_bits_are_close(monkeypatch, head, kind, native):
-    """With products in 16 bits, and with those in 32 that stand for them where there are none."""
-    monkeypatch.setattr(projection_module, "fast_in", lambda dtype, device: native)
-    monkeypatch.setattr(projection_module, "_SLICE_BYTES", 4 * HIDDEN * 8)
+@pytest.mark.parametrize("head", ["plain", "bias", "padded", "lora"])
+def test_sixteen_bits_are_close(way, head, kind):
+    """However a machine makes products in 16 bits, and in all types of weights."""
     inputs = case(head, tokens=33)
     values = StepValues(0.4, 1.7, 0.3)
-    expected = dense("forward_kl", "probability_mix", values, *inputs)
     options = {"tile_tokens": 9, "block_tokens": 4}
     if kind == "autocast":
         options["autocast_dtype"] = torch.bfloat16
     else:
         inputs = (inputs[0].bfloat16(), inputs[1], inputs[2].bfloat16(), *inputs[3:])
+    expected = dense("forward_kl", "probability_mix", values, *inputs)
     found = tiled("forward_kl", "probability_mix", values, *inputs, **options)
     assert found[0].dtype == torch.float32
-    assert found[0].item() == pytest.approx(expected[0].item(), rel=0.02)
+    assert found[0].item() == pytest.approx(expected[0].item(), rel=0.01)
     for one, other in zip(found[3], expected[3], strict=True):
         assert one.dtype == (torch.float32 if kind == "autocast" else torch.bfloat16)
-        assert (one - other).norm() < 0.03 * other.norm()
+        assert (one - other).norm() < 0.015 * other.norm()
+
+
+def spread(model, width):
+    """Logits with a standard deviation of 3, as those of trained models have."""
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=3 / width**0.5)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["autocast", "weights"])
+@pytest.mark.parametrize("head", ["plain", "lora"])
+@pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
+def test_sixteen_bits_err_no_more_than_their_factors(divergence, head, kind):
+    """Logits and their gradients are float32: what is rounded is what goes into a product.
+
+    Rounded logits alone would put the gradients off by one to two percent here.
+    """
+    torch.manual_seed(0)
+    width, vocab, tokens = 64, 512, 64
+    make = lora if head == "lora" else lambda model: model
+    student = make(spread(Model(width, rows=vocab), width)).bfloat16()
+    teacher = spread(Model(width, rows=vocab), width).bfloat16()
+    hidden, teacher_hidden = torch.randn(2, tokens, width).bfloat16()
+    inputs = [student, teacher, hidden, teacher_hidden, torch.randint(0, vocab, (tokens,))]
+    if kind == "autocast":  # the same numbers in float32
+        inputs[:4] = [one.float() for one in inputs[:4]]
+    values = StepValues(0.0, 1.0, 0.0)
+    expected = dense(divergence, "probability_mix", values, *inputs, vocab=vocab)
+    autocast = torch.bfloat16 if kind == "autocast" else None
+    signal = LiveTeacher(inputs[1], vocab, autocast)
+    loss = DistillLoss(
+        DIVERGENCES[divergence].function,
+        TARGETS["probability_mix"].function,
+        vocab,
+        autocast_dtype=autocast,
+    )
+    inputs[2].requires_grad_()
+    total = loss(student, inputs[2], inputs[4], values, signal, inputs[3]).total
+    total.backward()
+    # LoRA hands 16 bits from one of its maps to the next where the weights are 16 bits.
+    most = 0.01 if head == "lora" else 0.004
+    assert total.item() == pytest.approx(expected[0].item(), rel=1e-4 if head == "plain" else 1e-3)
+    grads = [inputs[2].grad] + [p.grad for p in inputs[0].parameters() if p.requires_grad]
+    for one, other in zip(grads, expected[3], strict=True):
+        assert (one.double() - other).norm() < most * other.norm()
+
+
+@pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
+def test_float64_is_float64_throughout(divergence):
+    inputs = [one.double() if not isinstance(one, int) else one for one in case("bias")[:4]]
+    inputs.append(case("bias")[4])
+    values = StepValues(0.4, 1.7, 0.3)
+    found = tiled(divergence, "probability_mix", values, *inputs, tile_tokens=5, block_tokens=3)
+    assert {found[0].dtype, *(gradient.dtype for gradient in found[3])} == {torch.float64}
+    expected = dense(divergence, "probability_mix", values, *inputs)
+    assert_equal(found, expected, values, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("head", ["bias", "lora"])

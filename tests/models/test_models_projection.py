@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tutelage.models import projection
+from tutelage.models import products as projection
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

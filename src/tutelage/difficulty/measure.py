@@ -12,7 +12,7 @@ from tutelage.difficulty.measurements import ExampleLosses
 from tutelage.models.head import batch_hidden, logit_transform
 from tutelage.models.packing import packing
 from tutelage.models.projection import projection
-from tutelage.numerics import expectation
+from tutelage.numerics import as_float, expectation
 
 TILE_TOKENS = 1024
 """Response tokens whose logits are in memory at once."""
@@ -105,7 +105,7 @@ def _token_losses(
 
     Both in nats, shape ``[N]``, made a tile at a time.
     """
-    losses_N = hidden_NH.new_zeros(len(targets_N), dtype=torch.float32)
+    losses_N = as_float(hidden_NH.new_zeros(len(targets_N)))
     entropies_N = torch.zeros_like(losses_N)
     head = projection(model, vocab_size, autocast_dtype)
     transform = logit_transform(model)
@@ -113,7 +113,7 @@ def _token_losses(
     for start in range(0, len(targets_N), TILE_TOKENS):
         logits_nV = head.logits(hidden_NH[start : start + TILE_TOKENS])
         for first in range(0, len(logits_nV), few):
-            logp_rV = transform(logits_nV[first : first + few].float()).log_softmax(-1)
+            logp_rV = transform(as_float(logits_nV[first : first + few])).log_softmax(-1)
             block = slice(start + first, start + first + len(logp_rV))
             losses_N[block] = -logp_rV.gather(-1, targets_N[block].unsqueeze(-1)).squeeze(-1)
             if entropies:

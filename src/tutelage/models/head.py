@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from tutelage.errors import ModelError
 from tutelage.models.packed_attention import packed_inputs, rows_fit, use_packed_attention
+from tutelage.models.products import Float32Results
+from tutelage.numerics import as_float
 
 # Shape suffixes: B batch, T tokens, N response tokens, H hidden, V vocabulary.
 
@@ -147,8 +149,9 @@ def output_head(model: nn.Module) -> nn.Module:
 
 
 def head_logits(model: nn.Module, hidden_NH: Tensor, vocab_size: int | None = None) -> Tensor:
-    """Logits of hidden states, exactly as the model's own forward pass makes them, in float32.
+    """Logits of hidden states, as the model's own forward pass makes them, but in float32.
 
+    Products in 16 bits (of the weights, or by autocast) are not rounded to 16 bits afterwards.
     Soft capping (Gemma) and logit scales (Cohere, Granite) are applied; rows that pad the
     vocabulary beyond the tokenizer are cut off before the softmax, never filled with zeros.
 
@@ -160,8 +163,9 @@ def head_logits(model: nn.Module, hidden_NH: Tensor, vocab_size: int | None = No
     Returns:
         ``logits_NV`` in float32 (float64 for a float64 head).
     """
-    logits = output_head(model)(hidden_NH)[..., :vocab_size]
-    return logit_transform(model)(logits if logits.dtype == torch.float64 else logits.float())
+    with Float32Results():
+        logits = output_head(model)(hidden_NH)[..., :vocab_size]
+    return logit_transform(model)(as_float(logits))
 
 
 def head_parameters(model: nn.Module) -> list[nn.Parameter]:

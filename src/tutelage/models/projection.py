@@ -4,39 +4,15 @@ Autograd would make a new gradient of the head, as large as the head, for every 
 gradient is kept for all of them, and products are written into memory that is used again.
 """
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.models.head import head_parameters, output_head
+from tutelage.models.products import Float32Results, products_in
 
 # Shape suffixes: n tokens of a tile, H hidden, V vocabulary (real tokens alone).
-
-_SLICE_BYTES = 1 << 25
-"""Copies of the head in another type are made this much at a time."""
-
-
-def fast_in(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the device has matrix products in a type; they are very slow where it has not."""
-    if dtype in (torch.float32, torch.float64):
-        return True
-    if device.type == "cuda" and dtype is torch.bfloat16:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return True
-    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
-    supported = getattr(torch.ops.mkldnn, name.get(dtype, ""), None)
-    if supported is None or not supported():
-        return False
-    # oneDNN also says yes where it has only AVX-512 to widen 16 bits with.
-    return dtype is not torch.bfloat16 or not _has("avx512") or _has("avx512_bf16")
-
-
-def _has(instructions: str) -> bool:
-    """Whether torch says that the processor has some instructions; the check is not public yet."""
-    return getattr(torch.cpu, f"_is_{instructions}_supported", lambda: False)()
 
 
 class LinearHead(Protocol):
@@ -62,8 +38,8 @@ class LinearProjection:
     Args:
         head: the weight and the bias.
         vocab_size: number of real tokens; rows of the head beyond it take no part.
-        autocast_dtype: make the products in this type where the device has them; None for the
-            weight's own. Elsewhere 16 bits become 32, which is faster there and more exact.
+        autocast_dtype: make the products in this type, as ``Products`` says; None for the weight's
+            own. Logits and gradients are float32 all the same.
         trained: keep gradients of those parameters that require them.
     """
 
@@ -82,12 +58,12 @@ class LinearProjection:
         wanted = weight.dtype
         if autocast_dtype is not None and wanted != torch.float64:
             wanted = autocast_dtype
-        self.dtype = wanted if fast_in(wanted, weight.device) else torch.float32
+        self._products = products_in(wanted, weight.device)
         # A smaller copy is made once for all tiles; a larger one never exists as a whole.
-        small = self.dtype.itemsize < weight.dtype.itemsize
-        self._weight_VH = weight.to(self.dtype) if small else weight
-        self._bias_V = None if bias is None else bias.detach()[:vocab_size].to(self.dtype)
-        self._buffer = weight.new_empty(0, len(weight), dtype=self.dtype)
+        small = self._products.factors.itemsize <= weight.dtype.itemsize
+        self._weight_VH = weight.to(self._products.factors) if small else weight
+        self._bias_V = None if bias is None else bias.detach()[:vocab_size]
+        self._buffer = weight.new_empty(0, len(weight), dtype=self._products.result)
         self.gradients: list[Tensor] = []
         self._weight_grad = self._bias_grad = None
         if trained and head.weight.requires_grad:
@@ -97,29 +73,16 @@ class LinearProjection:
             self._bias_grad = _zeros_for(bias)
             self.gradients.append(self._bias_grad)
 
-    def _slices(self) -> Iterator[tuple[slice, Tensor]]:
-        """The head in the products' type, all of it or some rows at a time."""
-        vocab, width = self._weight_VH.shape
-        copied = self._weight_VH.dtype != self.dtype
-        size = max(1, _SLICE_BYTES // (width * self.dtype.itemsize)) if copied else vocab
-        for start in range(0, vocab, size):
-            rows = slice(start, start + size)
-            yield rows, self._weight_VH[rows].to(self.dtype)
-
     @torch.no_grad()
     def logits(self, hidden_nH: Tensor) -> Tensor:
         """Logits of a tile, ``[n, V]``, in memory that the next tile uses again."""
         count, vocab = len(hidden_nH), len(self._weight_VH)
         if len(self._buffer) < count:
-            self._buffer = self._weight_VH.new_empty(count, vocab, dtype=self.dtype)
+            self._buffer = self._buffer.new_empty(count, vocab)
         logits_nV = self._buffer[:count]
-        hidden_nH = hidden_nH.to(self.dtype)
-        for columns, weight in self._slices():
-            if self._bias_V is None:
-                torch.mm(hidden_nH, weight.t(), out=logits_nV[:, columns])
-            else:
-                bias = self._bias_V[columns]
-                torch.addmm(bias, hidden_nH, weight.t(), out=logits_nV[:, columns])
+        for columns, weight in self._products.slices(self._weight_VH):
+            bias = None if self._bias_V is None else self._bias_V[columns]
+            self._products.multiply(hidden_nH, weight.t(), logits_nV[:, columns], bias)
         return logits_nV
 
     def gradient_buffer(self, logits_nV: Tensor) -> Tensor:
@@ -131,36 +94,28 @@ class LinearProjection:
         """Add a tile to the head's gradients.
 
         Args:
-            gradient_nV: of the loss in the tile's logits, in ``dtype``.
+            gradient_nV: of the loss in the tile's logits.
             hidden_nH: the tile's hidden states.
 
         Returns:
-            Gradient of the loss in the hidden states, ``[n, H]``.
+            Gradient of the loss in the hidden states, ``[n, H]``, in float32 or better.
         """
         if self._bias_grad is not None:
             whole = self._bias_grad[: gradient_nV.shape[1]]
             whole += gradient_nV.sum(0, dtype=whole.dtype)
-        hidden = hidden_nH.to(self.dtype)
         if self._weight_grad is not None:
-            self._add_to_weight(self._weight_grad, gradient_nV, hidden)
-        hidden_grad = torch.zeros_like(hidden)
-        for columns, weight in self._slices():
-            hidden_grad.addmm_(gradient_nV[:, columns], weight)
-        return hidden_grad.to(hidden_nH.dtype)
-
-    def _add_to_weight(self, whole_VH: Tensor, gradient_nV: Tensor, hidden_nH: Tensor) -> None:
-        if whole_VH.dtype == self.dtype:
-            whole_VH[: gradient_nV.shape[1]].addmm_(gradient_nV.t(), hidden_nH)
-            return
-        # Products in 16 bits are added up in 32, a slice of the head at a time.
-        size = max(1, _SLICE_BYTES // (hidden_nH.shape[1] * self.dtype.itemsize))
-        for start in range(0, gradient_nV.shape[1], size):
-            part = gradient_nV[:, start : start + size].t() @ hidden_nH
-            whole_VH[start : start + len(part)] += part
+            whole = self._weight_grad[: gradient_nV.shape[1]]
+            self._products.add(whole, gradient_nV.t(), hidden_nH)
+        hidden_grad = torch.zeros_like(hidden_nH, dtype=gradient_nV.dtype)
+        for columns, weight in self._products.slices(self._weight_VH):
+            self._products.add(hidden_grad, gradient_nV[:, columns], weight)
+        return hidden_grad
 
 
 class OpaqueProjection:
     """Any other head (LoRA, quantised, replaced): it runs as it is, and autograd goes back.
+
+    Linear maps in 16 bits inside of it give float32 results; see ``Float32Results``.
 
     Args:
         head: a module from hidden states to logits.
@@ -195,6 +150,7 @@ class OpaqueProjection:
         with (
             torch.set_grad_enabled(self._trained),
             torch.autocast(device, dtype, enabled=dtype is not None),
+            Float32Results(),
         ):
             hidden_nH = hidden_nH.detach().requires_grad_(self._trained)
             logits_nV = self._head(hidden_nH)[:, : self._vocab_size]

@@ -20,7 +20,7 @@ from tutelage.models import (
     load_tokenizer,
 )
 from tutelage.models.head import head_size
-from tutelage.models.projection import fast_in
+from tutelage.models.products import fast_in
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import EnsembleTeacher, TeacherLadder, TeacherSignal, live_teacher
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tutelage.models.head import LogitTransform, check_head, logit_transform, response_hidden
 from tutelage.models.packing import runs_packed
 from tutelage.models.projection import projection
+from tutelage.numerics import as_float
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class LogitTile:
     """A tile whose logits are in memory.
 
     Attributes:
-        logits_nV: what the linear map of the head gives, in the type of its product.
+        logits_nV: what the linear map of the head gives, in float32 or better.
         transform: what the model does to them.
     """
 
@@ -27,8 +28,7 @@ class LogitTile:
 
     def log_probs(self, rows: slice, temperature: float) -> Tensor:
         """Float32 log-probabilities over the real vocabulary, shape ``[r, V]``."""
-        raw = self.logits_nV[rows]
-        logits_rV = self.transform(raw if raw.dtype == torch.float64 else raw.float())
+        logits_rV = self.transform(as_float(self.logits_nV[rows]))
         if temperature != 1.0:
             logits_rV = logits_rV / temperature
         return logits_rV.log_softmax(-1)

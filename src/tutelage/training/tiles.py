@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tutelage.models.head import LogitTransform
 from tutelage.models.projection import Projection
+from tutelage.numerics import as_float
 from tutelage.teachers import TeacherTile
 
 # Shape suffixes: N response tokens, n tokens of a tile, r tokens of a block, H hidden,
@@ -148,7 +149,8 @@ class TiledSum:
                     totals += found
                 if hidden_grad_NH is not None and gradient_nV is not None:
                     hidden_grad_NH[rows] = self.head.backward(gradient_nV, hidden_nH)
-        return totals[0], totals[1:]
+        # Not views of one array: autograd would not let anyone write to the parts.
+        return totals[0].clone(), totals[1:].clone()
 
     @torch.no_grad()
     def _block(self, tile: "_Tile", start: int) -> Tensor:
@@ -157,7 +159,7 @@ class TiledSum:
         wanted = tile.gradient_nV is not None
         with torch.set_grad_enabled(wanted):
             raw = tile.logits_nV[rows].detach().requires_grad_(wanted)
-            logits_rV = self.transform(raw if raw.dtype == torch.float64 else raw.float())
+            logits_rV = self.transform(as_float(raw))
             teacher = None if tile.teacher is None else (tile.teacher, rows)
             total, parts = self.sums(Block(logits_rV, tile.targets_n[rows], teacher))
         if tile.gradient_nV is not None:
@@ -193,7 +195,9 @@ class GradientsAtOnce(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """Loss, shape ``[]``, and parts, shape ``[5]``."""
         needs_grad = any(ctx.needs_input_grad)
-        hidden_grad_NH = torch.empty_like(hidden_NH) if needs_grad else None
+        # In 16 bits only once it is whole and scaled.
+        wide = as_float(hidden_NH.new_empty(0)).dtype
+        hidden_grad_NH = torch.empty_like(hidden_NH, dtype=wide) if needs_grad else None
         total, parts = tiled.run(hidden_NH, hidden_grad_NH)
         ctx.mark_non_differentiable(parts)
         # Not by save_for_backward: these are no inputs or outputs, and are given away in backward.
