@@ -18,8 +18,13 @@ from torch.overrides import TorchFunctionMode
 
 # Shape suffixes: n rows of a tile, H width, V outputs.
 
-SLICE_BYTES = 1 << 25
-"""Copies of a weight in another type are made this much at a time."""
+SLICE_BYTES = {"cpu": 1 << 22}
+"""Copies of a weight in another type are made this much at a time; on a CPU they stay in its cache.
+
+Elsewhere it is ``DEVICE_SLICE_BYTES``, as each slice is one more kernel to launch.
+"""
+
+DEVICE_SLICE_BYTES = 1 << 27
 
 
 def fast_in(dtype: torch.dtype, device: torch.device) -> bool:
@@ -58,13 +63,22 @@ class Products:
     rounding: bool = False
 
     def slices(self, weight_VH: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """A weight in the factors' type, all of it or some rows at a time where that is a copy."""
-        vocab, width = weight_VH.shape
-        copied = weight_VH.dtype != self.factors
-        size = max(1, SLICE_BYTES // (width * self.factors.itemsize)) if copied else max(vocab, 1)
-        for start in range(0, vocab, size):
-            rows = slice(start, start + size)
-            yield rows, weight_VH[rows].to(self.factors)
+        """A weight in the factors' type, whole, or some rows at a time where that is a copy.
+
+        A copy is good until the next one is asked for: it is made in the same memory.
+        """
+        if weight_VH.dtype == self.factors:
+            yield slice(0, len(weight_VH)), weight_VH
+            return
+        size = self._slice_rows(weight_VH)
+        copy = weight_VH.new_empty(min(size, len(weight_VH)), weight_VH.shape[1], dtype=self.factors)
+        for start in range(0, len(weight_VH), size):
+            part = weight_VH[start : start + size]
+            yield slice(start, start + size), copy[: len(part)].copy_(part)
+
+    def _slice_rows(self, matrix: Tensor) -> int:
+        most = SLICE_BYTES.get(matrix.device.type, DEVICE_SLICE_BYTES)
+        return max(1, most // (matrix.shape[1] * self.result.itemsize))
 
     def multiply(self, left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
         """``out = left @ right (+ bias)``; factors are of any type, ``out`` is of ``result``'s."""
@@ -86,7 +100,7 @@ class Products:
             if self.factors == self.result:
                 total.addmm_(left.to(self.factors), right)
                 return
-            size = max(1, SLICE_BYTES // (total.shape[1] * self.result.itemsize))
+            size = self._slice_rows(total)
             for start in range(0, len(total), size):
                 rows = slice(start, start + size)
                 part = left[rows].to(self.factors)
