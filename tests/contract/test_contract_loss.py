@@ -230,7 +230,7 @@ def way(request, monkeypatch):
         monkeypatch.setattr(products_module, "products_in", lambda dtype, device: way)
     if request.param == "none":
         monkeypatch.setattr(products_module, "fast_in", lambda dtype, device: False)
-    monkeypatch.setitem(products_module.SLICE_BYTES, "cpu", 4 * HIDDEN * 8)
+    monkeypatch.setattr(products_module, "CPU_SLICE_BYTES", 4 * HIDDEN * 8)
     return request.param
 
 

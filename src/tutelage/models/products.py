@@ -18,13 +18,11 @@ from torch.overrides import TorchFunctionMode
 
 # Shape suffixes: n rows of a tile, H width, V outputs.
 
-SLICE_BYTES = {"cpu": 1 << 22}
-"""Copies of a weight in another type are made this much at a time; on a CPU they stay in its cache.
-
-Elsewhere it is ``DEVICE_SLICE_BYTES``, as each slice is one more kernel to launch.
-"""
+CPU_SLICE_BYTES = 1 << 22
+"""Copies of a weight in another type are made this much at a time, so that they stay in the cache."""
 
 DEVICE_SLICE_BYTES = 1 << 27
+"""The same elsewhere, where each slice is one more kernel to launch."""
 
 
 def fast_in(dtype: torch.dtype, device: torch.device) -> bool:
@@ -71,16 +69,20 @@ class Products:
             yield slice(0, len(weight_VH)), weight_VH
             return
         size = self._slice_rows(weight_VH)
-        copy = weight_VH.new_empty(min(size, len(weight_VH)), weight_VH.shape[1], dtype=self.factors)
+        copy = weight_VH.new_empty(
+            min(size, len(weight_VH)), weight_VH.shape[1], dtype=self.factors
+        )
         for start in range(0, len(weight_VH), size):
             part = weight_VH[start : start + size]
             yield slice(start, start + size), copy[: len(part)].copy_(part)
 
     def _slice_rows(self, matrix: Tensor) -> int:
-        most = SLICE_BYTES.get(matrix.device.type, DEVICE_SLICE_BYTES)
+        most = CPU_SLICE_BYTES if matrix.device.type == "cpu" else DEVICE_SLICE_BYTES
         return max(1, most // (matrix.shape[1] * self.result.itemsize))
 
-    def multiply(self, left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
+    def multiply(
+        self, left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None
+    ) -> None:
         """``out = left @ right (+ bias)``; factors are of any type, ``out`` is of ``result``'s."""
         left, right = left.to(self.factors), right.to(self.factors)
         with self._products(left.device):
