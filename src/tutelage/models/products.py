@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 # Shape suffixes: n rows of a tile, H width, V outputs.
 
 CPU_SLICE_BYTES = 1 << 22
-"""Copies of a weight in another type are made this much at a time, so that they stay in the cache."""
+"""Copies of a weight in another type are made this much at a time: they stay in the cache."""
 
 DEVICE_SLICE_BYTES = 1 << 27
 """The same elsewhere, where each slice is one more kernel to launch."""
