@@ -5,7 +5,6 @@ unpacked to the dtype that was asked for. Programs that compute with the packed 
 slightly other probabilities: do not mix both as one teacher.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,10 @@ from typing import Any
 import torch
 
 from tutelage.errors import MissingDependencyError, ModelError
-from tutelage.files import atomic_directory, file_sha256
+from tutelage.files import atomic_directory
+from tutelage.hashes import cache_folder, content_sha256
 
 _ID_DIGITS = 16
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: ``$TUTELAGE_CACHE``, else ``~/.cache/tutelage``."""
-    return Path(os.environ.get("TUTELAGE_CACHE") or "~/.cache/tutelage").expanduser()
 
 
 def gguf_model_folder(name: str, dtype: torch.dtype) -> Path:
@@ -34,17 +29,18 @@ def gguf_model_folder(name: str, dtype: torch.dtype) -> Path:
         ModelError: the file is missing or not a GGUF file that transformers knows.
         MissingDependencyError: a package that reads GGUF is not installed.
     """
-    file = _existing(name)
+    file = existing_gguf(name)
     return _converted(file, str(dtype).removeprefix("torch."), lambda: _read_model(file, dtype))
 
 
 def gguf_tokenizer_folder(name: str) -> Path:
     """The folder with the tokenizer of a GGUF file; see ``gguf_model_folder``."""
-    file = _existing(name)
+    file = existing_gguf(name)
     return _converted(file, "tokenizer", lambda: _read_tokenizer(file))
 
 
-def _existing(name: str) -> Path:
+def existing_gguf(name: str) -> Path:
+    """The file that a name ending in .gguf means."""
     file = Path(name).expanduser()
     if not file.is_file():
         raise ModelError(
@@ -57,7 +53,7 @@ def _existing(name: str) -> Path:
 def _converted(file: Path, part: str, read: Callable[[], Any]) -> Path:
     """The cache folder of one part of a file, made by ``read().save_pretrained`` if need be."""
     # By content, so that a moved file is found again and a replaced one is not taken for the old.
-    folder = cache_folder() / "gguf" / file_sha256(file)[:_ID_DIGITS] / part
+    folder = cache_folder() / "gguf" / content_sha256(file)[:_ID_DIGITS] / part
     if not folder.is_dir():
         value = _attempt(file, read)
         with atomic_directory(folder) as temporary:

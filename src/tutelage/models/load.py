@@ -6,14 +6,12 @@ whatever code its author put into it.
 """
 
 import copy
-import importlib.resources
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -24,16 +22,28 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tutelage.errors import MissingDependencyError, ModelError, did_you_mean, unknown_name
+from tutelage.errors import (
+    MissingDependencyError,
+    ModelError,
+    TutelageError,
+    unknown_name,
+)
+from tutelage.models.gate import check_folder, check_no_pointers
+from tutelage.models.generation_defaults import mend_generation_config
 from tutelage.models.gguf import gguf_model_folder, gguf_tokenizer_folder
+from tutelage.models.hub import hub_folder
+from tutelage.models.places import find, is_gguf, is_hub_name
+from tutelage.models.templates import check_template_ends
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-EMBEDDED_PREFIX = "embedded:"
-_LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt",
+    "spiece.model", "tekken.json",
+)  # fmt: skip
 _Loaded = TypeVar("_Loaded")
 
 
@@ -79,16 +89,18 @@ def load_model(
         ModelError: the model is missing, broken, incomplete, or not a causal language model.
         MissingDependencyError: the files need a package that is not installed.
     """
-    place, folder = _place(name, dtype)
-    options = {"revision": revision, "trust_remote_code": trust_remote_code}
-    config = _attempt(name, folder, lambda: AutoConfig.from_pretrained(place, **options))
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    folder = _place(name, revision, dtype, weights=True, code=trust_remote_code)
+    options = {"trust_remote_code": trust_remote_code}
+    config = _attempt(name, folder, lambda: AutoConfig.from_pretrained(folder, **options))
     _check_causal(name, config, trust_remote_code)
     load: Any = AutoModelForCausalLM.from_pretrained
     model, info = _attempt(
         name,
         folder,
         lambda: load(
-            place,
+            folder,
             config=config,
             dtype=DTYPES[dtype],
             use_safetensors=True,
@@ -104,6 +116,11 @@ def load_model(
             f" ({', '.join(config.architectures or ['not named'])}) or are incomplete. Name a"
             " complete causal language model."
         )
+    _check_finite(name, model)
+    mend_generation_config(model)
+    if is_hub_name(name):
+        # What is saved from it (an adapter, say) names the hub's model and not this machine's copy.
+        model.name_or_path = model.config.name_or_path = name
     return model
 
 
@@ -126,28 +143,37 @@ def load_config(
         ConfigError: an unknown dtype.
         ModelError: there is none, or it is not of a causal language model.
     """
-    place, folder = _place(name, dtype)
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    folder = _place(name, revision, dtype, weights=False, code=trust_remote_code)
     config = _attempt(
         name,
         folder,
-        lambda: AutoConfig.from_pretrained(
-            place, revision=revision, trust_remote_code=trust_remote_code
-        ),
+        lambda: AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code),
     )
     _check_causal(name, config, trust_remote_code)
+    if is_hub_name(name):
+        config.name_or_path = name
     return config
 
 
-def _place(name: str, dtype: str) -> tuple[str, Path | None]:
-    """Where a model is, and its folder when that is on this machine."""
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
-    gguf = _is_gguf(name)
-    place = str(gguf_model_folder(name, DTYPES[dtype])) if gguf else _find(name)
-    folder = Path(place) if Path(place).is_dir() else None
-    if folder is not None:
-        _check_folder(folder)
-    return place, folder
+def _place(name: str, revision: str | None, dtype: str, *, weights: bool, code: bool) -> Path:
+    """The folder of a model on this machine, looked through by the gate."""
+    itemsize = DTYPES[dtype].itemsize if weights else None
+    if is_gguf(name):
+        folder = gguf_model_folder(name, DTYPES[dtype])
+    elif is_hub_name(name):
+        folder = _from_hub(name, revision, weights=weights, code=code)
+        check_folder(folder, itemsize=itemsize, weights=weights)
+        return folder
+    else:
+        folder = Path(find(name))
+    check_folder(folder, itemsize=itemsize)
+    return folder
+
+
+def _from_hub(name: str, revision: str | None, *, weights: bool, code: bool) -> Path:
+    return _attempt(name, None, lambda: hub_folder(name, revision, weights=weights, code=code))
 
 
 def load_tokenizer(
@@ -164,73 +190,30 @@ def load_tokenizer(
         ModelError: there is none, or it is broken.
         MissingDependencyError: the files need a package that is not installed.
     """
-    place = str(gguf_tokenizer_folder(name)) if _is_gguf(name) else _find(name)
-    folder = Path(place) if Path(place).is_dir() else None
-    tokenizer = _attempt(
-        name,
-        folder,
-        lambda: AutoTokenizer.from_pretrained(
-            place, revision=revision, trust_remote_code=trust_remote_code
-        ),
-    )
-    if not len(tokenizer):
-        raise ModelError(
-            f"'{name}' has no tokenizer: its files hold no token. Save the tokenizer beside the"
-            " weights with `tokenizer.save_pretrained(folder)`."
+    if is_gguf(name):
+        folder = gguf_tokenizer_folder(name)
+    elif is_hub_name(name):
+        folder = _from_hub(name, revision, weights=False, code=trust_remote_code)
+    else:
+        folder = Path(find(name))
+    check_no_pointers(folder)
+    here = any((folder / file).exists() for file in _TOKENIZER_FILES)
+    tokenizer: Any = None
+    if here or trust_remote_code:
+        tokenizer = _attempt(
+            name,
+            folder,
+            lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code),
         )
+    if tokenizer is None or not len(tokenizer):
+        raise ModelError(
+            f"'{name}' has no tokenizer: "
+            + ("its files hold no token." if here else f"'{folder}' has no file of one.")
+            + " Save the tokenizer beside the weights with `tokenizer.save_pretrained(folder)`, or"
+            " copy tokenizer.json and tokenizer_config.json from the model that it was made from."
+        )
+    check_template_ends(tokenizer, name)
     return tokenizer
-
-
-def check_same_tokenizer(
-    teacher: PreTrainedTokenizerBase,
-    student: PreTrainedTokenizerBase,
-    *,
-    teacher_head: int | None = None,
-    student_head: int | None = None,
-) -> int:
-    """Check that both tokenizers give every token the same id; return the real vocabulary size.
-
-    Models of one family pad their heads to different sizes (151,936 and 152,064 rows for one and
-    the same tokenizer). Rows past the real size mean nothing: slice both heads to the number that
-    this returns.
-
-    Args:
-        teacher: the teacher's tokenizer.
-        student: the student's tokenizer.
-        teacher_head: rows of the teacher's output head; None to leave it unchecked.
-        student_head: rows of the student's output head; None to leave it unchecked.
-
-    Returns:
-        The highest token id plus one.
-
-    Raises:
-        ModelError: the vocabularies or the end-of-sequence tokens differ, or a head is too small.
-    """
-    vocabularies = teacher.get_vocab(), student.get_vocab()
-    if vocabularies[0] != vocabularies[1]:
-        raise ModelError(
-            "Teacher and student have different tokenizers, so their next-token distributions"
-            f" cannot be compared: {_vocabulary_difference(*vocabularies)}. Choose a pair of one"
-            " family, or use text-level supervision: the teacher writes answers, and the student is"
-            " fine-tuned on them."
-        )
-    if teacher.eos_token_id != student.eos_token_id:
-        raise ModelError(
-            "Teacher and student end a text with different tokens:"
-            f" '{teacher.eos_token}' ({teacher.eos_token_id}) and"
-            f" '{student.eos_token}' ({student.eos_token_id}). All other tokens agree, so copy the"
-            " teacher's tokenizer files into the student's folder, or set the student's"
-            " `eos_token` to the teacher's."
-        )
-    size = 1 + max(vocabularies[0].values(), default=-1)
-    for owner, head in (("teacher", teacher_head), ("student", student_head)):
-        if head is not None and head < size:
-            raise ModelError(
-                f"The {owner}'s output head has {head:,} rows for a tokenizer of {size:,} tokens,"
-                " so some tokens have no probability. Name the tokenizer that belongs to the model,"
-                " or resize its embeddings with `model.resize_token_embeddings`."
-            )
-    return size
 
 
 def describe_model(config: PretrainedConfig, *, dtype: str = "float32") -> ModelSize:
@@ -260,64 +243,21 @@ def describe_model(config: PretrainedConfig, *, dtype: str = "float32") -> Model
     )
 
 
-def _is_gguf(name: str) -> bool:
-    return name.lower().endswith(".gguf")
-
-
-def _find(name: str) -> str:
-    """The local folder or the hub name that ``name`` means."""
-    if name.startswith(EMBEDDED_PREFIX):
-        return str(_embedded(name.removeprefix(EMBEDDED_PREFIX)))
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return str(path)
-    if path.is_file():
-        raise ModelError(
-            f"'{name}' is a file. Name the folder that holds config.json and model.safetensors, or"
-            " a .gguf file."
-        )
-    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise ModelError(
-            f"There is no folder '{name}'.{did_you_mean(path.name, siblings)} Correct the path; it"
-            f" counts from '{Path.cwd()}' unless it begins with '/'."
-        )
-    return name
-
-
-def _embedded(name: str) -> Path:
-    """The folder of a model that comes with the package."""
-    assets = Path(str(importlib.resources.files("tutelage"))) / "assets"
-    known = sorted(p.parent.name for p in assets.glob("*/config.json"))
-    if name not in known:
-        raise ModelError(
-            f"No embedded model is called '{name}'.{did_you_mean(name, known)} Known:"
-            f" {', '.join(known) or 'none'}. Name one of these, a folder or a hub name."
-        )
-    return assets / name
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds no model, or one that would have to be unpickled."""
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
+def _check_finite(name: str, model: PreTrainedModel) -> None:
+    """Refuse weights that are no numbers: one of them makes every later number one."""
+    for key, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not tensor.is_floating_point() or tensor.is_meta:
+            continue
+        # A sum is one cheap pass; finite numbers may still add up to infinity.
+        if (
+            not tensor.sum(dtype=torch.float32).isfinite()
+            and not (finite := tensor.isfinite()).all()
+        ):
             raise ModelError(
-                f"'{folder}' holds a LoRA adapter, not a whole model. Merge it into its base model"
-                " (`merge_and_unload` of peft), save that, and name its folder."
+                f"'{name}' has {int((~finite).sum()):,} of {finite.numel():,} values in '{key}'"
+                " that are NaN or infinite, so nothing can be learned from it. The training that"
+                " made it diverged, or its type is too narrow: save or download it again."
             )
-        raise ModelError(
-            f"'{folder}' has no config.json, so it holds no model that transformers could load."
-            " Name the folder that `save_pretrained` wrote."
-        )
-    if any(folder.glob("*.safetensors")):
-        return
-    if any(folder.glob("pytorch_model*.bin")):
-        raise ModelError(
-            f"'{folder}' has its weights in pytorch_model.bin alone, and reading a pickle can run"
-            " any code. If you trust the file, convert it once with transformers:"
-            " `AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)`."
-        )
-    raise ModelError(f"'{folder}' has no *.safetensors file. Save or download the weights again.")
 
 
 def _check_causal(name: str, config: PretrainedConfig, trusted: bool) -> None:
@@ -340,7 +280,9 @@ def _attempt(name: str, folder: Path | None, load: Callable[[], _Loaded]) -> _Lo
         raise MissingDependencyError(
             f"'{name}' needs a package that is not installed: {error}. Install it."
         ) from error
-    except _LOADING_ERRORS as error:
+    except TutelageError:
+        raise
+    except Exception as error:  # a broken folder fails wherever its content is used
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         if folder is not None:
             raise ModelError(
@@ -352,19 +294,3 @@ def _attempt(name: str, folder: Path | None, load: Callable[[], _Loaded]) -> _Lo
             " spelling, the network, the revision, your access (`hf auth login` for gated models),"
             " and that it has safetensors weights; or name a local folder."
         ) from error
-
-
-def _vocabulary_difference(teacher: Mapping[str, int], student: Mapping[str, int]) -> str:
-    """How two vocabularies differ: their sizes, and the first three tokens that do."""
-    differing = [token for token in teacher if student.get(token) != teacher[token]]
-    differing += [token for token in student if token not in teacher]
-    differing.sort(key=lambda token: (teacher.get(token, student.get(token, 0)), token))
-    shown = ", ".join(
-        f"{token!r} is {teacher.get(token, 'missing')} in the teacher's and"
-        f" {student.get(token, 'missing')} in the student's"
-        for token in differing[:3]
-    )
-    return (
-        f"the teacher's has {len(teacher):,} tokens, the student's {len(student):,}, and"
-        f" {len(differing):,} tokens differ ({shown})"
-    )

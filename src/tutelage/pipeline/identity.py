@@ -1,41 +1,49 @@
 """What makes two models, tokenizers or files the same, for deciding what is fresh."""
 
-import hashlib
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import file_sha256, fingerprint
+from tutelage.files import fingerprint
+from tutelage.hashes import content_digests, content_sha256
+from tutelage.models.gate import model_files
+from tutelage.models.hub import hub_commit
+from tutelage.models.places import local_place
 
-_SAMPLE = 1 << 20
 
+def model_identity(
+    name: str,
+    revision: str | None = None,
+    *,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """What makes a model the same: every byte of its files, and how they are read.
 
-def model_identity(name: str, revision: str | None = None) -> dict[str, Any]:
-    """Fingerprint of a model's files; for a hub name the name and revision.
+    A model of the hub is its commit. Large files are hashed once; see ``tutelage.hashes``.
 
-    Weights are read at their start, middle and end only: training changes them everywhere, and
-    reading many gigabytes at every start would cost minutes.
+    Args:
+        name: what ``load_model`` accepts.
+        revision: the hub's branch, tag or commit.
+        dtype: type of the weights in memory.
+        trust_remote_code: whether code that comes with the model runs.
+        progress: called with the bytes read and all bytes to read.
     """
-    path = Path(name)
-    if path.is_file():
-        return {"file": _sampled(path)}
-    if not path.is_dir():
-        return {"name": name, "revision": revision}
-    files = sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".model"))
+    place = local_place(name)
+    read_as = {"dtype": dtype, **({"own_code": True} if trust_remote_code else {})}
+    if place is None:
+        commit = hub_commit(name, revision)
+        return {"name": name, "revision": revision, "commit": commit, **read_as}
+    files = model_files(place) if place.is_dir() else [place]
+    digests = content_digests(files, progress)
     return {
-        "files": {p.name: file_sha256(p) if p.suffix == ".json" else _sampled(p) for p in files}
-    }
-
-
-def _sampled(path: Path) -> str:
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for start in (0, max(size // 2, 0), max(size - _SAMPLE, 0)):
-            file.seek(start)
-            digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()
+        "files": {str(p.relative_to(place.parent if place.is_file() else place)): digests[p]
+                  for p in files},
+        **read_as,
+    }  # fmt: skip
 
 
 def tokenizer_identity(tokenizer: Any) -> str:
@@ -55,10 +63,11 @@ def data_identity(source: str) -> dict[str, Any]:
     """Fingerprint of a data file or folder; for a hub name the name."""
     path = Path(source)
     if path.is_file():
-        return {"sha256": file_sha256(path)}
+        return {"sha256": content_sha256(path)}
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
-        return {"files": {str(p.relative_to(path)): file_sha256(p) for p in files}}
+        digests = content_digests(files)
+        return {"files": {str(p.relative_to(path)): digests[p] for p in files}}
     return {"name": source}
 
 

@@ -26,7 +26,6 @@ from tutelage.difficulty import (
 from tutelage.errors import ConfigError
 from tutelage.files import atomic_write_json, fingerprint
 from tutelage.generation import GenerationSettings, generate_answers
-from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.pictures import profile_png
 from tutelage.pipeline.prepare import load_splits, rows_of
 from tutelage.pipeline.session import Session, plain
@@ -189,18 +188,16 @@ def _static(recipe: Recipe) -> dict[str, Any]:
 
 def measure_difficulty(session: Session, recipe: Recipe) -> DifficultyProfile:
     """Measure the training data with the untrained student, once, and write the profile."""
-    student = session.recipe.student
-    assert session.shop.student_place is not None and student is not None
     wanted = needs(recipe.difficulty.kind, recipe.difficulty.options)
     part = difficulty_part(session, recipe)
     inputs = {
         "difficulty": _static(recipe),
         "data": session.run.fingerprint("data"),
-        "student": model_identity(session.shop.student_place, student.revision),
+        "student": session.shop.student_identity(),
         "precision": recipe.training.precision,
     }
     if "teacher_losses" in wanted:
-        inputs["teacher"] = model_identity(session.shop.teacher_places[session.shop.strongest])
+        inputs["teacher"] = session.shop.teacher_identity(session.shop.strongest)
     if "answers" in wanted:
         inputs["seed"] = recipe.seed
     if not session.run.fresh(part, inputs):

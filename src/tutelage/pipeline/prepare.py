@@ -12,7 +12,7 @@ from tutelage.data.load import LoadedExamples
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json
 from tutelage.models import keep_layers, load_model
-from tutelage.pipeline.identity import data_identity, model_identity, tokenizer_identity
+from tutelage.pipeline.identity import data_identity, tokenizer_identity
 from tutelage.pipeline.session import Session, plain
 from tutelage.training.saving import disk_checked
 from tutelage.types import Example
@@ -143,12 +143,10 @@ def prepare_student(session: Session) -> None:
         session.shop.student_place = session.shop.student_source
         return
     source = session.shop.student_source
-    revision = student.revision
+    options = session.shop.student_loading
     if student.init_from == "TEACHER":
-        teacher = session.recipe.ladder[session.shop.strongest]
         source = session.shop.teacher_places[session.shop.strongest]
-        revision = teacher.revision
-    inputs = {"source": model_identity(source, revision), "layers": student.layers}
+    inputs = {"source": session.shop.identify(source, options), "layers": student.layers}
     session.shop.student_place = str(session.part("student_start"))
     if session.run.fresh("student_start", inputs):
         return
@@ -157,12 +155,7 @@ def prepare_student(session: Session) -> None:
         session.display.task(f"Keeping {student.layers} layers for the student"),
         session.run.making("student_start", inputs) as folder,
     ):
-        model = load_model(
-            source,
-            revision=revision,
-            dtype=student.dtype,
-            trust_remote_code=student.trust_remote_code,
-        )
+        model = load_model(source, **options)
         if student.layers is not None:
             model = keep_layers(model, student.layers)
         with disk_checked(folder):

@@ -13,9 +13,8 @@ from tutelage.evaluation import (
 from tutelage.generation import GenerationSettings
 from tutelage.models import load_model
 from tutelage.pipeline.caching import strongest_signal
-from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.session import Session, plain
-from tutelage.pipeline.workshop import on_device
+from tutelage.pipeline.workshop import loading, on_device
 
 
 def evaluation_settings(session: Session, *, greedy: bool = False) -> EvaluationSettings:
@@ -65,21 +64,24 @@ def evaluate(
         teacher: its name when it is one of the teachers.
     """
     settings = session.recipe.evaluation
+    shop = session.shop
+    options = loading(session.recipe.ladder[teacher]) if teacher else shop.student_loading
+    compare = settings.agreement and bool(session.recipe.ladder) and not teacher
+    compare = compare and shop.shares_tokenizer(shop.strongest)
     inputs = {
-        "model": model_identity(place),
+        "model": shop.identify(place, options),
         "data": session.run.fingerprint("data"),
         "evaluation": plain(settings),
+        "compared_with": shop.teacher_identity(shop.strongest) if compare else None,
     }
     if session.run.fresh(part, inputs):
         return
     if settings.limit is not None:
         rows = rows.select(range(min(settings.limit, len(rows))))
-    shop = session.shop
     if teacher:
         model = shop.teacher if teacher == shop.strongest else shop.load_teacher(teacher)
     else:
-        model = on_device(load_model(place))
-    compare = settings.agreement and bool(session.recipe.ladder) and not teacher
+        model = on_device(load_model(place, **options))
     with (
         session.timed("evaluation"),
         session.display.task(f"Evaluating {title}") as report,
@@ -89,7 +91,7 @@ def evaluate(
             model, session.shop.tokenizer, rows, evaluation_settings(session), report
         )
         save_evaluation(folder, evaluation, rows)
-        if compare and shop.shares_tokenizer(shop.strongest):
+        if compare:
             agreement = teacher_agreement(
                 model,
                 strongest_signal(session),

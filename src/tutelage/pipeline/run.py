@@ -155,7 +155,12 @@ def open_session(
     with folder:
         processes.wait()
         yield Session(
-            loaded, folder, PartsFolder(output / "cache"), Workshop(loaded), display, processes
+            loaded,
+            folder,
+            PartsFolder(output / "cache"),
+            Workshop(loaded, display),
+            display,
+            processes,
         )
 
 

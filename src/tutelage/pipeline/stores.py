@@ -10,7 +10,7 @@ import datasets
 from tutelage.data import padding_id
 from tutelage.models.head import check_head
 from tutelage.pipeline.estimate import size_text
-from tutelage.pipeline.identity import model_identity, tokenizer_identity
+from tutelage.pipeline.identity import tokenizer_identity
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.workshop import autocast_dtype, teachers_used
 from tutelage.recipe import Recipe
@@ -48,7 +48,7 @@ def store_place(session: Session, name: str, recipe: Recipe, kind: str) -> Store
     half = "bfloat16" in (teacher.dtype, recipe.training.precision)
     spec = StoreSpec(
         kind="topk" if kind == "topk" else "hidden",
-        teacher=model_identity(session.shop.teacher_places[name], teacher.revision),
+        teacher=session.shop.teacher_identity(name),
         tokenizer=tokenizer_identity(session.shop.tokenizer),
         vocab_size=session.shop.vocab_size,
         # What the head's product reads: rounding it when it is stored changes nothing.

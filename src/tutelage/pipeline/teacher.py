@@ -9,11 +9,10 @@ from transformers import set_seed
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.files import fingerprint
 from tutelage.models import check_same_tokenizer, keep_layers, load_model
-from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.session import Session, plain
 from tutelage.pipeline.training import Job, carry_out, save_student
-from tutelage.pipeline.workshop import device
+from tutelage.pipeline.workshop import device, loading
 from tutelage.recipe.teaching import FineTune
 from tutelage.training.saving import disk_checked
 from tutelage.types import DifficultyProfile, Plan
@@ -31,7 +30,7 @@ def prepare_teachers(session: Session) -> None:
             session.shop.teacher_places[name] = base
             continue
         inputs = {
-            "base": model_identity(base, teacher.revision),
+            "base": session.shop.identify(base, {**loading(teacher), "dtype": "float32"}),
             "finetune": plain(teacher.finetune),
             "data": session.run.fingerprint("data") if teacher.finetune is not None else "",
             "seed": session.recipe.seed,
@@ -47,11 +46,7 @@ def prepare_teachers(session: Session) -> None:
 def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> None:
     """Prune, then fine-tune."""
     teacher = session.recipe.ladder[name]
-    model = load_model(
-        session.shop.base_teacher(name),
-        revision=teacher.revision,
-        trust_remote_code=teacher.trust_remote_code,
-    )
+    model = load_model(session.shop.base_teacher(name), **{**loading(teacher), "dtype": "float32"})
     if teacher.layers is not None:
         model = keep_layers(model, teacher.layers)
     if teacher.finetune is not None:
@@ -65,7 +60,7 @@ def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> Non
 def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[str, Any]) -> None:
     settings = session.recipe.ladder[name].finetune
     assert settings is not None
-    if session.shop.base_teacher(name) != session.shop.student_source:
+    if not session.shop.is_student_source(name):
         # The tokenized training data are the student's.
         check_same_tokenizer(session.shop.tokenizer_of(name), session.shop.tokenizer)
     rows = rows_of(session, "train")

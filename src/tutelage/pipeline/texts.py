@@ -23,7 +23,7 @@ from tutelage.generation import (
     make_judge,
     unwritten,
 )
-from tutelage.pipeline.identity import model_identity, tokenizer_identity
+from tutelage.pipeline.identity import tokenizer_identity
 from tutelage.pipeline.plans import plan_arguments
 from tutelage.pipeline.prepare import load_splits, rows_of
 from tutelage.pipeline.session import Session, plain
@@ -54,10 +54,10 @@ class Library:
 
     def store(self, name: str, asked: Supervision) -> TextStore:
         """What a teacher wrote when it was asked in one way; kept beside the run folders."""
-        session, teacher = self._session, self._session.recipe.ladder[name]
+        session = self._session
         data = session.recipe.data
         inputs = {
-            "teacher": model_identity(session.shop.teacher_places[name], teacher.revision),
+            "teacher": session.shop.teacher_identity(name),
             "tokenizer": tokenizer_identity(session.shop.tokenizer_of(name)),
             "data": session.run.fingerprint("data"),
             "template": [getattr(data, "template", "auto"), getattr(data, "system", None)],

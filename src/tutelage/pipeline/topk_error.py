@@ -12,7 +12,6 @@ from tutelage.data.collate import collate, padding_id
 from tutelage.divergences import DIVERGENCES
 from tutelage.files import atomic_write_json, read_json
 from tutelage.models.head import batch_hidden
-from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.stores import StorePlace, open_store
 from tutelage.pipeline.workshop import device, on_device
@@ -63,11 +62,9 @@ def topk_error(session: Session, place: StorePlace, parts: Sequence[Any]) -> lis
     """
     rows = datasets.concatenate_datasets(list(parts))
     rows = rows.select(range(0, len(rows), max(1, len(rows) // ROWS))[:ROWS])
-    student = session.recipe.student
-    assert student is not None and session.shop.student_place is not None
     inputs = {
         "store": place.spec.key,
-        "student": model_identity(session.shop.student_place, student.revision),
+        "student": session.shop.student_identity(),
         "rows": describe_rows(rows)[0].tolist(),
     }
     name = f"topk_error/{place.spec.key}"

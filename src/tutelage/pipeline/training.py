@@ -17,7 +17,6 @@ from tutelage.curriculum import load_plan, plan_fingerprint
 from tutelage.errors import MissingDependencyError
 from tutelage.files import atomic_directory, atomic_write_json, read_json
 from tutelage.generation import GenerationSettings
-from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.plans import refreshes
 from tutelage.pipeline.progress import Report
 from tutelage.pipeline.session import Session, plain
@@ -130,11 +129,12 @@ def train_arm(
     """
     recipe = session.loaded.arms[arm]
     plan = load_plan(session.part(f"arms/{arm}/plan"))
-    places = session.shop.teacher_places if plan.has_teacher_signal() else {}
+    shop = session.shop
+    teachers_read = shop.teacher_places if plan.has_teacher_signal() else {}
     inputs = {
         "plan": session.run.fingerprint(f"arms/{arm}/plan"),
-        "student": _place_identity(session.shop.student_place),
-        "teachers": {name: model_identity(place) for name, place in places.items()},
+        "student": shop.student_identity(),
+        "teachers": {name: shop.teacher_identity(name) for name in teachers_read},
         "loss": plain(recipe.loss),
         "on_policy": plain(recipe.on_policy),
         "refresh": recipe.difficulty.refresh,
@@ -356,7 +356,3 @@ def _merge_adapter(shop: Workshop, folder: Path) -> None:
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         (folder / name).unlink(missing_ok=True)
     merged.save_pretrained(folder)
-
-
-def _place_identity(place: str | None) -> dict[str, Any]:
-    return {} if place is None else model_identity(place)

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from tutelage.difficulty import needs
 from tutelage.errors import MissingDependencyError, ModelError
+from tutelage.hashes import unhashed_bytes
 from tutelage.models import (
     ModelSize,
     check_same_tokenizer,
@@ -19,12 +20,19 @@ from tutelage.models import (
     load_model,
     load_tokenizer,
 )
+from tutelage.models.gate import model_files
 from tutelage.models.head import head_size
+from tutelage.models.places import local_place
 from tutelage.models.products import fast_in
+from tutelage.pipeline.estimate import size_text
+from tutelage.pipeline.identity import model_identity
+from tutelage.pipeline.progress import Display
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import EnsembleTeacher, TeacherLadder, TeacherSignal, live_teacher
 
 SMOLLM2 = "smollm2:instruct"
+_LONG_READ = 2 << 30
+"""Reading so many bytes takes long enough to be said."""
 
 
 def find_model(name: str) -> str:
@@ -63,8 +71,11 @@ def on_device(model: Any) -> Any:
     return model.to(device())
 
 
-def _loading(section: Any) -> dict[str, Any]:
-    """What a recipe's section on a model says about loading it, weights or configuration."""
+def loading(section: Any) -> dict[str, Any]:
+    """What a recipe's section on a model says about loading it, weights or configuration.
+
+    Every model of a run is loaded, and known again, with these.
+    """
     return {
         "revision": section.revision,
         "dtype": section.dtype,
@@ -95,14 +106,16 @@ class Workshop:
 
     Args:
         loaded: the recipe with its arms.
+        display: where it is said that large files are read to know them again.
 
     Attributes:
         teacher_places: where each teacher is, by name from weak to strong, once it is prepared.
         student_place: where the untrained student is, once it is prepared.
     """
 
-    def __init__(self, loaded: LoadedRecipe) -> None:
+    def __init__(self, loaded: LoadedRecipe, display: Display | None = None) -> None:
         self.recipe = loaded.recipe
+        self._display = display or Display(quiet=True)
         self.arms = tuple(loaded.arms.values())
         self.teacher_places: dict[str, str] = {}
         self.student_place: str | None = None
@@ -121,18 +134,54 @@ class Workshop:
             return find_model(student.init_from)
         return self.base_teacher(self.strongest)
 
+    @property
+    def student_loading(self) -> dict[str, Any]:
+        """How the student is loaded, before training and after it, and what it is cut from."""
+        student = self.recipe.student
+        assert student is not None
+        options = loading(student)
+        if student.init_from == "TEACHER":
+            teacher = loading(self.recipe.ladder[self.strongest])
+            options["revision"] = teacher["revision"]
+            options["trust_remote_code"] |= teacher["trust_remote_code"]
+        return options
+
+    def identify(self, place: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes a model the same, for deciding what is fresh.
+
+        Args:
+            place: where it is.
+            options: how it is loaded.
+        """
+        local = local_place(place)
+        files = model_files(local) if local is not None and local.is_dir() else []
+        unread = unhashed_bytes(files)
+        if unread < _LONG_READ:
+            return model_identity(place, **options)
+        title = f"Reading {size_text(unread)} of '{place}' once, to know it again"
+        with self._display.task(title) as report:
+            return model_identity(place, **options, progress=report)
+
+    def student_identity(self) -> dict[str, Any]:
+        """What makes the untrained student the same."""
+        assert self.student_place is not None
+        return self.identify(self.student_place, self.student_loading)
+
+    def teacher_identity(self, name: str) -> dict[str, Any]:
+        """What makes a teacher the same, as it teaches: pruned and fine-tuned."""
+        return self.identify(self.teacher_places[name], loading(self.recipe.ladder[name]))
+
     @functools.cached_property
     def tokenizer(self) -> Any:
         """The student's tokenizer; teachers whose logits are used are checked to have it too."""
-        student = self.recipe.student
-        assert student is not None
+        options = self.student_loading
         tokenizer = load_tokenizer(
             self.student_source,
-            revision=student.revision,
-            trust_remote_code=student.trust_remote_code,
+            revision=options["revision"],
+            trust_remote_code=options["trust_remote_code"],
         )
         for name in self._logits_of():
-            if self.base_teacher(name) != self.student_source:
+            if not self.is_student_source(name):
                 check_same_tokenizer(self.tokenizer_of(name), tokenizer)
         return tokenizer
 
@@ -152,9 +201,8 @@ class Workshop:
 
     def student(self) -> Any:
         """A new copy of the untrained student."""
-        student = self.recipe.student
-        assert student is not None and self.student_place is not None
-        model = load_model(self.student_place, **_loading(student))
+        assert self.student_place is not None
+        model = load_model(self.student_place, **self.student_loading)
         self._check_head("student", model)
         return model
 
@@ -166,9 +214,8 @@ class Workshop:
     @functools.cached_property
     def student_size(self) -> ModelSize:
         """How big the student is, from its configuration alone."""
-        student = self.recipe.student
-        assert student is not None and self.student_place is not None
-        return describe_model(load_config(self.student_place, **_loading(student)))
+        assert self.student_place is not None
+        return describe_model(load_config(self.student_place, **self.student_loading))
 
     # ---- teachers ---------------------------------------------------------------------------
 
@@ -183,6 +230,11 @@ class Workshop:
         assert model is not None
         return find_model(model)
 
+    def is_student_source(self, name: str) -> bool:
+        """Whether a teacher is, before any fine-tuning, what the student is or is cut from."""
+        same_revision = self.recipe.ladder[name].revision == self.student_loading["revision"]
+        return self.base_teacher(name) == self.student_source and same_revision
+
     def tokenizer_of(self, name: str) -> Any:
         """A teacher's own tokenizer."""
         teacher = self.recipe.ladder[name]
@@ -195,7 +247,7 @@ class Workshop:
     def load_teacher(self, name: str) -> Any:
         """A teacher, pruned and fine-tuned when the recipe says so, on its device and frozen."""
         teacher = self.recipe.ladder[name]
-        model = load_model(self.teacher_places[name], **_loading(teacher))
+        model = load_model(self.teacher_places[name], **loading(teacher))
         return on_device(model).eval().requires_grad_(False)
 
     @functools.cached_property
@@ -219,7 +271,7 @@ class Workshop:
     @functools.lru_cache  # noqa: B019 - a workshop lives as long as its run
     def shares_tokenizer(self, name: str) -> bool:
         """Whether a teacher's distributions can be compared with the student's."""
-        if self.base_teacher(name) == self.student_source:
+        if self.is_student_source(name):
             return True
         try:
             check_same_tokenizer(self.tokenizer_of(name), self.tokenizer)
@@ -272,7 +324,7 @@ class Workshop:
     def size_of(self, name: str) -> ModelSize:
         """How big a teacher is, from its configuration alone."""
         teacher = self.recipe.ladder[name]
-        config = load_config(self.teacher_places[name], **_loading(teacher))
+        config = load_config(self.teacher_places[name], **loading(teacher))
         return describe_model(config, dtype=teacher.dtype)
 
     def _check_head(self, owner: str, model: Any) -> None:

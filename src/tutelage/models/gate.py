@@ -1,0 +1,296 @@
+"""The gate before transformers: what a model's folder says of itself, read from a few kilobytes.
+
+Configuration, index and the headers of the safetensors files are read here first, and compared. A
+folder passes only when its weights are safetensors files that lie inside it, are whole, and are
+those that its configuration describes. So nothing outside the folder is read, nothing is unpickled,
+nothing is filled in at random, and an absurd number is a message and not an hour of waiting.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import ModelError
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_HEADER_LIMIT = 100_000_000  # that of the safetensors format
+_LFS = b"version https://git-lfs"
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_MODEL_FILES = {".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".tiktoken"}
+_NOT_OF_THE_MODEL = {"manifest.json", "selected.json", "check.json", "trainer_state.json"}
+_COUNTS = (
+    "num_hidden_layers", "n_layer", "n_layers", "num_layers", "hidden_size", "n_embd", "d_model",
+    "num_attention_heads", "n_head", "n_heads", "num_key_value_heads", "head_dim", "vocab_size",
+    "intermediate_size", "max_position_embeddings", "n_positions",
+)  # fmt: skip
+_WIDTHS = ("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "embedding_size")
+_LAYER = re.compile(
+    r"^(?:(?:model|transformer|gpt_neox|backbone|decoder|language_model)\.)*"
+    r"(?:layers|h|blocks)\.(\d+)\."
+)
+_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings)\.weight$")
+_GUESS = 4
+"""A configuration with so many times the layers that the weights have is not built at all."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a safetensors file.
+
+    Attributes:
+        dtype: its type as safetensors names it, for example ``BF16``.
+        shape: its shape.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files in a model's folder that decide what it says, from weights to code."""
+    found = [
+        path
+        for pattern in ("*", "additional_chat_templates/*")
+        for path in folder.glob(pattern)
+        if path.suffix in _MODEL_FILES and path.name not in _NOT_OF_THE_MODEL and path.is_file()
+    ]
+    return sorted(found)
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds a LoRA adapter, which is no model without its base."""
+    return (Path(folder) / "adapter_config.json").is_file()
+
+
+def check_folder(folder: Path, *, itemsize: int | None = None, weights: bool = True) -> None:
+    """Refuse a folder that is not a whole causal language model in safetensors.
+
+    Args:
+        folder: where the model is.
+        itemsize: bytes of a weight in memory; None when no weights will be loaded.
+        weights: whether the weights must be there; not for what the hub has and this machine not.
+
+    Raises:
+        ModelError: says what is wrong, and what to do.
+    """
+    if is_adapter(folder):
+        raise ModelError(
+            f"'{folder}' holds a LoRA adapter (adapter_config.json), not a whole model. Merge it"
+            " into its base model (`merge_and_unload` of peft), save that, and name its folder; or"
+            " take adapter_config.json away if the model beside it is meant."
+        )
+    if not (folder / "config.json").exists():
+        raise ModelError(
+            f"'{folder}' has no config.json, so it holds no model that transformers could load."
+            " Name the folder that `save_pretrained` wrote."
+        )
+    check_no_pointers(folder)
+    config = _config(folder)
+    if not weights:
+        return
+    tensors: dict[str, Stored] = {}
+    for file in _weight_files(folder, config):
+        tensors.update(_header(folder, file))
+    _check_types(folder, tensors)
+    _check_shapes(folder, config.get("text_config") or config, tensors)
+    if itemsize is not None:
+        _check_memory(folder, sum(prod(t.shape) for t in tensors.values()) * itemsize)
+
+
+def check_no_pointers(folder: Path) -> None:
+    """Refuse files that stand for others, which git-lfs was to fetch."""
+    for file in model_files(folder):
+        if _read(folder, file.name, len(_LFS)) == _LFS:
+            raise ModelError(
+                f"'{file}' is a pointer of git-lfs and not the file itself. Run `git lfs install`"
+                f" and `git lfs pull` in '{folder}', or download the model again."
+            )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The configuration as it is written, with numbers where numbers belong."""
+    config = _json(folder, "config.json")
+    quantized = config.get("quantization_config")
+    if quantized:
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        raise ModelError(
+            f"The weights in '{folder}' are quantized ({method or 'by an unknown method'}), and"
+            " quantized weights can be neither trained nor compared exactly. Name the model that"
+            " was quantized, or a .gguf file of it, which is unpacked."
+        )
+    text = config.get("text_config") or config
+    if not isinstance(text, dict):
+        raise ModelError(f"text_config in '{folder / 'config.json'}' is no object. Mend the file.")
+    for key in _COUNTS:
+        value = text.get(key)
+        # Some models name one number for each layer.
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and (type(number) is not int or not 0 < number < 2**31):
+                raise ModelError(
+                    f"{key} is {number!r} in '{folder / 'config.json'}'; it must be a whole number"
+                    " of 1 or more. Mend the file or download it again."
+                )
+    return config
+
+
+def _weight_files(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Names of the files that transformers will read the weights from."""
+    explicit = config.get("transformers_weights")
+    if explicit is not None:
+        return [_inside(folder, explicit, "config.json")]
+    if (folder / _SINGLE).exists() or (folder / _SINGLE).is_symlink():
+        return [_inside(folder, _SINGLE, "The folder")]
+    if (folder / _INDEX).exists():
+        names = _json(folder, _INDEX).get("weight_map")
+        if not isinstance(names, dict) or not names:
+            raise ModelError(f"'{folder / _INDEX}' has no weight_map. Download it again.")
+        shards = {_inside(folder, name, _INDEX) for name in names.values()}
+        return sorted(shards)
+    if any(folder.glob("pytorch_model*.bin")):
+        raise ModelError(
+            f"'{folder}' has its weights in pytorch_model.bin alone, and reading a pickle can run"
+            " any code. If you trust the file, convert it once with transformers:"
+            " `AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)`."
+        )
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    if others:
+        raise ModelError(
+            f"'{folder}' has neither {_SINGLE} nor {_INDEX}, only {', '.join(others[:3])}. Save or"
+            " download the model again, whole."
+        )
+    raise ModelError(f"'{folder}' has no *.safetensors file. Save or download the weights again.")
+
+
+def _inside(folder: Path, name: Any, named_by: str) -> str:
+    """A file's name, after a look at where it lies and what it is."""
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ModelError(
+            f"{named_by} of '{folder}' names the weights {name!r}, which is not a file in that"
+            " folder. Files elsewhere are not read: put the weights beside config.json."
+        )
+    if not name.endswith(".safetensors"):
+        raise ModelError(
+            f"{named_by} of '{folder}' names '{name}', and only safetensors are read: reading a"
+            " pickle can run any code. Convert the weights to safetensors."
+        )
+    path = folder / name
+    if not path.is_file():
+        raise ModelError(
+            f"The weights '{name}', which {named_by} of '{folder}' names, are not there. Download"
+            " the model again, whole."
+        )
+    real, home = path.resolve(), folder.resolve()
+    # The hub's cache: models--X/snapshots/COMMIT/file is a link to models--X/blobs/DIGEST.
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else None
+    if home not in real.parents and (blobs is None or real.parent != blobs):
+        raise ModelError(
+            f"'{path}' is a link to '{real}', outside of its folder. Files elsewhere are not read:"
+            " put the file itself there, or name the folder that holds it."
+        )
+    return name
+
+
+def _header(folder: Path, name: str) -> Iterator[tuple[str, Stored]]:
+    """The tensors that a safetensors file says it holds."""
+    file = folder / name
+    size = file.stat().st_size
+    length = int.from_bytes(_read(folder, name, 8), "little")
+    if size < 8 or not 2 <= length <= min(_HEADER_LIMIT, size - 8):
+        raise ModelError(_damaged(file, "it does not begin as a safetensors file"))
+    try:
+        header = json.loads(_read(folder, name, 8 + length)[8:])
+        header.pop("__metadata__", None)
+        tensors = {
+            key: Stored(str(value["dtype"]), tuple(map(int, value["shape"])))
+            for key, value in header.items()
+        }
+        end = max((value["data_offsets"][1] for value in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise ModelError(_damaged(file, "its header cannot be read")) from error
+    if size != 8 + length + end:
+        raise ModelError(_damaged(file, f"it has {size:,} bytes of {8 + length + end:,}"))
+    yield from tensors.items()
+
+
+def _check_types(folder: Path, tensors: Mapping[str, Stored]) -> None:
+    """Weights are real numbers; whole ones would be taken as they are, without their scale."""
+    for name, tensor in tensors.items():
+        if name.endswith(".weight") and tensor.dtype not in _FLOATS:
+            raise ModelError(
+                f"'{name}' in '{folder}' is of type {tensor.dtype}: the weights are quantized, and"
+                " config.json does not say how. Name the model that was quantized."
+            )
+
+
+def _check_shapes(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
+    """Layers and vocabulary of the configuration are those of the weights."""
+    found = [int(match[1]) for name in tensors if (match := _LAYER.match(name))]
+    layers = next((config[k] for k in _COUNTS[:4] if isinstance(config.get(k), int)), None)
+    if found and layers is not None:
+        # Layers beyond the last that predict several tokens at once are known and left out.
+        extra = config.get("num_nextn_predict_layers") or 0
+        stored = max(found) + 1
+        if layers + extra < stored or layers > _GUESS * stored:
+            raise ModelError(
+                f"The weights in '{folder}' have {stored:,} layers and config.json says"
+                f" {layers:,}: they do not belong together. Take both from one download."
+            )
+    vocab = config.get("vocab_size")
+    widths = [config[key] for key in _WIDTHS if config.get(key) is not None]
+    for name, tensor in tensors.items():
+        if not _EMBEDDING.search(name) or len(tensor.shape) != 2:
+            continue
+        rows, width = tensor.shape
+        if rows != (vocab or rows) or (widths and width not in widths):
+            raise ModelError(
+                f"'{name}' in '{folder}' is {rows:,} x {width:,} and config.json says vocab_size"
+                f" {vocab}, hidden size {widths[0] if widths else None}: they do not belong"
+                " together. Take both from one download."
+            )
+
+
+def _check_memory(folder: Path, need: int) -> None:
+    """The weights must fit into the machine's memory before they go anywhere else."""
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return
+    if need > there:
+        raise ModelError(
+            f"The model in '{folder}' needs {need / 2**30:.0f} GB and this machine has"
+            f" {there / 2**30:.0f} GB of memory. Use dtype bfloat16, a smaller model, or a larger"
+            " machine."
+        )
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_read(folder, name))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"'{folder / name}' is not a valid JSON file: {str(error)[:200]}. Download it again."
+        ) from error
+    if not isinstance(value, dict):
+        raise ModelError(f"'{folder / name}' holds no JSON object. Download it again.")
+    return value
+
+
+def _read(folder: Path, name: str, count: int = -1) -> bytes:
+    try:
+        with (folder / name).open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise ModelError(
+            f"'{folder / name}' cannot be read: {error.strerror}. Mend its permissions or download"
+            " it again."
+        ) from error
+
+
+def _damaged(file: Path, what: str) -> str:
+    return f"'{file}' is damaged or cut: {what}. Download or save it again."

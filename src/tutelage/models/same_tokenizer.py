@@ -1,0 +1,75 @@
+"""Whether the distributions of two models are over the same tokens."""
+
+from collections.abc import Mapping
+
+from transformers import PreTrainedTokenizerBase
+
+from tutelage.errors import ModelError
+
+
+def check_same_tokenizer(
+    teacher: PreTrainedTokenizerBase,
+    student: PreTrainedTokenizerBase,
+    *,
+    teacher_head: int | None = None,
+    student_head: int | None = None,
+) -> int:
+    """Check that both tokenizers give every token the same id; return the real vocabulary size.
+
+    Models of one family pad their heads to different sizes (151,936 and 152,064 rows for one and
+    the same tokenizer). Rows past the real size mean nothing: slice both heads to the number that
+    this returns.
+
+    Args:
+        teacher: the teacher's tokenizer.
+        student: the student's tokenizer.
+        teacher_head: rows of the teacher's output head; None to leave it unchecked.
+        student_head: rows of the student's output head; None to leave it unchecked.
+
+    Returns:
+        The highest token id plus one.
+
+    Raises:
+        ModelError: the vocabularies or the end-of-sequence tokens differ, or a head is too small.
+    """
+    vocabularies = teacher.get_vocab(), student.get_vocab()
+    if vocabularies[0] != vocabularies[1]:
+        raise ModelError(
+            "Teacher and student have different tokenizers, so their next-token distributions"
+            f" cannot be compared: {_vocabulary_difference(*vocabularies)}. Choose a pair of one"
+            " family, or use text-level supervision: the teacher writes answers, and the student is"
+            " fine-tuned on them."
+        )
+    if teacher.eos_token_id != student.eos_token_id:
+        raise ModelError(
+            "Teacher and student end a text with different tokens:"
+            f" '{teacher.eos_token}' ({teacher.eos_token_id}) and"
+            f" '{student.eos_token}' ({student.eos_token_id}). All other tokens agree, so copy the"
+            " teacher's tokenizer files into the student's folder, or set the student's"
+            " `eos_token` to the teacher's."
+        )
+    size = 1 + max(vocabularies[0].values(), default=-1)
+    for owner, head in (("teacher", teacher_head), ("student", student_head)):
+        if head is not None and head < size:
+            raise ModelError(
+                f"The {owner}'s output head has {head:,} rows for a tokenizer of {size:,} tokens,"
+                " so some tokens have no probability. Name the tokenizer that belongs to the model,"
+                " or resize its embeddings with `model.resize_token_embeddings`."
+            )
+    return size
+
+
+def _vocabulary_difference(teacher: Mapping[str, int], student: Mapping[str, int]) -> str:
+    """How two vocabularies differ: their sizes, and the first three tokens that do."""
+    differing = [token for token in teacher if student.get(token) != teacher[token]]
+    differing += [token for token in student if token not in teacher]
+    differing.sort(key=lambda token: (teacher.get(token, student.get(token, 0)), token))
+    shown = ", ".join(
+        f"{token!r} is {teacher.get(token, 'missing')} in the teacher's and"
+        f" {student.get(token, 'missing')} in the student's"
+        for token in differing[:3]
+    )
+    return (
+        f"the teacher's has {len(teacher):,} tokens, the student's {len(student):,}, and"
+        f" {len(differing):,} tokens differ ({shown})"
+    )
