@@ -12,7 +12,7 @@ import tutelage
 ROOT = Path(tutelage.__file__).parent
 
 LAYERS = [
-    {"errors", "types", "components", "files", "hashes", "numerics", "ids"},
+    {"errors", "types", "components", "files", "hashes", "numerics", "ids", "printing"},
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},
     {"difficulty", "curriculum"},

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tutelage.errors import TutelageError
+from tutelage.printing import Printable, printable
 
 app = typer.Typer(
     name="tutelage",
@@ -67,8 +68,8 @@ def run_command(
     result = run(recipe, set_ or (), run_dir=run_dir, quiet=quiet)
     if int(os.environ.get("RANK", "0")) == 0:
         _print(results_table(load_run(result.folder)))
-        typer.echo(f"student: {result.student}")
-        typer.echo(f"report:  {result.report}")
+        _say(f"student: {result.student}")
+        _say(f"report:  {result.report}")
 
 
 @app.command("plan")
@@ -103,7 +104,7 @@ def plan_command(
     _print(plan_table(shown.description))
     _print(exposure_table(shown.description))
     for line in shown.lines:
-        typer.echo(line)
+        _say(line)
 
 
 @app.command("profile")
@@ -128,7 +129,7 @@ def profile_command(
         typer.echo(json.dumps(shown.description, indent=2))
         return
     for line in shown.lines:
-        typer.echo(line)
+        _say(line)
 
 
 @app.command("cache")
@@ -155,13 +156,13 @@ def cache_command(
         typer.echo(json.dumps([asdict(store) for store in stores], indent=2, default=str))
         return
     for store in stores:
-        typer.echo(
+        _say(
             f"{store.teacher}: {store.kind}, {store.examples:,} examples ({store.added:,} new),"
             f" {store.response_tokens:,} response tokens, {store.bytes / 1e6:.1f} MB"
             f" ({store.bytes / max(store.response_tokens, 1):.0f} bytes a token): {store.folder}"
         )
         if store.errors:
-            typer.echo(f"  {topk_error_text(store.errors)}")
+            _say(f"  {topk_error_text(store.errors)}")
 
 
 @app.command("report")
@@ -173,7 +174,7 @@ def report_command(
 
     path = write_report(run_dir)
     _print(results_table(load_run(run_dir)))
-    typer.echo(f"report: {path}")
+    _say(f"report: {path}")
 
 
 @app.command("ls")
@@ -199,7 +200,7 @@ def show_command(recipe: RecipeArgument, set_: SetOption = None) -> None:
     """Print a resolved recipe as YAML, with where each value came from."""
     from tutelage.recipe import load_recipe, to_yaml
 
-    typer.echo(to_yaml(load_recipe(recipe, set_ or (), partial=True)), nl=False)
+    _say(to_yaml(load_recipe(recipe, set_ or (), partial=True)).rstrip("\n"))
 
 
 @app.command("validate")
@@ -209,7 +210,7 @@ def validate_command(recipe: RecipeArgument, set_: SetOption = None) -> None:
 
     loaded = load_recipe(recipe, set_ or ())
     arms = ", ".join(loaded.arms)
-    typer.echo(f"{loaded.recipe.name}: valid. Arms: {arms}. Fingerprint {loaded.fingerprint[:8]}.")
+    _say(f"{loaded.recipe.name}: valid. Arms: {arms}. Fingerprint {loaded.fingerprint[:8]}.")
 
 
 def _print(renderable: Any) -> None:
@@ -217,7 +218,12 @@ def _print(renderable: Any) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
-    console.print(renderable)
+    console.print(Printable(renderable))
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Print a line."""
+    typer.echo(printable(text), err=err)
 
 
 def main() -> None:
@@ -225,7 +231,7 @@ def main() -> None:
     try:
         app()
     except TutelageError as error:
-        typer.echo(f"error: {error}", err=True)
+        _say(f"error: {error}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command continues from the last checkpoint", err=True)

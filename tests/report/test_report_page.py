@@ -4,6 +4,7 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from tutelage.errors import RunFolderError
 from tutelage.report import load_run, render_report, write_report
@@ -61,9 +62,8 @@ def test_page_loads_nothing_and_runs_nothing(page):
 
 def test_user_text_is_escaped(page):
     assert "<script" not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert "a &lt;b&gt;bold&lt;/b&gt; &amp; brave value" in page
-    assert "gets almost nothing: &lt;2 %" in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 3  # title, heading, recipe
+    assert "a &lt;b&gt;bold&lt;/b&gt; &amp; brave claim" in page
 
 
 def test_page_is_accessible(page):
@@ -93,17 +93,16 @@ def test_page_knows_light_dark_and_narrow(page):
 def test_page_says_what_came_out(page, run_folder):
     scores = json.loads((run_folder / "arms/cpd/evaluation/scores.json").read_text())
     assert f"cpd reaches {100 * scores['scores']['exact_match']['mean']:.1f} % exact match" in page
-    for text in ("cpd minus this model", "cpd, last checkpoint", "student before", "level 5"):
+    for text in ("cpd minus this model", "student before", "group: 5", "hardly any teacher"):
         assert text in page
-    for text in ("hardly any teacher", "almost nothing", "Plan of sft", "Plan of forward_kl"):
-        assert text in page
-    for text in ("2.13.0", "longer than 128 tokens", "tutelage run recipe.yaml", "ab12" * 16):
+    fingerprint = json.loads((run_folder / "run.json").read_text())["fingerprint"]
+    for text in ("Plan of sft", "Plan of kld", torch.__version__, fingerprint):
         assert text in page
     assert "Not there yet" not in page
 
 
 def test_page_is_deterministic_and_written_in_place(new_run, tmp_path):
-    folder = new_run(tmp_path / "run", examples=30, steps=8, tests=10)
+    folder = new_run(tmp_path / "run")
     path = write_report(folder)
     assert path == folder / "report.html"
     first = path.read_bytes()
@@ -115,14 +114,14 @@ def test_page_is_deterministic_and_written_in_place(new_run, tmp_path):
 
 def test_a_ladder_shows_all_its_teachers_in_tables_and_pictures(new_ladder):
     page = render_report(load_run(new_ladder))
-    for name in ("weak", "middle", "strong"):
+    for name in ("weak", "strong"):
         # A row of scores, a column by group, the legend and the words of the picture.
         assert page.count(f"teacher {name}") >= 4
     assert re.search(r'<svg[^>]*aria-label="[^"]*teacher weak: all', page)
 
 
 def test_groups_of_numbers_stand_in_their_order(new_run, tmp_path):
-    folder = new_run(tmp_path / "run", examples=30, steps=8, tests=10)
+    folder = new_run(tmp_path / "run")
     for path, splits in (("data/summary.json", True), ("difficulty/summary.json", False)):
         summary = json.loads((folder / path).read_text())
         for part in summary.values() if splits else [summary]:
@@ -159,20 +158,14 @@ MISSING = [
     "arms/cpd/evaluation/answers.jsonl",
     "arms/cpd/evaluation/agreement.json",
     "arms/sft/evaluation",
-    "arms/cpd/evaluation_last",
     "references",
     "references/teacher",
 ]
 
 
-@pytest.fixture(scope="module")
-def template_run(new_run, tmp_path_factory):
-    return new_run(tmp_path_factory.mktemp("whole") / "run", examples=20, steps=4, tests=10)
-
-
 @pytest.mark.parametrize("name", MISSING)
-def test_any_file_may_be_missing(template_run, tmp_path, monkeypatch, name):
-    folder = shutil.copytree(template_run, tmp_path / "run")
+def test_any_file_may_be_missing(run_folder, tmp_path, monkeypatch, name):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
     gone = folder / name
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     # Drawing is slow and tested elsewhere; the alternative texts are still computed.
@@ -182,19 +175,19 @@ def test_any_file_may_be_missing(template_run, tmp_path, monkeypatch, name):
     assert ("Not evaluated yet: sft." in page) == (name == "arms/sft/evaluation")
 
 
-def test_rows_done_twice_after_a_resume_count_once(template_run, tmp_path):
-    folder = shutil.copytree(template_run, tmp_path / "run")
+def test_rows_done_twice_after_a_resume_count_once(run_folder, tmp_path):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
     with (folder / "arms/cpd/metrics.jsonl").open("a") as file:
-        file.write('{"step": 2, "loss": 77.0}\n{"step": 3, "lo')
+        file.write('{"step": 3, "loss": 77.0}\n{"step": 5, "lo')
     rows = load_run(folder).arms[0].metrics
-    assert [row["step"] for row in rows] == [1, 2, 3, 4]
-    assert rows[1]["loss"] == 77.0
+    assert [row["step"] for row in rows] == [3, 5, 6, 9, 10, 12]
+    assert rows[0]["loss"] == 77.0
 
 
-def test_errors_say_what_why_and_what_to_do(template_run, tmp_path):
+def test_errors_say_what_why_and_what_to_do(run_folder, tmp_path):
     with pytest.raises(RunFolderError, match=r"no run folder.*tutelage run RECIPE"):
         write_report(tmp_path / "nowhere")
-    folder = shutil.copytree(template_run, tmp_path / "run")
+    folder = shutil.copytree(run_folder, tmp_path / "run")
     (folder / "run.json").write_text('{"name": ')
     with pytest.raises(RunFolderError, match=r"run\.json' cannot be read.*Delete this file"):
         write_report(folder)

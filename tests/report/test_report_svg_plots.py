@@ -22,7 +22,7 @@ def pictures(run):
     found = [
         profile_figure(run.scores, stages=plan["stages"]),
         plan_figure(plan["stages"], run.main.steps),
-        exposure_figure(plan["exposure"], plan["num_examples"]),
+        exposure_figure(plan["exposure"]),
         loss_figure(
             {a.name: a.metrics for a in run.arms}, {a.name: a.validation for a in run.arms}
         ),
@@ -88,7 +88,7 @@ def test_profile_names_the_cut_points(run):
     stages = run.main.plan["stages"]
     alt = profile_figure(run.scores, stages=stages).panels[0].alt
     assert all(str(stage["num_examples"]) in alt for stage in stages)
-    assert f"{run.scores.mean():.3f}" in alt
+    assert f"{run.scores.mean():.3g}" in alt
     assert "Stages end" not in profile_figure(run.scores).panels[0].alt
 
 
@@ -113,8 +113,8 @@ def test_plan_without_steps_draws_the_means_of_stages(run):
 def test_exposure_is_per_example(run):
     plan = run.main.plan
     row = plan["exposure"][0]
-    alt = exposure_figure(plan["exposure"], plan["num_examples"]).panels[0].alt
-    assert f"{row['lr_visits'] / 20:.3g}" in alt  # 200 examples: 20 in each tenth
+    assert row["num_examples"] == 12  # 120 examples
+    assert f"{row['lr_visits'] / 12:.3g}" in exposure_figure(plan["exposure"]).panels[0].alt
 
 
 def test_loss_leaves_out_what_no_arm_logged(run):

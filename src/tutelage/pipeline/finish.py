@@ -81,10 +81,11 @@ def write_run_file(session: Session) -> None:
     path = session.run.path / "run.json"
     before = read_json(path) if path.exists() else {}
     recipe, loaded = session.recipe, session.loaded
-    now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    # The same command on a finished run finds everything there, and finishes nothing.
+    finished = None if session.clock.worked else before.get("finished")
+    finished = finished or time.strftime("%Y-%m-%d %H:%M:%S %z")
     arms = [arm for arm in loaded.arms if session.part(f"arms/{arm}/plan").is_dir()]
     main_plan = load_plan(session.part(f"arms/{session.main_arm}/plan"))
-    seconds = session.run.path / "seconds.json"
     atomic_write_json(
         path,
         {
@@ -96,9 +97,9 @@ def write_run_file(session: Session) -> None:
             "arms": arms,
             "fingerprint": loaded.fingerprint,
             "seed": recipe.seed,
-            "started": before.get("started", now),
-            "finished": now if _finished(session) else None,
-            "seconds": read_json(seconds) if seconds.exists() else {},
+            "started": session.clock.started,
+            "finished": finished if _finished(session) else None,
+            "seconds": session.clock.seconds,
             "student": _model_entry(_student_name(recipe), session.shop.student_size),
             "teacher": _model_entry(_teacher_name(recipe), session.shop.teacher_size),
             "ladder": {name: teacher.model for name, teacher in recipe.ladder.items()},

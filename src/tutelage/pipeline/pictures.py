@@ -26,7 +26,7 @@ def plan_png(
     parts = (
         profile_figure(scores, unit=unit, stages=stages),
         plan_figure(stages, steps),
-        exposure_figure(description["exposure"], plan.num_examples),
+        exposure_figure(description["exposure"]),
     )
     panels = (parts[0].panels[0], *parts[1].panels, *parts[2].panels)
     Picture("plan", "The plan before it runs.", panels).save_png(path)

@@ -7,8 +7,9 @@ and one at the end; with ``quiet`` there is nothing.
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,9 +18,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-Report = Callable[[int, int], None]
-"""Called with how much is done and how much there is."""
+from tutelage.printing import printable
+
+
+class Report(Protocol):
+    """Called with how much is done, how much there is, and what else is worth seeing."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Tell how far the work is."""
+        ...
+
 
 _LOG_EVERY = 15.0
 
@@ -43,60 +53,99 @@ class Display:
     Args:
         quiet: show nothing; None shows nothing but on a terminal or in a notebook.
         console: where to; standard error when left out.
+
+    Attributes:
+        beat: called whenever a piece of work reports that it goes on.
     """
 
     def __init__(self, quiet: bool | None = False, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         seen = self.console.is_terminal or self.console.is_jupyter
         self.quiet = not seen if quiet is None else quiet
+        self.beat: Callable[[], None] = lambda: None
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
+            text = printable(text)
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def task(self, title: str) -> Iterator[Report]:
         """Show a piece of work; yields the function that reports how far it is."""
         if self.quiet:
-            yield lambda done, total: None
+            shown = contextlib.nullcontext(_nothing)
         elif self.console.is_terminal:
-            with self._bar(title) as report:
-                yield report
+            shown = self._bar(title)
         else:
-            with self._lines(title) as report:
-                yield report
+            shown = self._lines(title)
+        with shown as show:
+
+            def report(done: int, total: int, note: str = "") -> None:
+                self.beat()
+                show(done, total, note)
+
+            yield report
 
     @contextlib.contextmanager
     def _bar(self, title: str) -> Iterator[Report]:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console) as progress:
-            task = progress.add_task(title, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+        with _Bar(*columns, console=self.console) as bar:
+            task = bar.add_task(printable(title), total=None)
+            begun = False
+
+            def report(done: int, total: int, note: str = "") -> None:
+                nonlocal begun
+                if not begun:  # what was done before says nothing about the speed
+                    bar.reset(task, total=total, completed=done)
+                begun = True
+                bar.note = printable(note)
+                bar.update(task, completed=done, total=total)
+
+            yield report
 
     @contextlib.contextmanager
     def _lines(self, title: str) -> Iterator[Report]:
         started = last = time.monotonic()
+        first: int | None = None
         self.note(f"{title} ...")
 
-        def report(done: int, total: int) -> None:
-            nonlocal last
+        def report(done: int, total: int, note: str = "") -> None:
+            nonlocal last, first
+            first = done if first is None else first
             now = time.monotonic()
-            if now - last < _LOG_EVERY or not done:
+            if now - last < _LOG_EVERY or done <= first:
                 return
             last = now
-            left = (now - started) * (total - done) / done
-            self.note(f"{title}: {done:,} of {total:,}, {_duration(left)} left")
+            left = (now - started) * (total - done) / (done - first)
+            more = f"; {note}" if note else ""
+            self.note(f"{title}: {done:,} of {total:,}, {_duration(left)} left{more}")
 
         yield report
         self.note(f"{title}: done in {_duration(time.monotonic() - started)}")
+
+
+class _Bar(Progress):
+    """A bar with a line below it."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bar, and the line when there is one."""
+        yield from super().get_renderables()
+        if self.note:
+            yield Text(f"  {self.note}", style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _nothing(done: int, total: int, note: str = "") -> None:
+    """Show nothing."""
 
 
 def _duration(seconds: float) -> str:

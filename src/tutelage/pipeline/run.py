@@ -12,6 +12,7 @@ import torch
 from tutelage import TORCH_CAME_FIRST
 from tutelage.files import read_json
 from tutelage.pipeline.caching import prepare_stores, teachers_of
+from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.finish import check_disk, finish
 from tutelage.pipeline.folder import PartsFolder, RunFolder
 from tutelage.pipeline.measuring import measure_difficulty
@@ -154,14 +155,10 @@ def open_session(
     display = Display(quiet if processes.is_first else True)
     with folder:
         processes.wait()
-        yield Session(
-            loaded,
-            folder,
-            PartsFolder(output / "cache"),
-            Workshop(loaded, display),
-            display,
-            processes,
-        )
+        clock = Clock(path, keeps=processes.is_first)
+        display.beat = clock.beat
+        cache = PartsFolder(output / "cache")
+        yield Session(loaded, folder, cache, Workshop(loaded, display), display, processes, clock)
 
 
 def _mention_slow_precision(session: Session) -> None:

@@ -1,13 +1,11 @@
 """What the stages of a run share."""
 
-import contextlib
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import atomic_write_json, read_json
+from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.folder import PartsFolder, RunFolder
 from tutelage.pipeline.processes import Processes
 from tutelage.pipeline.progress import Display
@@ -27,7 +25,7 @@ class Session:
         shop: models and tokenizers.
         display: progress.
         processes: who works and who waits.
-        seconds: how long each stage took when it was made, by name.
+        clock: who pays how much time.
         stores: teacher stores that were opened and verified, by folder.
     """
 
@@ -37,7 +35,7 @@ class Session:
     shop: Workshop
     display: Display
     processes: Processes
-    seconds: dict[str, float] = field(default_factory=dict)
+    clock: Clock
     stores: dict[Path, TeacherStore] = field(default_factory=dict)
 
     @property
@@ -50,17 +48,9 @@ class Session:
         """Name of the main arm."""
         return next(iter(self.loaded.arms))
 
-    @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to a stage's time, kept in ``seconds.json``."""
-        record = self.run.path / "seconds.json"
-        started = time.monotonic()
-        yield
-        if self.processes.is_first:
-            self.seconds = read_json(record) if record.exists() else {}
-            spent = self.seconds.get(stage, 0.0) + time.monotonic() - started
-            self.seconds[stage] = round(spent, 1)
-            atomic_write_json(record, self.seconds)
+    def timed(self, stage: str) -> AbstractContextManager[None]:
+        """Charge the time of the block to a stage."""
+        return self.clock.charge(stage)
 
     def part(self, name: str) -> Path:
         """The folder of a part of the run."""

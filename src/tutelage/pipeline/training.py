@@ -82,7 +82,7 @@ def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
             validator=job.validator,
             own_answers=job.own_answers,
         )
-        for callback in _callbacks(job, trainer, report):
+        for callback in _callbacks(job, trainer, report, session.clock.spent):
             trainer.add_callback(callback)
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
@@ -92,14 +92,16 @@ def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
     return trainer
 
 
-def _callbacks(job: Job, trainer: DistillTrainer, report: Report) -> Iterator[Any]:
+def _callbacks(
+    job: Job, trainer: DistillTrainer, report: Report, spent: Callable[[], float]
+) -> Iterator[Any]:
     def keep(step: int, value: float) -> None:
         assert job.best is not None
         with atomic_directory(job.best) as folder, disk_checked(folder):
             trainer.save_model(str(folder))
             atomic_write_json(folder / "selected.json", {"step": step, job.metric: value})
 
-    yield MetricsFile(job.metrics)
+    yield MetricsFile(job.metrics, spent)
     yield Rhythm(job.validate_after)
     yield ProgressReport(report)
     if job.validator is not None:
@@ -149,7 +151,7 @@ def train_arm(
     work = session.part(f"arms/{arm}/training")
     _start_over_unless_same(session, work, inputs)
     make_job = functools.partial(_job, session, arm, validator, teachers)
-    with session.timed(f"training {arm}"):
+    with session.timed(training_stage(arm)):
         for done in refreshes(recipe):
             until = int((plan.step_stage <= done).sum())
             if until >= (recipe.training.max_steps or plan.total_steps):
@@ -170,6 +172,11 @@ def train_arm(
         _save_students(session, arm, inputs, trainer, job)
         shutil.rmtree(work)
     session.processes.wait()
+
+
+def training_stage(arm: str) -> str:
+    """What the clock calls the training of an arm."""
+    return f"training {arm}"
 
 
 def _job(
@@ -224,11 +231,12 @@ def _start_over_unless_same(session: Session, work: Path, inputs: dict[str, Any]
     """Checkpoints are continued only when they were made from the same inputs."""
     if session.processes.is_first:
         record = work / "inputs.json"
-        if record.exists() and read_json(record) != inputs:
-            shutil.rmtree(work)
+        if not record.exists() or read_json(record) != inputs:
+            shutil.rmtree(work, ignore_errors=True)
             for name in ("metrics.jsonl", "validation.jsonl"):
                 (work.parent / name).unlink(missing_ok=True)
-        atomic_write_json(record, inputs)
+            session.clock.forget(training_stage(work.parent.name))
+            atomic_write_json(record, inputs)
     session.processes.wait()
 
 

@@ -4,6 +4,7 @@ The page has its style and its pictures inside, runs no script and loads nothing
 at any time; what is not there yet is named instead of shown.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -191,15 +192,17 @@ def _difficulty(run: Run) -> dict[str, Any]:
     text = ""
     if summary:
         quantiles = summary.get("quantiles") or {}
+        estimate = summary.get("estimate") or {}
+        measured = f"{count(estimate.get('num_sampled', summary.get('num_examples')))} examples"
+        if estimate:
+            measured += f", and estimated for the other {count(_unmeasured(estimate))}"
         text = (
             f"Measured by {str(summary.get('measure', 'difficulty')).replace('_', ' ')} on"
-            f" {count(summary.get('num_examples'))} examples, in {unit}: mean"
+            f" {measured}, in {unit}: mean"
             f" {number(summary.get('mean'))}, standard deviation {number(summary.get('std'))}, from"
             f" {number(summary.get('min'))} to {number(summary.get('max'))}; the middle half lies"
             f" between {number(quantiles.get('0.25'))} and {number(quantiles.get('0.75'))}."
         )
-        if summary.get("seconds"):
-            text += f" This took {duration(summary['seconds'])}."
     return {
         "profile": profile,
         "difficulty_text": text,
@@ -207,17 +210,21 @@ def _difficulty(run: Run) -> dict[str, Any]:
     }
 
 
+def _unmeasured(estimate: Mapping[str, Any]) -> int:
+    """Examples whose difficulty was estimated from those that were measured."""
+    return int(estimate["num_examples"]) - int(estimate["num_sampled"])
+
+
 def _plan(arm: Arm) -> dict[str, Any]:
     exposure = arm.plan.get("exposure") or []
-    examples = int(arm.plan.get("num_examples") or 0)
     return {
         "name": arm.name,
         "warnings": arm.plan.get("warnings") or [],
         "stages": views.stages_view(arm),
         "totals": plan_totals(arm.plan),
         "figure": plan_figure(arm.plan["stages"], arm.steps),
-        "exposure": views.exposure_view(arm) if exposure and examples else None,
-        "exposure_figure": exposure_figure(exposure, examples) if exposure and examples else None,
+        "exposure": views.exposure_view(arm) if exposure else None,
+        "exposure_figure": exposure_figure(exposure) if exposure else None,
     }
 
 

@@ -15,7 +15,7 @@ from tutelage.report.quantities import (
     percent,
     small,
 )
-from tutelage.report.run import Arm, Run
+from tutelage.report.run import Arm, Run, learned
 from tutelage.report.tables import exposure_rows
 
 _AGREEMENT = (
@@ -29,7 +29,7 @@ _AGREEMENT = (
 _COUNTS = (
     ("loaded", "examples loaded"),
     ("kept", "examples kept"),
-    ("duplicates", "duplicates"),
+    ("duplicates", "exact copies left out"),
     ("prompt_tokens", "prompt tokens"),
     ("response_tokens", "response tokens"),
     ("total_tokens", "tokens in all"),
@@ -155,7 +155,7 @@ def data_view(run: Run) -> View | None:
     groups = {group: None for split in splits.values() for group in split.get("groups") or {}}
     rows = []
     for key, label in _COUNTS:
-        counts = (_total(split.get(key)) for split in splits.values())
+        counts = (_count(split.get(key)) for split in splits.values())
         rows.append(Row(label, tuple(Cell(count(value)) for value in counts)))
     groups = sorted(groups, key=natural)
     for field, names, label in (("dropped", reasons, "dropped"), ("groups", groups, "group")):
@@ -165,11 +165,9 @@ def data_view(run: Run) -> View | None:
     return View("Examples and tokens by split", ("", *splits), tuple(rows))
 
 
-def _total(value: Any) -> float | None:
-    """A count; of several kinds together when it is given by kind."""
-    if isinstance(value, dict):
-        return sum(part for part in value.values() if isinstance(part, int))
-    return value
+def _count(value: Any) -> float | None:
+    """A count; of duplicates those that are not among the examples."""
+    return value.get("left_out") if isinstance(value, dict) else value
 
 
 def difficulty_view(run: Run) -> View | None:
@@ -232,8 +230,7 @@ def progress_view(run: Run) -> View | None:
         if not arm.metrics:
             continue
         last = arm.metrics[-1]
-        seconds = sum(float(row.get("seconds") or 0) for row in arm.metrics)
-        tokens = sum(float(row.get("response_tokens") or 0) for row in arm.metrics)
+        tokens, seconds = learned(arm.metrics)
         cells = (
             count(last["step"]),
             count(arm.plan.get("total_steps")),
@@ -246,7 +243,9 @@ def progress_view(run: Run) -> View | None:
     if not rows:
         return None
     headers = ("arm", "last logged step", "planned", "last loss", "response tokens", "time")
-    return View("Training, from the logged steps", (*headers, "tokens per second"), tuple(rows))
+    headers += ("response tokens per second",)
+    caption = "Training up to the last logged step; the time includes loading and validations"
+    return View(caption, headers, tuple(rows))
 
 
 def identity_view(run: Run) -> View | None:

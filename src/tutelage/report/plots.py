@@ -13,7 +13,7 @@ from matplotlib.figure import FigureBase
 from numpy.typing import ArrayLike, NDArray
 
 from tutelage.report.drawing import DASHES, MAX_POINTS, legend, new_axes
-from tutelage.report.quantities import count, decile_sizes, number
+from tutelage.report.quantities import count, number
 from tutelage.report.svg import INK, SERIES, Panel, Picture
 
 
@@ -175,15 +175,14 @@ def _step_axis(axes: Axes, bounds: NDArray, values: ArrayLike) -> None:
     axes.set_ylim(0, 1.08 * top if top > 0 else 1.0)
 
 
-def exposure_figure(exposure: Sequence[Mapping[str, Any]], num_examples: int) -> Picture:
+def exposure_figure(exposure: Sequence[Mapping[str, Any]]) -> Picture:
     """What an example of each tenth of difficulty gets, against a plain shuffled run.
 
     Args:
-        exposure: rows with ``decile``, ``lr_visits``, ``teacher_visits``, ``plain_lr_visits``, each
-            a total over the examples of the decile; decile 1 is the easiest.
-        num_examples: examples of the data set.
+        exposure: rows with ``decile`` and ``num_examples``, and ``lr_visits``, ``teacher_visits``
+            and ``plain_lr_visits``, totals over these examples; decile 1 is the easiest.
     """
-    sizes = decile_sizes(num_examples, len(exposure))
+    sizes = np.array([row["num_examples"] for row in exposure])
     labels = [int(row["decile"]) for row in exposure]
     values = {
         key: np.array([float(row[key]) for row in exposure]) / np.maximum(sizes, 1)

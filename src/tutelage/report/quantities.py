@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 MISSING = "-"
 RESAMPLES = 2000
@@ -159,9 +159,3 @@ def metric_words(name: str) -> str:
     return {"rouge_l": "ROUGE-L", "nll": "negative log-likelihood"}.get(
         name, name.replace("_", " ")
     )
-
-
-def decile_sizes(num_examples: int, deciles: int = 10) -> NDArray[np.int64]:
-    """How many examples each tenth holds when ``num_examples`` are cut as evenly as possible."""
-    smaller, larger = divmod(num_examples, deciles)
-    return np.array([smaller + (index < larger) for index in range(deciles)], dtype=np.int64)

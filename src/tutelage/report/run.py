@@ -216,6 +216,19 @@ def series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray, NDArra
     return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
 
 
+def learned(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Response tokens and seconds of a training, up to its last logged step.
+
+    A row's ``response_tokens`` is the mean over the steps since the row before, like its losses;
+    its ``seconds`` count from the beginning of the training, over every process that worked on it.
+    """
+    tokens, before = 0.0, 0
+    for row in rows:
+        tokens += (row["step"] - before) * float(row.get("response_tokens") or 0)
+        before = row["step"]
+    return tokens, float(rows[-1].get("seconds") or 0) if rows else 0.0
+
+
 def _broken(path: Path, error: Exception) -> RunFolderError:
     return RunFolderError(
         f"'{path}' cannot be read: {error}. It was changed or cut off after the run wrote it."

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tutelage.report.comparison import OVERALL, Comparison, Metric, Model, compare, verdict
-from tutelage.report.quantities import count, decile_sizes, fixed, number, small
+from tutelage.report.quantities import count, fixed, number, small
 from tutelage.report.run import Run
 
 # Below these shares of a plain run's visits x learning rate a decile is marked.
@@ -31,20 +31,25 @@ def exposure_rows(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         One row for each decile that has examples: ``decile``, ``visits``, ``plain_visits``,
         ``lr_visits``, ``plain_lr_visits``, ``teacher_visits`` (all per example), ``share``
-        (``lr_visits`` / ``plain_lr_visits``) and ``teacher_share`` (``teacher_visits`` /
-        ``plain_lr_visits``), both None when a plain run gives nothing, and ``mark``.
+        (``lr_visits`` / ``plain_lr_visits``) and ``teacher_share`` (the same of the teacher's
+        part), both None when a plain run gives nothing, and ``mark``.
     """
     exposure = plan.get("exposure") or []
-    sizes = decile_sizes(int(plan.get("num_examples") or 0), max(1, len(exposure)))
     with_teacher = any(row["teacher_visits"] > 0 for row in exposure)
+    # A plain run has the same cross-entropy beside its teacher.
+    stages = plan.get("stages") or []
+    steps = sum(stage["steps"] for stage in stages)
+    taught = sum(stage["steps"] * (1 - stage["ce_weight"]) for stage in stages) / max(steps, 1)
     rows = []
-    for row, size in zip(exposure, sizes, strict=False):
+    for row in exposure:
+        size = row["num_examples"]
         if size == 0:
             continue
-        per_example = {key: row[key] / int(size) for key in row if key.endswith("visits")}
+        per_example = {key: row[key] / size for key in row if key.endswith("visits")}
         plain = row["plain_lr_visits"]
         share = row["lr_visits"] / plain if plain > 0 else None
-        teacher_share = row["teacher_visits"] / plain if plain > 0 else None
+        plain_teacher = plain * taught
+        teacher_share = row["teacher_visits"] / plain_teacher if plain_teacher > 0 else None
         rows.append(
             {
                 "decile": row["decile"],

@@ -20,11 +20,21 @@ class MetricsFile(TrainerCallback):
 
     After a resume the rows that the lost steps had written are dropped first, so that each step
     stands in the file once.
+
+    In a row ``loss``, ``ce``, ``kd``, ``token_agreement`` and ``response_tokens`` are means over
+    the steps since the row before, ``seconds`` counts from the beginning, and all others are the
+    values of the last step.
+
+    Args:
+        path: the file.
+        spent: seconds that this training has taken so far, in earlier processes too; None counts
+            from the beginning of this one.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, spent: Callable[[], float] | None = None) -> None:
         self._path = Path(path)
         self._started = time.monotonic()
+        self._spent = spent or (lambda: time.monotonic() - self._started)
 
     def on_train_begin(
         self,
@@ -51,7 +61,7 @@ class MetricsFile(TrainerCallback):
             return
         row = {key: value for key, value in logs.items() if key not in _HIDDEN}
         row = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-        row["seconds"] = round(time.monotonic() - self._started, 3)
+        row["seconds"] = round(self._spent(), 3)
         append_jsonl(self._path, {"step": state.global_step, **row})
 
 
@@ -124,10 +134,20 @@ class BestStudent(TrainerCallback):
 
 
 class ProgressReport(TrainerCallback):
-    """Tell a progress display how many steps are done."""
+    """Tell a progress display how many steps are done, and how training goes.
 
-    def __init__(self, report: Callable[[int, int], None]) -> None:
+    Args:
+        report: called with the steps done, the steps in all, and the last logged and validated
+            values in words.
+    """
+
+    def __init__(self, report: Callable[[int, int, str], None]) -> None:
         self._report = report
+        self._logged = self._validated = ""
+
+    def _tell(self, state: TrainerState) -> None:
+        words = "; ".join(part for part in (self._logged, self._validated) if part)
+        self._report(state.global_step, state.max_steps, words)
 
     def on_train_begin(
         self,
@@ -137,7 +157,7 @@ class ProgressReport(TrainerCallback):
         **keywords: Any,
     ) -> None:
         """Show where training starts from."""
-        self._report(state.global_step, state.max_steps)
+        self._tell(state)
 
     def on_step_end(
         self,
@@ -147,4 +167,37 @@ class ProgressReport(TrainerCallback):
         **keywords: Any,
     ) -> None:
         """Show one more step."""
-        self._report(state.global_step, state.max_steps)
+        self._tell(state)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> None:
+        """Show the parts of the loss."""
+        if logs is None or "loss" not in logs:
+            return
+        words = [f"loss {logs['loss']:.3g}"]
+        if logs.get("kd") is not None:
+            words.append(f"KD {logs['kd']:.3g}")
+        if logs.get("token_agreement") is not None:
+            words.append(f"agreement {logs['token_agreement']:.0%}")
+        self._logged = ", ".join(words)
+        self._tell(state)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **keywords: Any,
+    ) -> None:
+        """Show the last validation."""
+        found = {k.removeprefix("eval_").replace("_", " "): v for k, v in (metrics or {}).items()}
+        words = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+        self._validated = f"validation at {state.global_step}: {words}" if words else ""
+        self._tell(state)

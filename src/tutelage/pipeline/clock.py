@@ -1,0 +1,102 @@
+"""Who pays how much time: seconds of each stage, over every process that worked on a run."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tutelage.files import atomic_write_json, read_json
+
+FILE = "seconds.json"
+_BEAT = 1.0
+
+
+class Clock:
+    """Charges time to stages and keeps the sums in ``seconds.json``.
+
+    A stage inside another is charged alone. While a stage runs, the file says which and since when,
+    and its own time of change moves on as the work does (:meth:`beat`): so the next process charges
+    what one that was killed had spent, to about a second.
+
+    Args:
+        folder: the run folder.
+        keeps: whether this process keeps the record; only the first of several does.
+
+    Attributes:
+        seconds: what was charged to each stage.
+        started: when the first process began to work on the run.
+        worked: whether this process has charged anything.
+    """
+
+    def __init__(self, folder: Path, *, keeps: bool = True) -> None:
+        self._path = folder / FILE
+        self._keeps = keeps
+        self._stages: list[str] = []
+        self._since = self._beaten = time.monotonic()
+        self.seconds: dict[str, float] = {}
+        self.worked = False
+        record = _record(self._path)
+        self.started: str = record.get("started") or time.strftime("%Y-%m-%d %H:%M:%S %z")
+        self.seconds.update(record.get("seconds") or {})
+        running = record.get("running")
+        if running:
+            self._add(running["stage"], self._path.stat().st_mtime - running["since"])
+
+    @contextlib.contextmanager
+    def charge(self, stage: str) -> Iterator[None]:
+        """Charge the time of the block to a stage, however the block ends."""
+        self.worked = True
+        self._turn()
+        self._stages.append(stage)
+        self._write()
+        try:
+            yield
+        finally:
+            self._turn()
+            self._stages.pop()
+            self._write()
+
+    def spent(self) -> float:
+        """Seconds charged so far to the stage that runs, by this process and those before it."""
+        return self.seconds.get(self._stages[-1], 0.0) + time.monotonic() - self._since
+
+    def forget(self, stage: str) -> None:
+        """Begin a stage at nothing: what it had made is made anew, from something else."""
+        if self.seconds.pop(stage, None) is not None:
+            self._write()
+
+    def beat(self) -> None:
+        """Say that work goes on."""
+        now = time.monotonic()
+        if self._keeps and self._stages and now - self._beaten >= _BEAT:
+            self._beaten = now
+            with contextlib.suppress(OSError):  # a record of time is no reason to stop
+                os.utime(self._path)
+
+    def _turn(self) -> None:
+        """Charge the stage that runs up to now."""
+        now = time.monotonic()
+        if self._stages:
+            self._add(self._stages[-1], now - self._since)
+        self._since = now
+
+    def _add(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + max(seconds, 0.0), 3)
+
+    def _write(self) -> None:
+        if not self._keeps:
+            return
+        running = {"stage": self._stages[-1], "since": time.time()} if self._stages else None
+        record = {"started": self.started, "seconds": self.seconds, "running": running}
+        atomic_write_json(self._path, record)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What the file says; nothing when it is missing or broken, as no result depends on it."""
+    try:
+        record = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
