@@ -91,7 +91,8 @@ def test_grids():
     assert [progress_at(k, 4, "span") for k in (1, 4)] == [0, 1]
     assert [progress_at(k, 4, "start") for k in (1, 4)] == [0, 0.75]
     assert [progress_at(k, 4, "end") for k in (1, 4)] == [0.25, 1]
-    assert [progress_at(1, 1, grid) for grid in GRIDS] == [0, 0, 1]
+    assert [progress_at(1, 1, grid) for grid in GRIDS] == [0, 0, 1, 0]
+    assert [progress_at(k, 4, "behind") for k in (1, 2, 3, 4)] == [0, 0, 0.25, 0.5]
     with pytest.raises(ConfigError, match="Did you mean 'span'"):
         progress_at(1, 1, "spam")
 

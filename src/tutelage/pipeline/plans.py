@@ -23,6 +23,7 @@ from tutelage.pipeline.measuring import difficulty_part, write_profile
 from tutelage.pipeline.pictures import plan_png
 from tutelage.pipeline.session import Session, plain
 from tutelage.recipe import Recipe
+from tutelage.training.share import AdaptiveShare
 from tutelage.types import DifficultyProfile, Plan
 
 AVAILABLE = "available.npy"
@@ -146,7 +147,7 @@ def write_plan(
         done: after how many stages the plan was made; None for the one before training.
     """
     description = describe_plan(plan, profile, recipe.name)
-    description["notes"] = plan_notes(recipe, done)
+    description["notes"] = plan_notes(recipe, plan, done)
     save_plan(folder, plan, description)
     unit = read_json(session.part(difficulty_part(session, recipe)) / "summary.json")["unit"]
     plan_png(folder / "plan.png", description, plan, unit, profile.scores)
@@ -184,11 +185,30 @@ def refreshes(recipe: Recipe) -> range:
     return range(every, stages, every)
 
 
-def plan_notes(recipe: Recipe, done: int | None = None) -> list[str]:
+def _share_note(spec: dict[str, Any], plan: Plan) -> str:
+    """How far a controller of the student's share will go beyond the schedule."""
+    controller = AdaptiveShare(spec, plan)
+    most = controller.shares_without_progress(sigmoid=1.0)
+    words = f"The student's share is moved while training ({spec['kind']}); shown is its schedule."
+    if np.abs(most - plan.student_share).max() < 1e-9:
+        return (
+            f"{words} In {plan.total_steps} steps the rule moves nothing, whatever the loss does:"
+            " the schedule is faster than it. A larger loss.adaptive.alpha lets it move."
+        )
+    half = plan.total_steps // 2
+    drifted = controller.shares_without_progress()[half]
+    return (
+        f"{words} Without any progress the rule drifts to {drifted:.2f} half way, where the"
+        f" schedule has {plan.student_share[half]:.2f}."
+    )
+
+
+def plan_notes(recipe: Recipe, plan: Plan, done: int | None = None) -> list[str]:
     """What a plan cannot know before the run, in words.
 
     Args:
         recipe: of the arm.
+        plan: its plan.
         done: after how many stages the plan was made; None for the one before training.
     """
     notes = []
@@ -206,10 +226,7 @@ def plan_notes(recipe: Recipe, done: int | None = None) -> list[str]:
             " from the untrained student and will change."
         )
     if recipe.loss.adaptive is not None:
-        notes.append(
-            f"The student's share is moved while training ({recipe.loss.adaptive.kind}); shown is"
-            " the schedule that it starts from."
-        )
+        notes.append(_share_note(recipe.loss.adaptive.model_dump(), plan))
     if recipe.uses_text:
         notes.append(
             "Teachers write the answers; which of them are kept is known only when they are written"

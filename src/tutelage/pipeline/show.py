@@ -107,7 +107,7 @@ def _plan_from_scores(
     stem = f"{loaded.recipe.name}-{name}-{description['fingerprint'][:8]}"
     picture = Path(loaded.recipe.output) / "plans" / f"{stem}.png"
     plan_png(picture, description, plan, profile.measure, profile.scores)
-    notes = plan_notes(loaded.arms[name])
+    notes = plan_notes(loaded.arms[name], plan)
     described = {**description, "notes": notes, "picture": str(picture)}
     return Shown(described, (*notes, f"picture: {picture}"))
 

@@ -1,7 +1,12 @@
 """Schedules: functions from progress in [0, 1] to a value, which compose."""
 
 from tutelage.schedules.basic import Schedule, constant, cosine, join, linear, steps, warmup
-from tutelage.schedules.controllers import CONTROLLERS, Controller, ControllerState
+from tutelage.schedules.controllers import (
+    CONTROLLERS,
+    Controller,
+    ControllerState,
+    without_progress,
+)
 from tutelage.schedules.grid import GRIDS, progress_at
 from tutelage.schedules.learning_rate import LR_SCHEDULES, learning_rate_factors
 from tutelage.schedules.spec import SHARE_MODES, ScheduledValue, scheduled
@@ -26,4 +31,5 @@ __all__ = [
     "scheduled",
     "steps",
     "warmup",
+    "without_progress",
 ]

@@ -8,6 +8,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tutelage.components import Component
 
 
@@ -48,7 +51,8 @@ def momentum(
     .. math:: u \leftarrow \min\big(u_{end}, \max(u_{floor}, u + \alpha\,\sigma(m)\,(1 - u))\big)
 
     The first observation is only remembered. Without any progress the value still drifts by
-    :math:`\alpha (1 - u) / 2`.
+    :math:`\alpha (1 - u) / 2`, see :func:`without_progress`. On a floor over the steps with the
+    grid ``behind`` this is what TAID's released class does.
 
     Args:
         state: the state before.
@@ -57,9 +61,9 @@ def momentum(
         alpha: largest step.
         beta: how much of the momentum stays.
         end: the value never rises above it.
-        observe: what the caller passes as ``observation``: the divergence to the target, or the
-            cross-entropy to it (the divergence plus the target's entropy), which TAID's released
-            code uses.
+        observe: what the caller passes as ``observation``, both at the step's temperature and
+            without its square: the divergence to the target, or the cross-entropy to it (the
+            divergence plus the target's entropy), which TAID's released code uses.
 
     Returns:
         The state after.
@@ -75,6 +79,28 @@ def momentum(
     sigmoid = 1.0 / (1.0 + math.exp(-min(max(moved, -60.0), 60.0)))
     value = state.value + alpha * sigmoid * (1.0 - state.value)
     return ControllerState(min(end, max(floor, value)), moved, observation)
+
+
+def without_progress(
+    floor_S: NDArray[np.float64], *, alpha: float = 5e-4, end: float = 1.0, sigmoid: float = 0.5
+) -> NDArray[np.float64]:
+    r"""The values of ``momentum`` at all steps when the loss stays as it is.
+
+    Args:
+        floor_S: the scheduled value of each step.
+        alpha: largest step.
+        end: the value never rises above it.
+        sigmoid: of the momentum; 1 for the most that any losses can bring.
+
+    Returns:
+        Shape ``[S]``.
+    """
+    # What is missing to 1 shrinks by a constant factor with each step, and is at most 1 - floor.
+    decay = math.log1p(-min(alpha * sigmoid, 1 - 1e-12))
+    moves = np.maximum(np.arange(len(floor_S)), 1) * decay
+    with np.errstate(divide="ignore"):
+        missing = moves + np.minimum.accumulate(np.log1p(-floor_S) - moves)
+    return np.minimum(end, -np.expm1(missing))
 
 
 @dataclass(frozen=True)

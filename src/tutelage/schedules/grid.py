@@ -6,6 +6,8 @@ GRIDS = {
     "span": "(k - 1) / (n - 1): the first has 0, the last has 1; 0 when there is only one",
     "start": "(k - 1) / n: the progress when it begins",
     "end": "k / n: the progress when it is done",
+    "behind": "(k - 2) / n, and 0 for the first: one behind `start`, as a value that is set after a"
+    " step from the count before it (TAID's released code)",
 }
 
 
@@ -28,4 +30,6 @@ def progress_at(number: int, total: int, grid: str = "span") -> float:
         return (number - 1) / total
     if grid == "end":
         return number / total
+    if grid == "behind":
+        return max(number - 2, 0) / total
     raise unknown_name("schedule grid", grid, GRIDS)

@@ -256,7 +256,9 @@ class DistillTrainer(Trainer):
         self.finite_losses.append((torch.isfinite(sums.total), inputs["ids"]))
         parts = sums.parts.clone()
         parts[[CE, KD, TARGET_ENTROPY]] /= num_items_in_batch
-        self._observed[0] += parts[KD] + parts[TARGET_ENTROPY]
+        # A controller sees the loss, not the weight that its temperature gives it.
+        weight = values.distill_temperature**2 if self.distill_loss.tau2_scaling else 1.0
+        self._observed[0] += parts[KD] / weight + parts[TARGET_ENTROPY]
         self._observed[1] += parts[KD_TOKENS]
         self._parts[:4] += parts[:4]
         self._parts[4] += sums.total.detach() / num_items_in_batch
