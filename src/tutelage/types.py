@@ -18,10 +18,20 @@ from tutelage.ids import Ids
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks.
+        content: the text; may be empty where a turn is a call alone.
+        extra: what else the turn has (``tool_calls``, ``reasoning_content``...), handed to the chat
+            template as it is.
+        learned: whether a turn of the assistant is learned; a ``weight`` of 0 in the file says no.
+    """
 
     role: str
     content: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    learned: bool = True
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Example:
         references: accepted answers for evaluation; ``(completion,)`` unless the file has several.
         messages: the whole conversation when the file has one, ending with the assistant's turn.
         group: a label by which results are reported (a level, a task); empty when there is none.
+        tools: the functions that the conversation may call, handed to the chat template.
+        cut: whether a length limit ended the completion, so that its end is not learned.
     """
 
     id: str
@@ -44,6 +56,8 @@ class Example:
     references: tuple[str, ...] = ()
     messages: tuple[Message, ...] = ()
     group: str = ""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    cut: bool = False
 
 
 @dataclass(frozen=True)

@@ -168,12 +168,15 @@ def test_chats_and_texts_side_by_side(make_tokenizer, chatml):
     assert tokenize_prompts([], tokenizer, in_chat=False) == []
 
 
-def test_an_answer_that_cannot_be_learned_does_not_matter(make_tokenizer, thinking_chatml):
-    # The template writes earlier answers differently: nothing to learn from, but it can be asked.
+def test_a_teacher_is_asked_what_a_student_is_trained_to_continue(make_tokenizer, thinking_chatml):
+    # The template opens the last answer with an empty block of thoughts.
     tokenizer = make_tokenizer(chat_template=thinking_chatml)
-    with pytest.raises(DataError, match="differently once later turns follow"):
-        tokenize_examples([CHAT], tokenizer)
-    assert list(teacher_prompts([CHAT], tokenizer)) == ["c"]
+    row = tokenize_examples([CHAT], tokenizer).dataset[0]
+    assert teacher_prompts([CHAT], tokenizer) == {"c": row["input_ids"][: row["num_prompt_tokens"]]}
+    assert row["prompt"].endswith("<think></think>")
+
+
+def test_an_answer_that_cannot_be_learned_does_not_matter(make_tokenizer):
     endless = make_tokenizer(eos=None)
     assert list(teacher_prompts([QUESTION], endless)) == ["q"]
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tutelage.data.collate import length_batches, packed_batches, padding_id
+    from tutelage.data.encode import tokenize_prompts
+    from tutelage.data.ending import ending_note, keep_stops, stop_ids
     from tutelage.data.format import Rendered, check_template, render, template_name
     from tutelage.data.load import Duplicate, LoadedExamples, load_examples
     from tutelage.data.prompts import check_style, teacher_prompt, teacher_prompts, with_completion
-    from tutelage.data.tokenize import TokenizedSplit, tokenize_examples, tokenize_prompts
+    from tutelage.data.tokenize import TokenizedSplit, tokenize_examples
 
 _HOMES = {
     "Duplicate": "load",
@@ -20,16 +22,19 @@ _HOMES = {
     "TokenizedSplit": "tokenize",
     "check_style": "prompts",
     "check_template": "format",
+    "ending_note": "ending",
+    "keep_stops": "ending",
     "length_batches": "collate",
     "load_examples": "load",
     "packed_batches": "collate",
     "padding_id": "collate",
     "render": "format",
+    "stop_ids": "ending",
     "teacher_prompt": "prompts",
     "teacher_prompts": "prompts",
     "template_name": "format",
     "tokenize_examples": "tokenize",
-    "tokenize_prompts": "tokenize",
+    "tokenize_prompts": "encode",
     "with_completion": "prompts",
 }
 
@@ -40,11 +45,14 @@ __all__ = [
     "TokenizedSplit",
     "check_style",
     "check_template",
+    "ending_note",
+    "keep_stops",
     "length_batches",
     "load_examples",
     "packed_batches",
     "padding_id",
     "render",
+    "stop_ids",
     "teacher_prompt",
     "teacher_prompts",
     "template_name",

@@ -11,11 +11,11 @@ A template is one of ``auto``, ``plain``, ``alpaca``, ``chat``, or a string of t
 import string
 from dataclasses import dataclass
 
-import jinja2
 from transformers import PreTrainedTokenizerBase
 
+from tutelage.data.chat import SYSTEM_ROLES, request_text, write_chat
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
-from tutelage.types import Example, Message
+from tutelage.types import Example
 
 TEMPLATES = ("auto", "plain", "alpaca", "chat")
 
@@ -30,7 +30,6 @@ _ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes"
     " the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
 )
-_SYSTEM_ROLES = ("system", "developer")
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,9 @@ def render(
 
     ``plain`` leaves a prompt as it is; after a question or an instruction, which end like prose, it
     puts one line break. A system text begins the conversation of a chat template, unless the
-    conversation has its own; elsewhere it stands before the prompt, with an empty line between.
+    conversation has its own; elsewhere it stands before the prompt, with an empty line between. In
+    a chat the prompt is what precedes the answer in the finished conversation: the template's own
+    generation prompt, and what the template writes between that and the answer.
 
     Args:
         example: the example to render.
@@ -121,64 +122,10 @@ def render(
     """
     name = template_name(example, template, tokenizer)
     if name == "chat":
-        turns = chat_messages(example, system)[:-1]
-        prompt = render_chat(example, turns, tokenizer, answer_next=True)
-        return Rendered(prompt, example.completion)
+        return Rendered(write_chat(example, system, tokenizer).prompt, example.completion)
     prompt = _RENDERERS[name](example, template)
     system = _own_system(example) or system
     return Rendered(f"{system}\n\n{prompt}" if system else prompt, example.completion)
-
-
-def chat_messages(example: Example, system: str | None) -> list[Message]:
-    """The example as a conversation that ends with the answer."""
-    if example.messages:
-        turns = list(example.messages)
-    else:
-        turns = [Message("user", request_text(example)), Message("assistant", example.completion)]
-    if system and turns[0].role not in _SYSTEM_ROLES:
-        turns.insert(0, Message("system", system))
-    return turns
-
-
-def render_chat(
-    example: Example,
-    turns: list[Message],
-    tokenizer: PreTrainedTokenizerBase | None,
-    *,
-    answer_next: bool,
-) -> str:
-    """Some turns of the example's conversation in the tokenizer's chat format.
-
-    Args:
-        example: the example, for messages.
-        turns: the turns to render.
-        tokenizer: the tokenizer with the chat template.
-        answer_next: end with what opens the assistant's turn.
-
-    Raises:
-        ConfigError: there is no chat template.
-        DataError: the chat template refuses the conversation.
-    """
-    if tokenizer is None or not tokenizer.chat_template:
-        raise ConfigError(
-            "The chat format was asked for, or the rows are conversations, but the tokenizer has no"
-            " chat template. Use a tokenizer that has one, set `tokenizer.chat_template`, or choose"
-            " the template 'plain', which takes conversations of one question and one answer."
-        )
-    conversation = [{"role": turn.role, "content": turn.content} for turn in turns]
-    try:
-        text = tokenizer.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=answer_next
-        )
-    except (jinja2.TemplateError, TypeError) as error:
-        roles = ", ".join(turn.role for turn in turns)
-        raise DataError(
-            f"Example '{example.id}': the tokenizer's chat template refuses a conversation of"
-            f" {roles}: {error}. Mend the conversation (and leave out the system text if the"
-            " template knows none), or choose another template."
-        ) from error
-    assert isinstance(text, str)
-    return text
 
 
 def _placeholders(template: str) -> list[str]:
@@ -228,27 +175,15 @@ def _alpaca(example: Example, template: str) -> str:
 _RENDERERS = {"custom": _custom, "plain": _plain, "alpaca": _alpaca}
 
 
-def request_text(example: Example) -> str:
-    """What the example asks: its prompt, its question, or its instruction followed by its input."""
-    fields = example.fields
-    parts = [fields[name] for name in ("prompt", "question", "instruction") if fields.get(name)][:1]
-    if not parts:
-        raise DataError(
-            f"Example '{example.id}' has no prompt, question or instruction among its fields"
-            f" ({', '.join(fields) or 'none'}). Add one, or name the fields in a template."
-        )
-    return "\n\n".join([*parts, *filter(None, [fields.get("input")])])
-
-
 def _own_system(example: Example) -> str:
     """The system text that the example's conversation begins with; empty when it has none."""
     first = example.messages[:1]
-    return first[0].content if first and first[0].role in _SYSTEM_ROLES else ""
+    return first[0].content if first and first[0].role in SYSTEM_ROLES else ""
 
 
 def _one_turn(example: Example) -> Example:
     """The example, if a template without turns can say all of it."""
-    roles = [turn.role for turn in example.messages if turn.role not in _SYSTEM_ROLES]
+    roles = [turn.role for turn in example.messages if turn.role not in SYSTEM_ROLES]
     if example.messages and roles != ["user", "assistant"]:
         raise DataError(
             f"Example '{example.id}' is a conversation of {len(roles)} turns"

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.format import check_template, render, request_text, template_name
-from tutelage.data.tokenize import tokenize_prompts
+from tutelage.data.chat import request_text
+from tutelage.data.encode import tokenize_prompts
+from tutelage.data.format import check_template, render, template_name
 from tutelage.errors import ConfigError, DataError, unknown_name
-from tutelage.types import Example, check_unique
+from tutelage.types import Example, Message, check_unique
 
 STYLES = ("plain", "step_by_step")
 
@@ -167,10 +168,17 @@ def teacher_prompts(
     return kept
 
 
-def with_completion(example: Example, text: str) -> Example:
-    """The example with another answer to learn; what it is judged by stays."""
+def with_completion(example: Example, text: str, *, cut: bool = False) -> Example:
+    """The example with another answer to learn; what it is judged by stays.
+
+    Args:
+        example: the example.
+        text: the answer.
+        cut: whether a length limit ended it, so that its end is not learned.
+    """
     messages = example.messages
     if messages:
-        messages = (*messages[:-1], replace(messages[-1], content=text))
+        # Calls and thoughts belonged to the other answer, and so did its weight.
+        messages = (*messages[:-1], Message(messages[-1].role, text))
     references = example.references or (example.completion,)
-    return replace(example, completion=text, references=references, messages=messages)
+    return replace(example, completion=text, references=references, messages=messages, cut=cut)

@@ -18,11 +18,16 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from tutelage.data.collate import padding_id
+from tutelage.data.ending import stop_ids
+from tutelage.data.pieces import continuation_text, decode, spaces_beginnings
 from tutelage.errors import DataError
 from tutelage.generation.settings import GenerationSettings
 from tutelage.models.head import causal_lm
 
 # Shape suffixes: B batch, T tokens.
+
+_HALF = "\N{REPLACEMENT CHARACTER}"
+"""What a character becomes whose bytes a length limit cut in two."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class GeneratedAnswer:
     """What a model wrote after one prompt.
 
     Attributes:
-        text: the answer without special tokens.
+        text: the answer without special tokens, and without half a character that the limit cut.
         num_tokens: tokens generated, the end-of-sequence token included.
         truncated: whether the length limit ended the answer, not the model.
         tokens: the token ids, the end-of-sequence token included.
@@ -58,8 +63,9 @@ def generate_answers(
     not depend on the batches beyond rounding. Sampled ones depend on ``seed``, on the prompts and
     on the batches, and on nothing else: the global random state is neither read nor changed. The
     model's own generation defaults (penalties, sampling) are left aside, except for its
-    end-of-sequence tokens: two models are compared under the same settings. Model and tokenizer are
-    left as they were.
+    end-of-sequence tokens: two models are compared under the same settings. An answer ends at any
+    of ``tutelage.data.stop_ids``: the end of a text, of a turn of the chat template, or the model's
+    own. Model and tokenizer are left as they were.
 
     Args:
         model: a causal language model, possibly inside DDP or LoRA wrappers.
@@ -84,7 +90,8 @@ def generate_answers(
     positions = _positions(inner)
     lengths = [len(prompt) for prompt in prompts]
     limits = [_limit(length, settings, positions) for length in lengths]
-    stops = _stop_ids(inner, tokenizer)
+    stops = stop_ids(tokenizer, inner)
+    spaced = spaces_beginnings(tokenizer)
     # Rows of the head beyond the tokenizer stand for no token; a model must not write them.
     padded = list(range(len(tokenizer), inner.get_output_embeddings().weight.shape[0]))
     # A prompt that fills the whole limit has an empty answer.
@@ -96,7 +103,8 @@ def generate_answers(
             config.suppress_tokens = padded or None
             written = _continue_batch(inner, [prompts[i] for i in batch], config)
             for tokens, i in zip(written, batch, strict=True):
-                answers[i] = _read_answer(tokenizer, tokens[: limits[i]], stops)
+                before = prompts[i] if spaced else ()
+                answers[i] = _read_answer(tokenizer, before, tokens[: limits[i]], stops)
             done += len(batch)
             if progress is not None:
                 progress(done, len(prompts))
@@ -113,14 +121,6 @@ def _limit(prompt_length: int, settings: GenerationSettings, positions: float) -
     """Most tokens that may follow a prompt; never negative."""
     total = min(settings.max_total_tokens or math.inf, positions)
     return int(max(0, min(settings.max_new_tokens, total - prompt_length)))
-
-
-def _stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends an answer, for the tokenizer or for the model; may be empty."""
-    own: Any = model.generation_config.eos_token_id
-    own = [] if own is None else [own] if isinstance(own, int) else list(own)
-    end: Any = tokenizer.eos_token_id
-    return sorted({*own, *([] if end is None else [end])})
 
 
 def _batches(
@@ -258,13 +258,21 @@ def _rows_of_cache(cache: Any, rows_B: Tensor) -> DynamicCache | None:
 
 
 def _read_answer(
-    tokenizer: PreTrainedTokenizerBase, tokens: list[int], stops: Sequence[int]
+    tokenizer: PreTrainedTokenizerBase,
+    before: Sequence[int],
+    tokens: list[int],
+    stops: Sequence[int],
 ) -> GeneratedAnswer:
-    """The answer in a row of new tokens, which ends at its first stop token or at its limit."""
+    """The answer in a row of new tokens, which ends at its first stop token or at its limit.
+
+    ``before`` is the prompt where decoding needs it, and empty elsewhere.
+    """
     end = next((place for place, token in enumerate(tokens) if token in stops), None)
-    text = tokenizer.decode(
-        tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    assert isinstance(text, str), "one row of tokens decodes to one text"
+    if before:
+        text = continuation_text(before, tokens[:end], tokenizer)
+    else:
+        text = decode(tokens[:end], tokenizer)
+    if end is None:
+        text = text.rstrip(_HALF)
     num_tokens = len(tokens) if end is None else end + 1
     return GeneratedAnswer(text, num_tokens, end is None, tuple(tokens[:num_tokens]))

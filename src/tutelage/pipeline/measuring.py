@@ -113,14 +113,7 @@ class ModelMeasurements:
         self, samples: int, sampling_temperature: float, max_new_tokens: int
     ) -> list[tuple[str, ...]]:
         """The student's own answers to each prompt."""
-        prompts = [
-            [
-                token
-                for token, label in zip(row["input_ids"], row["labels"], strict=True)
-                if label < 0
-            ]
-            for row in self._rows
-        ]
+        prompts = [row["input_ids"][: row["num_prompt_tokens"]] for row in self._rows]
         settings = GenerationSettings(
             max_new_tokens=max_new_tokens,
             sampling_temperature=sampling_temperature,
