@@ -19,6 +19,10 @@ from tutelage.errors import ConfigError, DataError
 from tutelage.types import Example, Message
 
 SYSTEM_ROLES = ("system", "developer")
+_CALLS = ("tool_calls", "function_call")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+SPOKEN = (*_CALLS, *_THOUGHTS)
+"""Keys of a turn that are a part of what the assistant says."""
 
 # What the code of a template may raise beside its own errors.
 _TEMPLATE_ERRORS = (
@@ -31,7 +35,6 @@ _TEMPLATE_ERRORS = (
     RecursionError,
 )
 _THOUGHTS_END = "</think>"
-_CALLS = ("tool_calls", "function_call")
 _SHOWN = 20  # characters of a prompt's end in messages
 
 
@@ -225,7 +228,7 @@ class _Writer:
         turn = self.turns[place]
         opens = opened is not None and text.startswith(opened)
         body = turn.content.strip()
-        if opens and body and not turn.extra:
+        if opens and body and not any(name in SPOKEN for name in turn.extra):
             # The usual case: the content follows what opens the turn, as it is.
             start = len(opened or "")
             white = len(text) - start - len(text[start:].lstrip())
@@ -259,7 +262,7 @@ class _Writer:
 
 def _lacks_thoughts(turn: Message, written: str) -> bool:
     """Whether a turn has thoughts that are not in what was written of it."""
-    thoughts = str(turn.extra.get("reasoning_content") or turn.extra.get("thinking") or "")
+    thoughts = "".join(str(turn.extra[name]) for name in _THOUGHTS if turn.extra.get(name))
     if not thoughts:
         thoughts = turn.content.rpartition(_THOUGHTS_END)[0]
     thoughts = re.sub(r"^\s*<think>", "", thoughts).strip()

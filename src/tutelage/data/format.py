@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.chat import SYSTEM_ROLES, request_text, write_chat
+from tutelage.data.chat import SPOKEN, SYSTEM_ROLES, request_text, write_chat
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
 from tutelage.types import Example
 
@@ -189,5 +189,11 @@ def _one_turn(example: Example) -> Example:
             f"Example '{example.id}' is a conversation of {len(roles)} turns"
             f" ({', '.join(roles[:6])}), which only a chat template can write. Choose the template"
             " 'chat', or keep conversations of one question and one answer."
+        )
+    more = [name for turn in example.messages for name in turn.extra if name in SPOKEN]
+    if more or example.tools:
+        raise DataError(
+            f"Example '{example.id}' has '{(more or ['tools'])[0]}', which only a chat template can"
+            " write. Choose the template 'chat', write it into the content, or remove it."
         )
     return example

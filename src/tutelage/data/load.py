@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.data.read import Row, read_rows
+from tutelage.data.row import wrong_type
+from tutelage.data.turns import read_tools, read_turns, turn_content
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
 from tutelage.files import fingerprint
 from tutelage.types import Example, Message
 
 GROUP_COLUMNS = ("group", "level", "task", "category")
-ROLES = ("system", "developer", "user", "assistant", "tool")
 _EXACT = 2.0**53  # whole numbers below it are exact as floats
 _ID_DIGITS = 16  # of SHA-256: two of a million different examples share one once in 40 million runs
 
@@ -66,11 +67,13 @@ class _Content:
     fields: Mapping[str, str]
     references: tuple[str, ...]
     messages: tuple[Message, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     def digest(self) -> str:
         """A hash of the content alone: the same row has the same one in every file and order."""
-        turns = [[message.role, message.content] for message in self.messages]
-        return fingerprint([dict(self.fields), list(self.references), turns])[:_ID_DIGITS]
+        turns = [turn_content(message) for message in self.messages]
+        parts = [dict(self.fields), list(self.references), turns]
+        return fingerprint([*parts, list(self.tools)] if self.tools else parts)[:_ID_DIGITS]
 
 
 def load_examples(
@@ -185,10 +188,11 @@ def _build_examples(rows: Iterable[Row], source: str, extra: Sequence[str] = ())
         examples[identity] = Example(
             id=identity,
             fields={**_extra_fields(row, extra), **content.fields},
-            completion=content.references[0],
+            completion=content.references[0] if content.references else "",
             references=content.references,
             messages=content.messages,
             group=_group(row),
+            tools=content.tools,
         )
     if not examples:
         raise DataError(f"'{source}' has no rows, so there is nothing to learn from. Add examples.")
@@ -214,7 +218,7 @@ def _own_id(row: Row) -> str | None:
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         value = int(value)  # pandas makes numbers with a gap among them fractional
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _wrong_type(row, "id", value, "text or a whole number")
+        raise wrong_type(row, "id", value, "text or a whole number")
     if not str(value).strip():
         raise DataError(
             f"{row.where}: the column 'id' is empty. Give the row an id, or remove the column: ids"
@@ -229,25 +233,16 @@ def _group(row: Row) -> str:
         value = row.columns.get(column)
         if value is not None:
             if not isinstance(value, str | int | float):
-                raise _wrong_type(row, column, value, "text or a number")
+                raise wrong_type(row, column, value, "text or a number")
             return str(value)
     return ""
-
-
-def _wrong_type(row: Row, column: str, value: Any, expected: str) -> DataError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return DataError(
-        f"{row.where}: the column '{column}' holds {type(value).__name__} {shown}, but {expected}"
-        " is needed. Convert the column."
-    )
 
 
 def _text(row: Row, column: str) -> str:
     """The text in a column that must not be empty."""
     value = row.columns[column]
     if value is not None and not isinstance(value, str):
-        raise _wrong_type(row, column, value, "text")
+        raise wrong_type(row, column, value, "text")
     if value is None or not value.strip():
         raise DataError(f"{row.where}: the column '{column}' is empty. Fill it or remove the row.")
     return value
@@ -259,39 +254,15 @@ def _answers(row: Row, column: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         return (_text(row, column),)
     if not value or not all(isinstance(answer, str) and answer.strip() for answer in value):
-        raise _wrong_type(row, column, value, "a text or a list of texts that are not empty")
+        raise wrong_type(row, column, value, "a text or a list of texts that are not empty")
     return tuple(value)
-
-
-def _messages(row: Row, column: str) -> tuple[Message, ...]:
-    """The turns in a column that holds a conversation."""
-    value = row.columns[column]
-    if not isinstance(value, list):
-        raise _wrong_type(row, column, value, 'a list of {"role", "content"} objects')
-    turns = []
-    for number, turn in enumerate(value, start=1):
-        role, content = (
-            (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
-        )
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise DataError(
-                f"{row.where}: message {number} of the column '{column}' needs a text under 'role'"
-                f' and a text under \'content\', such as {{"role": "user", "content": "Hello"}};'
-                f" it is {str(turn)[:60]!r}. Convert it."
-            )
-        if role not in ROLES:
-            raise DataError(
-                f"{row.where}: message {number} of the column '{column}' has the role '{role}'."
-                f" Known roles: {', '.join(ROLES)}. Rename it."
-            )
-        turns.append(Message(role, content))
-    return tuple(turns)
 
 
 def _conversation(row: Row, turns: tuple[Message, ...]) -> _Content:
     """A conversation that ends with an answer of the assistant to something."""
     answer = turns[-1] if turns else Message("", "")
-    if answer.role != "assistant" or not answer.content.strip():
+    says = bool(answer.content.strip())
+    if answer.role != "assistant" or not (says or answer.extra.get("tool_calls")):
         raise DataError(
             f"{row.where}: the conversation must end with a message of the assistant that is not"
             " empty, because that is the answer to learn. Remove the last turn or the row."
@@ -302,27 +273,29 @@ def _conversation(row: Row, turns: tuple[Message, ...]) -> _Content:
             f"{row.where}: the conversation has no message of the user, so the answer has no"
             " prompt. Add one or remove the row."
         )
-    return _Content({"prompt": asked[-1]}, (answer.content,), turns)
+    # What a call alone looks like as text, only the chat template knows.
+    references = (answer.content,) if says else ()
+    return _Content({"prompt": asked[-1]}, references, turns, read_tools(row))
 
 
 def _from_messages(row: Row) -> _Content:
-    return _conversation(row, _messages(row, "messages"))
+    return _conversation(row, read_turns(row, "messages"))
 
 
 def _from_prompt(row: Row) -> _Content:
     # Under `completion`, a list of texts is a list of references; one of objects, a conversation.
     completion = row.columns["completion"]
     if isinstance(row.columns["prompt"], list):
-        return _conversation(row, _messages(row, "prompt") + _messages(row, "completion"))
+        return _conversation(row, read_turns(row, "prompt") + read_turns(row, "completion"))
     if isinstance(completion, list) and any(isinstance(turn, Mapping) for turn in completion):
-        raise _wrong_type(row, "completion", completion, "a text, like the prompt,")
+        raise wrong_type(row, "completion", completion, "a text, like the prompt,")
     return _Content({"prompt": _text(row, "prompt")}, _answers(row, "completion"))
 
 
 def _from_instruction(row: Row) -> _Content:
     given = row.columns.get("input")
     if given is not None and not isinstance(given, str):
-        raise _wrong_type(row, "input", given, "text")
+        raise wrong_type(row, "input", given, "text")
     fields = {"instruction": _text(row, "instruction"), "input": given or ""}
     return _Content(fields, _answers(row, "output"))
 
@@ -367,6 +340,7 @@ _SHAPES = (
 KNOWN_COLUMNS = (
     *(column for shape in _SHAPES for column in shape.required),
     "input",
+    "tools",
     "id",
     *GROUP_COLUMNS,
 )

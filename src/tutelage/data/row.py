@@ -44,3 +44,13 @@ def check_columns_differ(columns: Sequence[str], where: str) -> None:
             f"{where}: the column '{repeated[0]}' occurs twice, and only one of the two could"
             " count. Rename or remove one of them."
         )
+
+
+def wrong_type(row: Row, column: str, value: Any, expected: str) -> DataError:
+    """The error for a value that is of another type than is needed."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return DataError(
+        f"{row.where}: the column '{column}' holds {type(value).__name__} {shown}, but {expected}"
+        " is needed. Convert the column."
+    )

@@ -239,7 +239,7 @@ def _tokenize(
     names, settings = list(session.recipe.ladder), session.recipe.data
     assert settings is not None
     pairs = {
-        names[k]: {profile.ids[i]: chosen[names[k]].texts[profile.ids[i]].text for i in which}
+        names[k]: {profile.ids[i]: chosen[names[k]].texts[profile.ids[i]] for i in which}
         for k in range(len(names))
         if len(which := np.flatnonzero(available[k]))
     }
@@ -249,14 +249,22 @@ def _tokenize(
             " Look at the texts in the cache, keep wrong ones (supervision.on_wrong: keep), or"
             " choose a better teacher."
         )
-    inputs = {"pairs": fingerprint(pairs), "data": session.run.fingerprint("data")}
+    content = {
+        # Whether the limit cut an answer changes what is learned of it.
+        name: {i: [t.text, "cut"] if t.truncated else t.text for i, t in texts.items()}
+        for name, texts in pairs.items()
+    }
+    inputs = {"pairs": fingerprint(content), "data": session.run.fingerprint("data")}
     part = f"arms/{arm}/texts"
     if not session.run.fresh(part, inputs):
         with session.run.making(part, inputs) as folder:
             rows = []
             for name, texts in pairs.items():
                 split = tokenize_examples(
-                    [with_completion(library.examples[i], text) for i, text in texts.items()],
+                    [
+                        with_completion(library.examples[i], text.text, cut=text.truncated)
+                        for i, text in texts.items()
+                    ],
                     session.shop.tokenizer,
                     template=getattr(settings, "template", "auto"),
                     system=getattr(settings, "system", None),

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tutelage.data import keep_stops
 from tutelage.difficulty import needs
 from tutelage.errors import MissingDependencyError, ModelError
 from tutelage.hashes import unhashed_bytes
@@ -200,11 +201,11 @@ class Workshop:
         return names
 
     def student(self) -> Any:
-        """A new copy of the untrained student."""
+        """A new copy of the untrained student, which stops where its answers are to end."""
         assert self.student_place is not None
         model = load_model(self.student_place, **self.student_loading)
         self._check_head("student", model)
-        return model
+        return keep_stops(model, self.tokenizer)
 
     @functools.cached_property
     def vocab_size(self) -> int:
