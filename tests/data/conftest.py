@@ -1,6 +1,6 @@
 """A tiny byte-level tokenizer, with the parts that differ between families as arguments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -43,6 +43,7 @@ def make_tokenizer() -> MakeTokenizer:
         bos: str | None = None,
         eos: str | None = "<|im_end|>",
         pad: str | None = None,
+        special: Sequence[str] = (),
     ) -> PreTrainedTokenizerFast:
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         newline = "\u010a"  # how byte-level tokenizers write a line break
@@ -50,7 +51,7 @@ def make_tokenizer() -> MakeTokenizer:
         tokenizer = Tokenizer(models.BPE(vocab, merges=[(newline, newline)]))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         tokenizer.decoder = decoders.ByteLevel()
-        tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", "<s>"])
+        tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", "<s>", *special])
         if bos:
             tokenizer.post_processor = processors.TemplateProcessing(
                 single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]

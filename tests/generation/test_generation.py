@@ -110,6 +110,18 @@ def test_stops_at_every_end_token_and_counts_it():
     assert second == GeneratedAnswer("5", 2, truncated=False)
 
 
+def test_stops_at_the_end_of_a_turn_that_is_not_the_end_of_a_text():
+    tokenizer = build_tokenizer()
+    end = tokenizer.convert_ids_to_tokens(7)  # as base models end turns with a token of their own
+    tokenizer.add_special_tokens({"additional_special_tokens": [end]})
+    assert tokenizer.eos_token_id != 7
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}" + end + "{% endfor %}" + tokenizer.eos_token
+    )
+    answers = generate_answers(counting_model(), tokenizer, [[3]], LONG)
+    assert answers == [GeneratedAnswer("123", 4, truncated=False)]
+
+
 def test_the_limit_truncates():
     model = counting_model()
     answers = generate_answers(model, TOKENIZER, [[3]], GenerationSettings(max_new_tokens=4))

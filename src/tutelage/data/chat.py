@@ -35,7 +35,7 @@ _TEMPLATE_ERRORS = (
     RecursionError,
 )
 _THOUGHTS_END = "</think>"
-_SHOWN = 20  # characters of a prompt's end in messages
+_LONGEST_OPENING = 80  # characters; what is longer holds a user's text
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Conversation:
         text: all of it.
         answers: the turns of the assistant in order, but for those that the template leaves out;
             the last one is the answer.
-        opening: what the template writes between its generation prompt and the answer, or in place
-            of that prompt's end; empty where the generation prompt is what precedes the answer.
+        opening: how what precedes the answer differs from the template's own generation prompt, in
+            words; empty where it does not.
         turns_lost: turns of the assistant that the template leaves out.
     """
 
@@ -174,9 +174,8 @@ def write_chat(
             continue
         begin = max(found.start, answers[-1].end if answers else 0)
         answers.append(replace(found, start=begin, end=max(begin, found.end)))
-        if last and opened is not None and text[:begin] != opened:
-            opening = text[len(os.path.commonprefix([opened, text[:begin]])) : begin]
-            opening = opening or text[:begin][-_SHOWN:]
+        if last and opened is not None:
+            opening = _difference(opened, text[:begin])
     return Conversation(text, tuple(answers), opening, lost)
 
 
@@ -258,6 +257,17 @@ class _Writer:
             if text is not None and MARK in text:
                 return text
         return None
+
+
+def _difference(opened: str, before: str) -> str:
+    """How what precedes an answer differs from the generation prompt; empty when it does not."""
+    common = len(os.path.commonprefix([opened, before]))
+    less, more = opened[common:], before[common:]
+    if max(len(less), len(more)) > _LONGEST_OPENING:
+        return "with another text before the answer"
+    if more:
+        return f"with {more!r} in place of its {less!r}" if less else f"with {more!r} after it"
+    return f"without its {less!r}" if less else ""
 
 
 def _lacks_thoughts(turn: Message, written: str) -> bool:

@@ -53,8 +53,8 @@ class TokenizedSplit:
         summary: plain values for a log: ``loaded``, ``kept``, ``dropped`` (count by reason),
             ``dropped_ids`` (the first ids by reason), ``duplicates``, ``cut`` (count of prompts and
             answers that were cut), ``not_learned`` (turns and thoughts that the data hold and
-            nobody learns, by reason), ``openings`` (what a chat template writes before an answer
-            beyond its generation prompt, with the count of rows), ``prompt_tokens``,
+            nobody learns, by reason), ``openings`` (how prompts differ from the chat template's
+            generation prompt, with the count of rows), ``prompt_tokens``,
             ``response_tokens``, ``total_tokens``, ``max_total_tokens``, ``template``, ``groups``.
     """
 

@@ -14,6 +14,7 @@ from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tutelage.curriculum import load_plan, plan_fingerprint
+from tutelage.data import keep_stops
 from tutelage.errors import MissingDependencyError
 from tutelage.files import atomic_directory, atomic_write_json, read_json
 from tutelage.generation import GenerationSettings
@@ -353,7 +354,7 @@ def save_student(model: Any, tokenizer: Any, folder: Path, lora: Any = None) -> 
     """Save a model in Hugging Face format, its LoRA adapters merged when the recipe says so."""
     if lora is not None and lora.merge:
         model = model.merge_and_unload()
-    model.save_pretrained(folder)
+    keep_stops(model, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
