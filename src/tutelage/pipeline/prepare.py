@@ -6,7 +6,7 @@ from typing import Any
 
 import datasets
 
-from tutelage.data import load_examples, tokenize_examples
+from tutelage.data import ending_note, load_examples, tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.load import LoadedExamples
 from tutelage.errors import DataError
@@ -58,13 +58,30 @@ def prepare_data(session: Session) -> None:
                 tokenized.dataset.save_to_disk(folder / split)
             summaries[split] = tokenized.summary
         atomic_write_json(folder / "summary.json", summaries)
+    note = ending_note(tokenizer)
+    if note and any("chat" in summary["template"] for summary in summaries.values()):
+        session.display.note(note)
     for split, summary in summaries.items():
-        for reason, count in summary["dropped"].items():
-            if count:
-                session.display.note(
-                    f"{split}: {count} of {summary['loaded']} examples dropped:"
-                    f" {reason.replace('_', ' ')} (for example {summary['dropped_ids'][reason][0]})"
-                )
+        for line in data_notes(summary):
+            session.display.note(f"{split}: {line}")
+
+
+def data_notes(summary: dict[str, Any]) -> list[str]:
+    """What became of a split, where that is not what one would expect, in lines."""
+    total = summary["loaded"]
+    lines = [
+        f"{count} of {total} examples dropped: {reason.replace('_', ' ')} (for example"
+        f" {summary['dropped_ids'][reason][0]})"
+        for reason, count in summary["dropped"].items()
+        if count
+    ]
+    lines += [f"{count} {what} are not learned" for what, count in summary["not_learned"].items()]
+    lines += [
+        f"{count} of {total} prompts are the chat template's generation prompt {how}, as the"
+        " finished conversation has it; ask the student in the same way"
+        for how, count in summary["openings"].items()
+    ]
+    return lines
 
 
 def load_splits(session: Session, columns: tuple[str, ...] = ()) -> dict[str, LoadedExamples]:
