@@ -80,9 +80,7 @@ FAMILIES = {
     "llama 3": Family(
         LLAMA3, "<|text|>", "<|eot|>", "assistant<|stop|>\n\n", ("<|start|>", "<|stop|>", "<|eot|>")
     ),
-    "gemma": Family(
-        GEMMA, "<eos>", "<end_of_turn>", "<start_of_turn>model\n", ("<end_of_turn>",)
-    ),
+    "gemma": Family(GEMMA, "<eos>", "<end_of_turn>", "<start_of_turn>model\n", ("<end_of_turn>",)),
     "mistral": Family(MISTRAL, "</s>", "</s>", "[INST] c [/INST]", space=" "),
     "phi": Family(PHI, "<|text|>", "<|end|>", "<|assistant|>\n", ("<|end|>",)),
     "qwen 3": Family(

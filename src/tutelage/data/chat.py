@@ -5,7 +5,6 @@ thoughts, or open only the last answer with an empty block of them. So answers a
 finished conversation, which is what a model learns, and not in its beginnings.
 """
 
-import os.path
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.ending import MARK
+from tutelage.data.pieces import common_length
 from tutelage.errors import ConfigError, DataError
 from tutelage.types import Example, Message
 
@@ -237,8 +237,8 @@ class _Writer:
         if marked is None:
             return None
         before, _, after = marked.partition(MARK)
-        begin = len(os.path.commonprefix([text, before]))
-        end = len(text) - len(os.path.commonprefix([text[begin:][::-1], after[::-1]]))
+        begin = common_length(text, before)
+        end = len(text) - common_length(text[begin:][::-1], after[::-1])
         start = begin
         if opened is not None and opens:
             own = before[len(opened) :] if before.startswith(opened) else ""
@@ -261,7 +261,7 @@ class _Writer:
 
 def _difference(opened: str, before: str) -> str:
     """How what precedes an answer differs from the generation prompt; empty when it does not."""
-    common = len(os.path.commonprefix([opened, before]))
+    common = common_length(opened, before)
     less, more = opened[common:], before[common:]
     if max(len(less), len(more)) > _LONGEST_OPENING:
         return "with another text before the answer"

@@ -91,6 +91,8 @@ def decode(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
 
 def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:
     """How many items two sequences have in common from their start."""
+    if first[: len(second)] == second:
+        return len(second)
     pairs = enumerate(zip(first, second, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 

@@ -1,4 +1,4 @@
-"""Turns of a conversation in a row: role, content, and whatever else the chat template may write."""
+"""Turns of a conversation in a row: role, content, and what else the chat template may write."""
 
 import json
 from collections.abc import Mapping
