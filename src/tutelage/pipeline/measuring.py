@@ -24,11 +24,12 @@ from tutelage.difficulty import (
     summarize,
 )
 from tutelage.errors import ConfigError
-from tutelage.files import atomic_write_json, fingerprint
+from tutelage.files import atomic_write_json
 from tutelage.generation import GenerationSettings, generate_answers
+from tutelage.pipeline.inputs import difficulty_inputs, difficulty_part
 from tutelage.pipeline.pictures import profile_png
 from tutelage.pipeline.prepare import load_splits, rows_of
-from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.session import Session
 from tutelage.pipeline.stores import stores_ahead, strongest_store
 from tutelage.pipeline.workshop import autocast_dtype, device
 from tutelage.recipe import Recipe
@@ -168,32 +169,9 @@ class ModelMeasurements:
         return [fields[example_id][name] for example_id in self.ids]
 
 
-def difficulty_part(session: Session, recipe: Recipe) -> str:
-    """Where the profile of an arm is: the main one's own folder, or one for each other measure."""
-    if plain(recipe.difficulty) == plain(session.recipe.difficulty):
-        return "difficulty"
-    return f"difficulty-{fingerprint(_static(recipe))[:8]}"
-
-
-def _static(recipe: Recipe) -> dict[str, Any]:
-    """The settings that decide the first profile."""
-    return {k: v for k, v in plain(recipe.difficulty).items() if k != "refresh"}
-
-
 def measure_difficulty(session: Session, recipe: Recipe) -> DifficultyProfile:
     """Measure the training data with the untrained student, once, and write the profile."""
-    wanted = needs(recipe.difficulty.kind, recipe.difficulty.options)
-    part = difficulty_part(session, recipe)
-    inputs = {
-        "difficulty": _static(recipe),
-        "data": session.run.fingerprint("data"),
-        "student": session.shop.student_identity(),
-        "precision": recipe.training.precision,
-    }
-    if "teacher_losses" in wanted:
-        inputs["teacher"] = session.shop.teacher_identity(session.shop.strongest)
-    if "answers" in wanted:
-        inputs["seed"] = recipe.seed
+    part, inputs = difficulty_part(session, recipe), difficulty_inputs(session, recipe)
     if not session.run.fresh(part, inputs):
         with session.timed("difficulty"), session.run.making(part, inputs) as folder:
             write_profile(session, recipe, folder)

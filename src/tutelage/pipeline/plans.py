@@ -19,9 +19,10 @@ from tutelage.curriculum import (
 )
 from tutelage.difficulty import load_profile
 from tutelage.files import read_json
-from tutelage.pipeline.measuring import difficulty_part, write_profile
+from tutelage.pipeline.inputs import difficulty_part, plan_inputs
+from tutelage.pipeline.measuring import write_profile
 from tutelage.pipeline.pictures import plan_png
-from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.session import Session
 from tutelage.recipe import Recipe
 from tutelage.training.share import AdaptiveShare
 from tutelage.types import DifficultyProfile, Plan
@@ -94,21 +95,8 @@ def prepare_plan(
     """Compile the plan of an arm; controls make as many updates as the main arm."""
     recipe = session.loaded.arms[arm]
     main_steps = main_arm_steps(session, arm)
-    inputs = {
-        "difficulty": session.run.fingerprint(difficulty_part(session, recipe)),
-        "curriculum": plain(recipe.curriculum),
-        "loss": plain(recipe.loss),
-        "training": {
-            name: getattr(recipe.training, name)
-            for name in ("batch_size", "lr_schedule", "warmup_ratio", "min_lr_ratio")
-        },
-        "on_policy": plain(recipe.on_policy)["fraction"],
-        "teachers": [list(recipe.ladder), plain(recipe.teacher_schedule)],
-        "supervision": recipe.supervision.kind,
-        "available": None if available is None else np.packbits(available).tolist(),
-        "seed": recipe.seed,
-        "total_steps": main_steps,
-    }
+    words = {"recipe": recipe.name, "notes": plan_notes(recipe)}
+    inputs = plan_inputs(session, arm, main_steps, available, words)
     name = f"arms/{arm}/plan"
     if not session.run.fresh(name, inputs):
         # Plans that were made from the old one are none any more.

@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -10,14 +11,12 @@ from tutelage.data import ending_note, load_examples, tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.load import LoadedExamples
 from tutelage.errors import DataError
-from tutelage.files import atomic_write_json
+from tutelage.files import atomic_write_json, file_sha256, fingerprint
 from tutelage.models import keep_layers, load_model
-from tutelage.pipeline.identity import data_identity, tokenizer_identity
-from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.inputs import SPLITS, SPLITS_FILE, data_inputs, start_inputs
+from tutelage.pipeline.session import Session
 from tutelage.training.saving import disk_checked
 from tutelage.types import Example
-
-SPLITS = ("train", "validation", "test")
 
 
 def prepare_data(session: Session) -> None:
@@ -25,17 +24,7 @@ def prepare_data(session: Session) -> None:
     settings = session.recipe.data
     assert settings is not None
     tokenizer = session.shop.tokenizer
-    sources = {
-        split: data_identity(getattr(settings, split))
-        for split in SPLITS
-        if settings.kind == "files" and getattr(settings, split)
-    }
-    inputs = {
-        "data": plain(settings),
-        "sources": sources,
-        "tokenizer": tokenizer_identity(tokenizer),
-        "seed": session.recipe.seed,
-    }
+    inputs = data_inputs(session)
     if session.run.fresh("data", inputs):
         return
     with (
@@ -43,7 +32,7 @@ def prepare_data(session: Session) -> None:
         session.run.making("data", inputs) as folder,
         session.display.task("Reading and tokenizing the data") as report,
     ):
-        summaries = {}
+        summaries, contents = {}, {}
         for split, loaded in load_splits(session).items():
             tokenized = tokenize_examples(
                 loaded,
@@ -57,7 +46,9 @@ def prepare_data(session: Session) -> None:
             with disk_checked(folder / split):
                 tokenized.dataset.save_to_disk(folder / split)
             summaries[split] = tokenized.summary
+            contents[split] = _content(folder / split, inputs["tokenizer"])
         atomic_write_json(folder / "summary.json", summaries)
+        atomic_write_json(folder / SPLITS_FILE, contents)
     note = ending_note(tokenizer)
     if note and any("chat" in summary["template"] for summary in summaries.values()):
         session.display.note(note)
@@ -82,6 +73,15 @@ def data_notes(summary: dict[str, Any]) -> list[str]:
         for how, count in summary["openings"].items()
     ]
     return lines
+
+
+def _content(folder: Path, tokenizer: str) -> str:
+    """Fingerprint of a split: its rows, and the tokenizer that they are read and answered with.
+
+    What is made from one split is made anew when that split changes, and not when another does.
+    """
+    rows = [file_sha256(path) for path in sorted(folder.glob("*.arrow"))]
+    return fingerprint({"rows": rows, "tokenizer": tokenizer})
 
 
 def load_splits(session: Session, columns: tuple[str, ...] = ()) -> dict[str, LoadedExamples]:
@@ -163,7 +163,7 @@ def prepare_student(session: Session) -> None:
     options = session.shop.student_loading
     if student.init_from == "TEACHER":
         source = session.shop.teacher_places[session.shop.strongest]
-    inputs = {"source": session.shop.identify(source, options), "layers": student.layers}
+    inputs = start_inputs(session, source)
     session.shop.student_place = str(session.part("student_start"))
     if session.run.fresh("student_start", inputs):
         return

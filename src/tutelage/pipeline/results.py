@@ -1,6 +1,8 @@
 """Stages after training: evaluation, model card, report."""
 
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tutelage.evaluation import (
@@ -11,10 +13,13 @@ from tutelage.evaluation import (
     teacher_agreement,
 )
 from tutelage.generation import GenerationSettings
-from tutelage.models import load_model
 from tutelage.pipeline.caching import strongest_signal
-from tutelage.pipeline.session import Session, plain
-from tutelage.pipeline.workshop import loading, on_device
+from tutelage.pipeline.inputs import Inputs, evaluation_inputs
+from tutelage.pipeline.session import Session
+from tutelage.pipeline.workshop import on_device
+
+STUDENT_BEFORE = "references/student_before/evaluation"
+"""Where the evaluation of the untrained student is."""
 
 
 def evaluation_settings(session: Session, *, greedy: bool = False) -> EvaluationSettings:
@@ -51,49 +56,41 @@ def make_validator(session: Session, rows: Any) -> Callable[[Any], dict[str, flo
 
 
 def evaluate(
-    session: Session, part: str, title: str, place: str, rows: Any, teacher: str = ""
+    session: Session,
+    part: str,
+    title: str,
+    model: Callable[[], Any],
+    inputs: Inputs,
+    rows: Any,
 ) -> None:
-    """Evaluate a model on the test rows, and its agreement with the strongest teacher.
+    """Evaluate a model on the test rows, and where it says so its agreement with the teacher.
 
     Args:
         session: the run.
         part: where the results go.
         title: for the progress display.
-        place: where the model is.
+        model: loads it, on its device.
+        inputs: what the results are made from; see ``evaluation_inputs``.
         rows: the test rows.
-        teacher: its name when it is one of the teachers.
     """
-    settings = session.recipe.evaluation
-    shop = session.shop
-    options = loading(session.recipe.ladder[teacher]) if teacher else shop.student_loading
-    compare = settings.agreement and bool(session.recipe.ladder) and not teacher
-    compare = compare and shop.shares_tokenizer(shop.strongest)
-    inputs = {
-        "model": shop.identify(place, options),
-        "data": session.run.fingerprint("data"),
-        "evaluation": plain(settings),
-        "compared_with": shop.teacher_identity(shop.strongest) if compare else None,
-    }
     if session.run.fresh(part, inputs):
         return
+    settings = session.recipe.evaluation
     if settings.limit is not None:
         rows = rows.select(range(min(settings.limit, len(rows))))
-    if teacher:
-        model = shop.teacher if teacher == shop.strongest else shop.load_teacher(teacher)
-    else:
-        model = on_device(load_model(place, **options))
     with (
         session.timed("evaluation"),
         session.display.task(f"Evaluating {title}") as report,
         session.run.making(part, inputs) as folder,
     ):
+        loaded = model()
         evaluation = evaluate_answers(
-            model, session.shop.tokenizer, rows, evaluation_settings(session), report
+            loaded, session.shop.tokenizer, rows, evaluation_settings(session), report
         )
         save_evaluation(folder, evaluation, rows)
-        if compare:
+        if "teacher" in inputs:
             agreement = teacher_agreement(
-                model,
+                loaded,
                 strongest_signal(session),
                 rows,
                 vocab_size=session.shop.vocab_size,
@@ -106,38 +103,67 @@ def evaluate_references(session: Session, rows: Any) -> None:
     """The teacher, and the student before distillation: what the arms are held against."""
     if rows is None:
         return
-    settings = session.recipe.evaluation
-    shop = session.shop
-    for name in session.recipe.ladder if settings.teacher else ():
-        strongest = name == shop.strongest
-        if not strongest and not shop.shares_tokenizer(name):
-            continue  # the tokenized test data are the student's
-        folder = "teacher" if strongest else f"teacher-{name}"
+    settings, shop = session.recipe.evaluation, session.shop
+    for name, part in tested_teachers(session).items():
         title = "the teacher" if len(session.recipe.ladder) == 1 else f"the teacher {name}"
-        place = shop.teacher_places[name]
-        evaluate(session, f"references/{folder}/evaluation", title, place, rows, teacher=name)
+        inputs = evaluation_inputs(session, shop.teacher_identity(name), compared=False)
+        evaluate(session, part, title, functools.partial(shop.any_teacher, name), inputs, rows)
     if settings.student_before:
-        assert shop.student_place is not None
         evaluate(
             session,
-            "references/student_before/evaluation",
+            STUDENT_BEFORE,
             "the student before distillation",
-            shop.student_place,
+            lambda: on_device(shop.student()),
+            evaluation_inputs(session, shop.student_identity(), compared=compares(session)),
             rows,
         )
+
+
+def tested_teachers(session: Session) -> dict[str, str]:
+    """The teachers that are evaluated, and where the results of each are."""
+    ladder = session.recipe.ladder
+    strongest = session.shop.strongest if ladder else ""
+    return {
+        name: f"references/{'teacher' if name == strongest else f'teacher-{name}'}/evaluation"
+        for name in (ladder if session.recipe.evaluation.teacher else ())
+        # The tokenized test data are the student's.
+        if name == strongest or session.shop.shares_tokenizer(name)
+    }
+
+
+def compares(session: Session) -> bool:
+    """Whether students are compared with the strongest teacher."""
+    wanted = session.recipe.evaluation.agreement and bool(session.recipe.ladder)
+    return wanted and session.shop.shares_tokenizer(session.shop.strongest)
 
 
 def evaluate_arm(session: Session, arm: str, rows: Any) -> None:
     """The selected student of an arm, and the last one when that is another."""
     if rows is None:
         return
-    evaluate(
-        session,
-        f"arms/{arm}/evaluation",
-        arm,
-        str(session.part(f"arms/{arm}/student")),
-        rows,
-    )
+    for part, title in (("evaluation", arm), ("evaluation_last", f"{arm}, last checkpoint")):
+        place = tested_student(session, arm, part)
+        if place is not None:
+            evaluate(
+                session,
+                f"arms/{arm}/{part}",
+                title,
+                functools.partial(session.shop.saved_student, str(place)),
+                arm_evaluation_inputs(session, place),
+                rows,
+            )
+
+
+def arm_evaluation_inputs(session: Session, place: Path) -> Inputs:
+    """What the results of a student of this run are made from."""
+    model = session.shop.identify(str(place), session.shop.student_loading)
+    return evaluation_inputs(session, model, compared=compares(session))
+
+
+def tested_student(session: Session, arm: str, part: str) -> Path | None:
+    """The student that an evaluation of an arm is about; None when there is none to evaluate."""
+    if part == "evaluation":
+        return session.part(f"arms/{arm}/student")
     last = session.part(f"arms/{arm}/student_last")
-    if last.is_dir() and session.recipe.evaluation.checkpoints == "best_and_last":
-        evaluate(session, f"arms/{arm}/evaluation_last", f"{arm}, last checkpoint", str(last), rows)
+    wanted = session.recipe.evaluation.checkpoints == "best_and_last"
+    return last if wanted and last.is_dir() else None

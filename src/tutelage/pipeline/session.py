@@ -3,7 +3,6 @@
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.folder import PartsFolder, RunFolder
@@ -55,8 +54,3 @@ class Session:
     def part(self, name: str) -> Path:
         """The folder of a part of the run."""
         return self.run.part(name)
-
-
-def plain(section: Any, without: tuple[str, ...] = ()) -> Any:
-    """A section of a recipe as plain values, or None; ``without`` some of its keys."""
-    return None if section is None else section.model_dump(mode="json", exclude=set(without))

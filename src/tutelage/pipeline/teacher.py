@@ -9,8 +9,9 @@ from transformers import set_seed
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.files import fingerprint
 from tutelage.models import check_same_tokenizer, keep_layers, load_model
+from tutelage.pipeline.inputs import teacher_inputs
 from tutelage.pipeline.prepare import rows_of
-from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.session import Session
 from tutelage.pipeline.training import Job, carry_out, save_student
 from tutelage.pipeline.workshop import device, loading
 from tutelage.recipe.teaching import FineTune
@@ -29,14 +30,7 @@ def prepare_teachers(session: Session) -> None:
         if teacher.finetune is None and teacher.layers is None:
             session.shop.teacher_places[name] = base
             continue
-        inputs = {
-            "base": session.shop.identify(base, {**loading(teacher), "dtype": "float32"}),
-            "finetune": plain(teacher.finetune),
-            "data": session.run.fingerprint("data") if teacher.finetune is not None else "",
-            "seed": session.recipe.seed,
-            # Left out where there is nothing to say, so that older teachers stay fresh.
-            **({} if teacher.layers is None else {"layers": teacher.layers}),
-        }
+        inputs = teacher_inputs(session, name)
         part = f"teacher-{fingerprint(inputs)[:16]}"
         if not session.cache.fresh(part, inputs):
             _make(session, name, part, inputs)

@@ -23,20 +23,16 @@ from tutelage.generation import (
     make_judge,
     unwritten,
 )
-from tutelage.pipeline.identity import tokenizer_identity
+from tutelage.pipeline.inputs import texts_inputs, written_inputs
 from tutelage.pipeline.plans import plan_arguments
 from tutelage.pipeline.prepare import load_splits, rows_of
-from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.session import Session
 from tutelage.recipe import Recipe
-from tutelage.recipe.teaching import Supervision
 from tutelage.training.saving import disk_checked
 from tutelage.types import DifficultyProfile, Example
 
 Available = NDArray[np.bool_]
 """Which teacher's answer to which example is kept, shape ``[K, N]``."""
-
-_AFTER_WRITING = ("kind", "on_wrong", "drop_truncated", "equal_pairs", "batch_tokens")
-"""Settings of ``supervision`` that change nothing of what is written."""
 
 
 class Library:
@@ -52,35 +48,24 @@ class Library:
         self.examples = examples
         self._stores: dict[str, TextStore] = {}
 
-    def store(self, name: str, asked: Supervision) -> TextStore:
-        """What a teacher wrote when it was asked in one way; kept beside the run folders."""
-        session = self._session
-        data = session.recipe.data
-        inputs = {
-            "teacher": session.shop.teacher_identity(name),
-            "tokenizer": tokenizer_identity(session.shop.tokenizer_of(name)),
-            "data": session.run.fingerprint("data"),
-            "template": [getattr(data, "template", "auto"), getattr(data, "system", None)],
-            "asked": plain(asked, without=_AFTER_WRITING),
-            "seed": session.recipe.seed,
-        }
+    def store(self, name: str, recipe: Recipe) -> TextStore:
+        """What a teacher wrote when an arm asked it; kept beside the run folders."""
+        inputs = written_inputs(self._session, name, recipe)
         key = fingerprint(inputs)[:16]
         if key not in self._stores:
-            self._stores[key] = TextStore(session.cache.part(f"texts-{key}"), inputs)
+            self._stores[key] = TextStore(self._session.cache.part(f"texts-{key}"), inputs)
         return self._stores[key]
 
-    def write(
-        self, name: str, model: Callable[[], Any], asked: Supervision, ids: list[str]
-    ) -> None:
+    def write(self, name: str, model: Callable[[], Any], recipe: Recipe, ids: list[str]) -> None:
         """Let a teacher answer the prompts of ``ids``, as far as it has not yet.
 
         Args:
             name: the teacher's name.
             model: gives the teacher's model; called only when something is to be written.
-            asked: how it is asked.
+            recipe: of the arm that asks.
             ids: example ids.
         """
-        session, store = self._session, self.store(name, asked)
+        session, store, asked = self._session, self.store(name, recipe), recipe.supervision
         resample = asked.on_wrong == "resample"
         if not unwritten(store, ids, asked.on_wrong, asked.max_samples):
             return
@@ -102,7 +87,7 @@ class Library:
             batch_tokens=asked.batch_tokens,
             precision=asked.precision,
         )
-        judge = self._judge(asked)
+        judge = self._judge(recipe)
         with (
             session.timed("texts"),
             session.display.task(f"The teacher {name} writes answers") as report,
@@ -119,10 +104,11 @@ class Library:
             else:
                 writer.write(prompts, store, progress=report)
 
-    def _judge(self, asked: Supervision) -> Judge | None:
-        if asked.verifier is None:
+    def _judge(self, recipe: Recipe) -> Judge | None:
+        verifier = recipe.supervision.verifier
+        if verifier is None:
             return None
-        return make_judge(self.examples.values(), asked.verifier.kind, asked.verifier.options)
+        return make_judge(self.examples.values(), verifier.kind, verifier.options)
 
 
 def prepare_texts(
@@ -152,7 +138,7 @@ def prepare_texts(
         for arm, recipe in arms.items():
             ids = [profiles[arm].ids[i] for i in np.flatnonzero(wanted[arm][number])]
             if ids:
-                library.write(name, model, recipe.supervision, ids)
+                library.write(name, model, recipe, ids)
     chosen = {arm: _choose(session, arm, profiles[arm], wanted[arm], library) for arm in arms}
     available = _equalised(
         session, arms, {arm: _mask(session, profiles[arm], chosen[arm]) for arm in arms}
@@ -179,7 +165,7 @@ def _choose(
     for number, name in enumerate(session.recipe.ladder):
         ids = [profile.ids[i] for i in np.flatnonzero(wanted[number])]
         if ids:
-            store = library.store(name, asked)
+            store = library.store(name, session.loaded.arms[arm])
             written = [i for i in ids if store.get(i) is not None]
             one = choose_texts(
                 store,
@@ -254,7 +240,7 @@ def _tokenize(
         name: {i: [t.text, "cut"] if t.truncated else t.text for i, t in texts.items()}
         for name, texts in pairs.items()
     }
-    inputs = {"pairs": fingerprint(content), "data": session.run.fingerprint("data")}
+    inputs = texts_inputs(session, content)
     part = f"arms/{arm}/texts"
     if not session.run.fresh(part, inputs):
         with session.run.making(part, inputs) as folder:

@@ -18,9 +18,10 @@ from tutelage.data import keep_stops
 from tutelage.errors import MissingDependencyError
 from tutelage.files import atomic_directory, atomic_write_json, read_json
 from tutelage.generation import GenerationSettings
+from tutelage.pipeline.inputs import training_inputs
 from tutelage.pipeline.plans import refreshes
 from tutelage.pipeline.progress import Report
-from tutelage.pipeline.session import Session, plain
+from tutelage.pipeline.session import Session
 from tutelage.pipeline.workshop import Workshop, device
 from tutelage.recipe import Recipe
 from tutelage.training import DistillConfig, DistillTrainer
@@ -132,20 +133,7 @@ def train_arm(
     """
     recipe = session.loaded.arms[arm]
     plan = load_plan(session.part(f"arms/{arm}/plan"))
-    shop = session.shop
-    teachers_read = shop.teacher_places if plan.has_teacher_signal() else {}
-    inputs = {
-        "plan": session.run.fingerprint(f"arms/{arm}/plan"),
-        "student": shop.student_identity(),
-        "teachers": {name: shop.teacher_identity(name) for name in teachers_read},
-        "loss": plain(recipe.loss),
-        "on_policy": plain(recipe.on_policy),
-        "refresh": recipe.difficulty.refresh,
-        "training": plain(recipe.training),
-        "selection": plain(recipe.selection),
-        "validate_after": validation_steps(session) if validator is not None else [],
-        "seed": recipe.seed,
-    }
+    inputs = training_inputs(session, arm, validation_steps(session))
     student = f"arms/{arm}/student"
     if session.run.fresh(student, inputs):
         return
@@ -331,6 +319,8 @@ def _save_students(
     """The last student, and the selected one when that is another."""
     lora = session.loaded.arms[arm].training.lora
     best = job.best
+    for name in ("student_last", "evaluation_last"):  # of an earlier student with other inputs
+        shutil.rmtree(session.part(f"arms/{arm}/{name}"), ignore_errors=True)
     with session.run.making(f"arms/{arm}/student", inputs) as folder, disk_checked(folder):
         if best is not None and best.is_dir():
             shutil.copytree(best, folder, dirs_exist_ok=True)

@@ -207,6 +207,10 @@ class Workshop:
         self._check_head("student", model)
         return keep_stops(model, self.tokenizer)
 
+    def saved_student(self, place: str) -> Any:
+        """A student that was trained and saved, on its device."""
+        return on_device(load_model(place, **self.student_loading))
+
     @functools.cached_property
     def vocab_size(self) -> int:
         """Number of real tokens, to which both heads are cut."""
@@ -259,6 +263,10 @@ class Workshop:
             self._check_head("teacher", model)
         return model
 
+    def any_teacher(self, name: str) -> Any:
+        """A teacher; the strongest stays in memory until it is released."""
+        return self.teacher if name == self.strongest else self.load_teacher(name)
+
     @contextlib.contextmanager
     def lent(self, name: str) -> Iterator[Any]:
         """A teacher for a while: it stays in memory only when it was there before."""
@@ -292,7 +300,7 @@ class Workshop:
         autocast = autocast_dtype(recipe.training.precision)
 
         def live(name: str) -> TeacherSignal:
-            model = self.teacher if name == self.strongest else self.load_teacher(name)
+            model = self.any_teacher(name)
             self._check_head("teacher", model)
             padding_free = recipe.training.padding_free
             return live_teacher(model, self.vocab_size, autocast, padding_free=padding_free)

@@ -1,5 +1,6 @@
 """Recipes: YAML in, a validated value out. Read by the pipeline and the command line alone."""
 
+from tutelage.recipe.effects import effective
 from tutelage.recipe.explain import to_yaml
 from tutelage.recipe.load import LoadedRecipe, RecipeInfo, list_recipes, load_recipe, shipped
 from tutelage.recipe.schema import Recipe
@@ -8,6 +9,7 @@ __all__ = [
     "LoadedRecipe",
     "Recipe",
     "RecipeInfo",
+    "effective",
     "list_recipes",
     "load_recipe",
     "shipped",

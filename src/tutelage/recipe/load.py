@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from tutelage.errors import ConfigError, did_you_mean
 from tutelage.files import fingerprint
+from tutelage.recipe.effects import effective
 from tutelage.recipe.nodes import Node, from_value, merge, parse
 from tutelage.recipe.problems import problems
-from tutelage.recipe.schema import NO_RESULT, Recipe
+from tutelage.recipe.schema import Recipe
 from tutelage.recipe.words import shown
 
 _PATHS = ("student.model", "student.init_from", "teacher.model")
@@ -53,19 +54,9 @@ class LoadedRecipe:
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 digits that differ when any result may differ; see ``schema.NO_RESULT``."""
-        values = self.recipe.model_dump(mode="json")
-        for path in NO_RESULT:
-            section, _, key = path.rpartition(".")
-            (values[section] if section else values).pop(key)
-        values["controls"] = {
-            name: arm.model_dump(mode="json", exclude={"controls"})
-            for name, arm in list(self.arms.items())[1:]
-        }
-        for arm in values["controls"].values():
-            for path in NO_RESULT:
-                section, _, key = path.rpartition(".")
-                (arm[section] if section else arm).pop(key)
+        """64 digits that differ when any result may differ; see ``effects.NO_RESULT``."""
+        values = effective(self.recipe)
+        values["controls"] = {name: effective(arm) for name, arm in list(self.arms.items())[1:]}
         return fingerprint(values)
 
 

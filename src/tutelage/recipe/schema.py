@@ -23,20 +23,6 @@ from tutelage.recipe.words import Misfit, below
 
 Data = Annotated[FileData | ArithmeticData, Field(discriminator="kind")]
 
-NO_RESULT = (
-    "title",
-    "description",
-    "differs_from_paper",
-    "paper",
-    "output",
-    "training.log_every",
-    "training.checkpoint_every",
-    "training.keep_checkpoints",
-    "training.report_to",
-    "training.num_threads",
-)
-"""Fields that change no result; they are left out of the fingerprint and may change in a resume."""
-
 NAME_PATTERN = r"[^\W_][\w .+-]*"
 """What may be the name of a run or an arm: it becomes part of a path."""
 

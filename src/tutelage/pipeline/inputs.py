@@ -1,0 +1,282 @@
+"""What each part of a run is made from: all that decides its content, and nothing else.
+
+A part is made anew exactly when one of its inputs differs. Settings come without those that change
+no result (``recipe.effects``); models, tokenizers and data files count by content, whatever their
+place; another part counts by its content where that is cheap to know (the rows of a split, the
+order of a plan), so that a change which comes to nothing stops there.
+
+Left out on purpose: the number of processes and threads, the machine and the versions of libraries.
+They change the last bits of a number, or the draw of dropout masks, and ``versions.json`` names
+them.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.difficulty import needs
+from tutelage.files import fingerprint, read_json
+from tutelage.pipeline.identity import data_identity, tokenizer_identity
+from tutelage.pipeline.session import Session
+from tutelage.pipeline.workshop import loading, teachers_used
+from tutelage.recipe import Recipe, effective
+
+SPLITS = ("train", "validation", "test")
+SPLITS_FILE = "splits.json"
+
+Inputs = dict[str, Any]
+
+
+def data_inputs(session: Session) -> Inputs:
+    """Of the tokenized data: settings, files, tokenizer, and the seed where it draws."""
+    settings = session.recipe.data
+    assert settings is not None
+    values = effective(session.recipe)["data"]
+    draws = False
+    if settings.kind == "files":
+        # A file counts by what it holds; where it lies does not matter.
+        values = {name: value for name, value in values.items() if name not in SPLITS}
+        draws = any(value for name, value in values.items() if name.startswith("limit_"))
+        draws = draws or settings.validation_share > 0 or settings.test_share > 0
+    return {
+        "data": values,
+        "sources": _sources(session),
+        "tokenizer": tokenizer_identity(session.shop.tokenizer),
+        **({"seed": session.recipe.seed} if draws else {}),
+    }
+
+
+def _sources(session: Session, splits: tuple[str, ...] = SPLITS) -> Inputs:
+    """The user's files by split, and how they are read."""
+    settings = session.recipe.data
+    assert settings is not None
+    if settings.kind != "files":
+        return {}
+    places = {split: place for split in splits if (place := getattr(settings, split))}
+    return {
+        split: {"format": Path(place).suffix, **data_identity(place)}
+        for split, place in places.items()
+    }
+
+
+def split_of(session: Session, split: str) -> str:
+    """Fingerprint of a split's tokenized rows and of the tokenizer; empty without such a split."""
+    return read_json(session.part("data") / SPLITS_FILE).get(split, "")
+
+
+def teacher_inputs(session: Session, name: str) -> Inputs:
+    """Of a teacher that is cut or fine-tuned."""
+    teacher = session.recipe.ladder[name]
+    found: Inputs = {
+        # It is cut and trained in float32, whatever type it is used in.
+        "base": session.shop.identify(
+            session.shop.base_teacher(name), {**loading(teacher), "dtype": "float32"}
+        ),
+        "layers": teacher.layers,
+    }
+    if teacher.finetune is not None:
+        found["finetune"] = teacher.finetune.model_dump(mode="json", exclude={"checkpoint_every"})
+        found["data"] = split_of(session, "train")
+        found["seed"] = session.recipe.seed
+    return found
+
+
+def start_inputs(session: Session, source: str) -> Inputs:
+    """Of a student that is cut from another model."""
+    student = session.recipe.student
+    assert student is not None
+    options = session.shop.student_loading
+    return {"source": session.shop.identify(source, options), "layers": student.layers}
+
+
+def difficulty_settings(session: Session, recipe: Recipe) -> Inputs:
+    """What an arm may say about measuring; arms that agree share a profile."""
+    section = effective(recipe)["difficulty"]
+    section.pop("refresh")
+    settings, evaluation = recipe.difficulty, recipe.evaluation
+    wanted = needs(settings.kind, settings.options)
+    found: Inputs = {"difficulty": section}
+    if wanted & {"student_losses", "teacher_losses"}:
+        found["precision"] = recipe.training.precision
+    if "answers" in wanted:
+        # Sampled answers depend on the batches that they are written in.
+        found["answers"] = {
+            "precision": evaluation.precision,
+            "batch_tokens": evaluation.batch_tokens,
+            "seed": recipe.seed,
+        }
+    if settings.sample is not None:
+        found["seed"] = recipe.seed
+    return found
+
+
+def difficulty_inputs(session: Session, recipe: Recipe) -> Inputs:
+    """Of a profile: how it is measured, on which rows, by which models."""
+    wanted = needs(recipe.difficulty.kind, recipe.difficulty.options)
+    found = {**difficulty_settings(session, recipe), "data": split_of(session, "train")}
+    if wanted & {"student_losses", "answers"}:
+        found["student"] = session.shop.student_identity()
+    if "teacher_losses" in wanted:
+        found["teacher"] = session.shop.teacher_identity(session.shop.strongest)
+    if "column" in wanted:
+        found["sources"] = _sources(session, ("train",))
+    return found
+
+
+def difficulty_part(session: Session, recipe: Recipe) -> str:
+    """Where the profile of an arm is: the main one's own folder, or one for each other measure."""
+    settings = difficulty_settings(session, recipe)
+    if settings == difficulty_settings(session, session.recipe):
+        return "difficulty"
+    return f"difficulty-{fingerprint(settings)[:8]}"
+
+
+def written_inputs(session: Session, name: str, asked: Recipe) -> Inputs:
+    """Of the texts that a teacher writes: who is asked what, and how.
+
+    Args:
+        session: the run.
+        name: the teacher's name.
+        asked: the recipe of the arm that asks; what happens to the texts afterwards does not count.
+    """
+    supervision = effective(asked)["supervision"]
+    for key in ("kind", "on_wrong", "drop_truncated", "equal_pairs"):
+        supervision.pop(key, None)
+    data = session.recipe.data
+    return {
+        "teacher": session.shop.teacher_identity(name),
+        "tokenizer": tokenizer_identity(session.shop.tokenizer_of(name)),
+        # Prompts are made of the examples' own fields, which are not all in the tokenized rows.
+        "data": split_of(session, "train"),
+        "sources": _sources(session, ("train",)),
+        "template": [getattr(data, "template", "auto"), getattr(data, "system", None)],
+        "supervision": supervision,
+        "seed": session.recipe.seed,
+    }
+
+
+def texts_inputs(session: Session, pairs: Mapping[str, Mapping[str, Any]]) -> Inputs:
+    """Of the written answers that an arm learns: the answers themselves, tokenized."""
+    data = effective(session.recipe)["data"]
+    keys = ("template", "system", "max_length", "max_prompt_length")
+    return {
+        "pairs": fingerprint(pairs),
+        "data": split_of(session, "train"),
+        "tokenized": {key: data.get(key) for key in keys},
+    }
+
+
+def plan_inputs(
+    session: Session,
+    arm: str,
+    total_steps: int | None,
+    available: NDArray[np.bool_] | None,
+    words: Mapping[str, Any],
+) -> Inputs:
+    """Of a plan: the profile and the settings that it is compiled from.
+
+    Args:
+        session: the run.
+        arm: its name.
+        total_steps: of the main arm, for its controls.
+        available: which teacher's answers there are.
+        words: what is said in its description beside the plan.
+    """
+    recipe = session.loaded.arms[arm]
+    values = effective(recipe)
+    training = ("batch_size", "lr_schedule", "warmup_ratio", "min_lr_ratio")
+    loss = ("ce_weight", "student_share", "distill_temperature")
+    return {
+        "difficulty": session.run.fingerprint(difficulty_part(session, recipe)),
+        "curriculum": values["curriculum"],
+        "loss": {name: values["loss"][name] for name in loss},
+        "training": {name: values["training"][name] for name in training},
+        "on_policy": {"fraction": values["on_policy"]["fraction"]},
+        "ladder": list(recipe.ladder),
+        "teacher_schedule": values["teacher_schedule"],
+        "supervision": {"kind": recipe.supervision.kind},
+        "available": None if available is None else np.packbits(available).tolist(),
+        "seed": recipe.seed,
+        "total_steps": total_steps,
+        "words": dict(words),
+    }
+
+
+def training_inputs(session: Session, arm: str, validate_after: Sequence[int]) -> Inputs:
+    """Of a trained student: what it starts from, what it learns in which order, and how.
+
+    The plan counts by what it makes the trainer do, and the rows by their content.
+
+    Args:
+        session: the run.
+        arm: its name.
+        validate_after: the steps after which students are validated, where they are.
+    """
+    recipe = session.loaded.arms[arm]
+    values = effective(recipe)
+    plan = session.part(f"arms/{arm}/plan")
+    found: Inputs = {
+        "student": session.shop.student_identity(),
+        "plan": read_json(plan / "plan.json")["fingerprint"],
+        "data": session.run.fingerprint(f"arms/{arm}/texts")
+        if recipe.uses_text
+        else split_of(session, "train"),
+        "loss": values["loss"],
+        "on_policy": values["on_policy"],
+        "training": values["training"],
+        "selection": values["selection"],
+        "seed": recipe.seed,
+    }
+    if not recipe.loss.is_cross_entropy_alone:
+        found["teachers"] = {n: session.shop.teacher_identity(n) for n in teachers_used(recipe)}
+        found["teacher_schedule"] = values["teacher_schedule"]
+        found["signal"] = _signal(session)
+    if recipe.difficulty.refresh is not None:
+        found["refresh"] = {
+            "every": recipe.difficulty.refresh,
+            **difficulty_inputs(session, recipe),
+            "curriculum": values["curriculum"],
+        }
+    if recipe.selection.metric is not None and split_of(session, "validation"):
+        found["validation"] = {**_validation(session), "after": list(validate_after)}
+    return found
+
+
+def _signal(session: Session) -> Any:
+    """Whether teachers are kept whole, which is exact wherever it is done, or cut to their top."""
+    kept = {t.top_k if t.signal == "topk" else None for t in session.recipe.ladder.values()}
+    return sorted(kept, key=str)
+
+
+def _validation(session: Session) -> Inputs:
+    """What the scores on the validation data depend on, by which a student is selected."""
+    settings = session.recipe.evaluation
+    return {
+        "data": split_of(session, "validation"),
+        "metrics": {name: dict(options) for name, options in settings.metrics.items()},
+        "max_new_tokens": settings.max_new_tokens,
+        "max_total_tokens": settings.max_total_tokens,
+        "precision": settings.precision,
+        "limit": session.recipe.selection.limit,
+    }
+
+
+def evaluation_inputs(session: Session, model: Inputs, *, compared: bool) -> Inputs:
+    """Of an evaluation: the model, the test rows, and how it answers.
+
+    Args:
+        session: the run.
+        model: what identifies the model that is evaluated.
+        compared: whether its agreement with the strongest teacher is measured.
+    """
+    values = effective(session.recipe)["evaluation"]
+    for key in ("teacher", "student_before", "agreement", "checkpoints"):
+        values.pop(key)
+    found = {"model": model, "data": split_of(session, "test"), "evaluation": values}
+    if compared:
+        found["teacher"] = session.shop.teacher_identity(session.shop.strongest)
+        found["signal"] = _signal(session)
+    return found

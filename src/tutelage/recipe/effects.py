@@ -1,0 +1,74 @@
+"""Which settings of a recipe change a result, and which do not.
+
+What stands in ``NO_RESULT`` costs or saves time, memory or disk, or is for people; it may change
+the last bits of a number, as another machine would, and so remakes nothing and retrains nothing.
+A setting that nothing asks for (sampling when answers are greedy) does not count either.
+"""
+
+from typing import Any
+
+from tutelage.recipe.schema import Recipe
+
+NO_RESULT = (
+    "title",
+    "description",
+    "differs_from_paper",
+    "paper",
+    "output",
+    "student.finetune.checkpoint_every",
+    "teacher.store",
+    "teacher.finetune.checkpoint_every",
+    "difficulty.batch_tokens",
+    "supervision.batch_tokens",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "training.report_to",
+    "training.num_threads",
+    "training.gradient_checkpointing",
+    "training.tile_tokens",
+)
+"""Left out of the recipe's fingerprint and of what every part is made from; ``teacher`` stands for
+each of ``teachers`` too."""
+
+
+def effective(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values, without what changes no result; without its controls."""
+    values = recipe.model_dump(mode="json", exclude={"controls"})
+    for path in NO_RESULT:
+        section, _, key = path.partition(".")
+        owners = values["teachers"] if section == "teacher" else []
+        for owner in ([values[section]] if key else [values]) + owners:
+            _drop(owner, key or section)
+    for teacher in (values["teacher"], *values["teachers"]):
+        if teacher is not None and teacher["signal"] != "topk":
+            # Live and hidden are the same signal, kept in another place.
+            teacher.pop("signal")
+            teacher.pop("top_k")
+    evaluation = values["evaluation"]
+    if evaluation["sampling_temperature"] == 0:
+        for key in ("top_p", "top_k", "batch_tokens"):
+            evaluation.pop(key)
+    if values["selection"]["metric"] is None:
+        values["selection"] = {"metric": None}
+    if not recipe.on_policy.is_used:
+        values["on_policy"] = {"fraction": 0.0}
+    if recipe.loss.is_cross_entropy_alone:
+        values["loss"] = {
+            name: values["loss"][name]
+            for name in ("ce_weight", "distill_temperature", "student_share")
+        }
+    if not recipe.uses_text:
+        values["supervision"] = {"kind": values["supervision"]["kind"]}
+    return values
+
+
+def _drop(owner: dict[str, Any] | None, path: str) -> None:
+    """Remove a dotted key, where there is one."""
+    first, _, rest = path.partition(".")
+    if owner is None or first not in owner:
+        return
+    if rest:
+        _drop(owner[first], rest)
+    else:
+        owner.pop(first)
