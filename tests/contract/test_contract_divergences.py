@@ -44,6 +44,11 @@ CASES = {
     "tvd": ("tvd", {}, lambda p, q: np.maximum(p - q, 0).sum(-1)),
     "hellinger": ("hellinger", {}, lambda p, q: 1 - np.sqrt(p * q).sum(-1)),
 }
+CASES["symmetric_kl-0.1"] = (
+    "symmetric_kl",
+    {"forward_weight": 0.1},
+    lambda p, q: 0.1 * kl(p, q) + 0.9 * kl(q, p),
+)
 for beta in (0.1, 0.5, 0.9):
     CASES[f"jsd-{beta}"] = (
         "jsd",

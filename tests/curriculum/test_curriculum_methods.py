@@ -118,6 +118,29 @@ def test_a_narrow_band_keeps_an_example():
     assert [stage.num_examples for stage in plan.stages] == [3, 1, 1]
 
 
+@pytest.mark.parametrize("order", ["easy_first", "hard_first"])
+@pytest.mark.parametrize("cumulative", [False, True])
+def test_shares_belong_to_bands_of_difficulty(order, cumulative):
+    more = {"shares": [0.1, 0.2, 0.7], "cumulative": cumulative}
+    plan = compile_plan(
+        spread(100), CurriculumOptions("bands", 3, order=order, options=more), batch_size=1
+    )
+    sizes = [10, 20, 70] if order == "easy_first" else [70, 20, 10]
+    expected = np.cumsum(sizes).tolist() if cumulative else sizes
+    assert [stage.num_examples for stage in plan.stages] == expected
+
+
+def test_published_iterations_of_cosine_growth():
+    options = CurriculumOptions("cosine_growth", stages=20)
+    plan = compile_plan(spread(PAPER_N), options, batch_size=8)
+    assert plan.total_steps == 24_299 and plan.stages[0].num_examples == int(0.7 * PAPER_N)
+    from_nothing = CurriculumOptions("cosine_growth", stages=3, options={"start": 0.0})
+    sizes = [
+        stage.num_examples for stage in compile_plan(spread(9), from_nothing, batch_size=1).stages
+    ]
+    assert sizes == [1, 4, 9]
+
+
 def test_anchored_targets_rise_evenly_from_the_easiest():
     profile = spread(500)
     shifted = profile_of(profile.scores + 7.0)
@@ -161,6 +184,11 @@ TEACHERS = ("weak", "strong")
         ("ladder", ["weak", "weak", "strong", "strong"]),
         ("reversed_ladder", ["strong", "strong", "weak", "weak"]),
         ({"kind": "ladder", "shares": [0.25, 0.75]}, ["weak", "strong", "strong", "strong"]),
+        # Shares belong to the teachers, whichever of them comes first.
+        (
+            {"kind": "reversed_ladder", "shares": [0.25, 0.75]},
+            ["strong", "strong", "strong", "weak"],
+        ),
     ],
 )
 @pytest.mark.parametrize("supervision", ["logits", "text"])
@@ -287,6 +315,7 @@ def test_files_give_a_plan_with_teachers_and_restarts_back(tmp_path):
         ("bands", 50, {}, "Use fewer stages"),
         ("shrinking", 2, {"decay": "cosin"}, "Did you mean 'cosine'"),
         ("shrinking", 2, {"easy_share": 1.5}, "easy_share"),
+        ("cosine_growth", 2, {"start": 1.5}, "start"),
     ],
 )
 def test_options_of_curricula_that_do_not_fit(kind, stages, options, words):

@@ -54,7 +54,12 @@ def test_dds_is_the_ratio_of_losses_and_survives_a_sure_teacher():
     given_ = GivenMeasurements(
         IDS, student_losses=losses(4.0, 4.0, 3.0), teacher_losses=losses(2.0, 4.0, 0.0)
     )
-    assert score_examples("dds", {}, given_).tolist() == [2.0, 1.0, 3.0 / 1e-3]
+    assert score_examples("dds", {}, given_).tolist() == [2.0, 1.0, 3.0 / 2**-23]
+    # The paper's Figure 3 has a teacher as sure as this.
+    given_ = GivenMeasurements(
+        IDS, student_losses=losses(1.1055, 4.0, 3.0), teacher_losses=losses(3e-4, 4.0, 3.0)
+    )
+    assert score_examples("dds", {}, given_)[0] == pytest.approx(3685)
 
 
 def test_sequence_entropy_by_token_and_in_sum():

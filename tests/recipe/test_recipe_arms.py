@@ -19,6 +19,7 @@ def write(folder, text, name="mine.yaml"):
     [
         ("cpd: {extends: kld}", "mine.yaml:6: the control 'cpd' has the name of the main arm"),
         ("x: {extends: quickstart}", "mine.yaml:6: .*brings a student or data of its own"),
+        ("x: {selection: {every: 2}}", "mine.yaml:6: the control 'x' may not change `selection`"),
         ("x: {output: elsewhere}", "mine.yaml:6: the control 'x' may not change `output`"),
         ("x: {student: {model: z}}", "mine.yaml:6: the control 'x' may not change `student`"),
         ("../x: {extends: kld}", "'../x' cannot name a folder"),
@@ -75,7 +76,7 @@ def test_paths_of_a_control_are_found_beside_the_recipe(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["rkl", "cpd_paper", "kld", "cpd"])
 def test_the_main_arm_of_a_bare_method_has_its_own_name(name):
-    given = ["student.model=a", "teacher.model=b", "data.train=c"]
+    given = ["student.model=a", "teacher.model=b", "data.train=c", "data.validation_share=0.1"]
     assert list(load_recipe(name, given).arms) == [name]
 
 

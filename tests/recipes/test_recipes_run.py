@@ -110,6 +110,8 @@ def settings(place, method, family, output):
         changes["training.padding_free"] = "false"
     if recipe.difficulty.refresh:
         changes["difficulty.refresh"] = 1
+    if recipe.selection.metric:
+        changes["selection.metric"] = "null"  # there is no validation data here
     if recipe.on_policy.is_used:
         changes["on_policy.max_new_tokens"] = 8
     if recipe.uses_text:

@@ -6,7 +6,6 @@ falling) and the number of stages, and gives one size for each stage, shape ``[n
 each band ends; ``shrinking`` falls. What a size means is the business of ``subsets``.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -136,24 +135,34 @@ def linear_growth(running_mean: FloatArray, num_stages: int) -> IntArray:
     return _finish(np.arange(1, num_stages + 1) * num_examples // num_stages, num_examples)
 
 
-def cosine_growth(running_mean: FloatArray, num_stages: int) -> IntArray:
-    r"""Sizes on a cosine: :math:`\lfloor N (1 - \cos(\pi e / n)) / 2 \rfloor` (CPD's "CS").
+def cosine_growth(running_mean: FloatArray, num_stages: int, *, start: float = 0.7) -> IntArray:
+    r"""Sizes on half a cosine wave from ``start`` to everything (CPD's comparison "CS").
 
-    CPD does not print its formula; this is the usual half wave.
+    .. math:: \lfloor N\,(s + (1 - s)(1 - \cos(\pi\tfrac{e - 1}{n - 1})) / 2) \rfloor
+
+    CPD prints no formula but the number of updates, 85 % of the plain run's. A wave from 0 makes
+    52.5 %, as linear growth does; this one makes 85 % with s = 0.7. That number is our guess.
 
     Args:
         running_mean: only its length is used.
         num_stages: n.
+        start: s, share of the data in the first stage, in [0, 1]; a stage has one example at least.
 
     Returns:
         Subset sizes, shape ``[n]``.
 
+    Raises:
+        ConfigError: ``start`` lies outside [0, 1].
+
     References:
         Zhang and Liu, Calibrated Progressive Distillation, Findings of ACL 2026, section 6.3.
     """
+    if not 0.0 <= start <= 1.0:
+        raise ConfigError(f"`start` of cosine_growth must lie in [0, 1], got {start}.")
     num_examples = len(running_mean)
-    shares = [(1 - math.cos(math.pi * e / num_stages)) / 2 for e in range(1, num_stages + 1)]
-    return _finish(np.floor(np.asarray(shares) * num_examples + 1e-9).astype(int), num_examples)
+    x = np.arange(num_stages) / max(num_stages - 1, 1)
+    shares = start + (1.0 - start) * (1.0 - np.cos(np.pi * x)) / 2
+    return _finish(np.floor(shares * num_examples + 1e-9).astype(int), num_examples)
 
 
 def everything(running_mean: FloatArray, num_stages: int) -> IntArray:
@@ -177,7 +186,8 @@ def bands(
     Args:
         running_mean: only its length is used.
         num_stages: n.
-        shares: part of the data in each band, from easy to hard; None for equal bands.
+        shares: part of the data in each band; None for equal bands. They belong to the bands of
+            difficulty, from the easiest to the hardest, in whichever order stages visit them.
 
     Returns:
         End of each band, shape ``[n]``; the last one is N, and every band has an example while

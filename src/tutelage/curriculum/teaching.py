@@ -99,8 +99,13 @@ def reversed_ladder(
     *,
     shares: Sequence[float] | None = None,
 ) -> IntArray:
-    """From strong to weak, stage by stage: a control; ``shares`` from strong to weak."""
-    up = ladder(stage, num_stages, num_teachers, units, seed, shares=shares)
+    """From strong to weak, stage by stage: a control.
+
+    ``shares`` belong to the teachers, from weak to strong as in :func:`ladder`: the last one is the
+    part of the stages, here the first ones, that the strongest teacher has.
+    """
+    mirrored = None if shares is None else list(shares)[::-1]
+    up = ladder(stage, num_stages, num_teachers, units, seed, shares=mirrored)
     return num_teachers - 1 - up
 
 

@@ -15,8 +15,9 @@ from tutelage.verifiers import rouge_l as rouge_l_f1
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-TEACHER_FLOOR = 1e-3
-"""Least loss of a teacher in a ratio, in nats per token, so that none divides by 0."""
+TEACHER_FLOOR = float(np.finfo(np.float32).eps)
+"""Least loss of a teacher in a ratio, in nats per token. Losses are measured in float32, and below
+this they are rounding; a ratio of 3,685, as DA-KD's Figure 3 shows one, is far from it."""
 
 
 def student_loss(
@@ -81,8 +82,8 @@ def dds(student_losses: ExampleLosses, teacher_losses: ExampleLosses) -> FloatAr
     .. math:: DDS_i = L_q(y_i) / L_p(y_i)
 
     High where the teacher is sure and the student is not; about 1 where both know or both do not.
-    Means and sums over tokens give the same ratio. A teacher's loss below 0.001 nats per token
-    counts as that.
+    Means and sums over tokens give the same ratio. A teacher's loss below the rounding of float32,
+    1.2e-7 nats per token, counts as that.
 
     Args:
         student_losses: of the student.

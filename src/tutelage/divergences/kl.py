@@ -1,7 +1,8 @@
-"""The two directions of the Kullback-Leibler divergence, and their mean."""
+"""The two directions of the Kullback-Leibler divergence, and both together."""
 
 from torch import Tensor
 
+from tutelage.errors import ConfigError
 from tutelage.numerics import relative_entropy
 
 
@@ -48,20 +49,32 @@ def reverse_kl(teacher_logp: Tensor, student_logp: Tensor) -> Tensor:
     return relative_entropy(student_logp, teacher_logp)
 
 
-def symmetric_kl(teacher_logp: Tensor, student_logp: Tensor) -> Tensor:
-    r"""Mean of forward and reverse KL, half of Jeffreys' divergence.
+def symmetric_kl(
+    teacher_logp: Tensor, student_logp: Tensor, *, forward_weight: float = 0.5
+) -> Tensor:
+    r"""Forward and reverse KL together; ``forward_weight`` weighs the forward one.
 
-    .. math:: \tfrac12 KL(p\|q) + \tfrac12 KL(q\|p)
+    .. math:: w\,KL(p\|q) + (1 - w)\,KL(q\|p)
+
+    With w = 0.5 it is half of Jeffreys' divergence, the same both ways. DistiLLM's released code
+    has w = 0.1.
 
     Args:
         teacher_logp: log p, shape ``[..., V]``, natural logarithm.
         student_logp: log q, shape ``[..., V]``. Gradients flow through both arguments.
+        forward_weight: w in [0, 1]; reverse KL has the rest.
 
     Returns:
         Divergence in nats, shape ``[...]``, float32 or better; 0 exactly when p = q.
 
+    Raises:
+        ConfigError: ``forward_weight`` lies outside [0, 1].
+
     References:
         Jeffreys, An Invariant Form for the Prior Probability in Estimation Problems, 1946.
     """
+    if not 0.0 <= forward_weight <= 1.0:
+        raise ConfigError(f"`forward_weight` must lie in [0, 1], got {forward_weight}.")
     forward = relative_entropy(teacher_logp, student_logp)
-    return 0.5 * (forward + relative_entropy(student_logp, teacher_logp))
+    reverse = relative_entropy(student_logp, teacher_logp)
+    return forward_weight * forward + (1.0 - forward_weight) * reverse

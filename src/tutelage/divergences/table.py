@@ -17,7 +17,11 @@ DIVERGENCES: dict[str, Component] = {
         "KL(student || teacher): say nothing that the teacher would not",
         "Gu et al. 2024, arXiv:2306.08543",
     ),
-    "symmetric_kl": Component(symmetric_kl, "mean of forward and reverse KL", "Jeffreys 1946"),
+    "symmetric_kl": Component(
+        symmetric_kl,
+        "forward and reverse KL; forward_weight weighs the forward one",
+        "Jeffreys 1946",
+    ),
     "tvd": Component(tvd, "total variation distance", "Wen et al. 2023, arXiv:2307.15190"),
     "hellinger": Component(hellinger, "squared Hellinger distance", "Hellinger 1909"),
     "jsd": Component(
