@@ -174,7 +174,6 @@ def plan_inputs(
     arm: str,
     total_steps: int | None,
     available: NDArray[np.bool_] | None,
-    words: Mapping[str, Any],
 ) -> Inputs:
     """Of a plan: the profile and the settings that it is compiled from.
 
@@ -183,7 +182,6 @@ def plan_inputs(
         arm: its name.
         total_steps: of the main arm, for its controls.
         available: which teacher's answers there are.
-        words: what is said in its description beside the plan.
     """
     recipe = session.loaded.arms[arm]
     values = effective(recipe)
@@ -201,7 +199,8 @@ def plan_inputs(
         "available": None if available is None else np.packbits(available).tolist(),
         "seed": recipe.seed,
         "total_steps": total_steps,
-        "words": dict(words),
+        # What its description says beside the plan.
+        "words": [recipe.name, recipe.difficulty.refresh, values["loss"].get("adaptive")],
     }
 
 

@@ -95,8 +95,7 @@ def prepare_plan(
     """Compile the plan of an arm; controls make as many updates as the main arm."""
     recipe = session.loaded.arms[arm]
     main_steps = main_arm_steps(session, arm)
-    words = {"recipe": recipe.name, "notes": plan_notes(recipe)}
-    inputs = plan_inputs(session, arm, main_steps, available, words)
+    inputs = plan_inputs(session, arm, main_steps, available)
     name = f"arms/{arm}/plan"
     if not session.run.fresh(name, inputs):
         # Plans that were made from the old one are none any more.
