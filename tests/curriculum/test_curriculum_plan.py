@@ -229,7 +229,7 @@ def test_exposure_sums_to_the_visits_and_shows_the_starved():
     assert rows[9].teacher_visits == 0
     assert rows[0].plain_visits == 500
     words = " ".join(plan_warnings(plan, rows))
-    assert "hardest tenth" in words and "no teacher's signal" in words
+    assert "(10 is the hardest)" in words and "no teacher's signal" in words
 
 
 def test_a_plain_plan_has_an_even_exposure_and_no_warning():

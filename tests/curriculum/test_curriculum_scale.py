@@ -91,13 +91,13 @@ def test_exposure_of_spans_is_that_of_the_whole(monkeypatch):
     # `tutelage.curriculum.exposure` is the function; the module has the same name.
     monkeypatch.setattr(sys.modules["tutelage.curriculum.exposure"], "SPAN", 5)
     assert exposure(plan, profile) == whole
-    decile = np.empty(200, dtype=int)
+    tenth = np.empty(200, dtype=int)
     for number, positions in enumerate(np.array_split(profile.order, 10)):
-        decile[positions] = number
+        tenth[positions] = number
     step = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
-    there = decile[plan.visits]
+    there = tenth[plan.visits]
     for row in whole:
-        here = step[there == row.decile - 1]
+        here = step[there == row.tenth - 1]
         assert row.visits == len(here)
         assert row.first_step == (here[0] + 1 if len(here) else None)
         assert row.lr_visits == pytest.approx(plan.lr_factor[here].sum(), rel=1e-12)

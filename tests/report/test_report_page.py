@@ -1,3 +1,4 @@
+import html
 import json
 import re
 import shutil
@@ -137,7 +138,7 @@ def test_groups_of_numbers_stand_in_their_order(new_run, tmp_path):
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
     page = write_report(tmp_path).read_text()
     check(page)
-    assert page.count("Not there yet") == 8
+    assert page.count("Not there yet") == 9
     assert "has not been evaluated yet" in page
 
 
@@ -198,3 +199,50 @@ def test_errors_say_what_why_and_what_to_do(run_folder, tmp_path):
     (folder / "difficulty/profile.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(RunFolderError, match=r"profile\.parquet' cannot be read"):
         write_report(folder)
+
+
+def test_the_page_says_what_next_and_its_commands_run(run_folder, page, monkeypatch, capsys):
+    from tutelage.recipe import load_recipe
+
+    run = load_run(run_folder)
+    shown = html.unescape(page)
+    commands = re.findall(r"(?:^|>)tutelage run (\S+) --set (seed=\d+)$", shown, re.MULTILINE)
+    assert [change for _, change in commands] == ["seed=1", "seed=2"]
+    for recipe, change in commands:
+        changed = load_recipe(recipe, [change])
+        assert changed.recipe.seed in (1, 2) and list(changed.arms) == ["cpd", "sft", "kld"]
+        assert load_recipe(recipe).fingerprint == run.info["fingerprint"]
+    code = re.search(r"from transformers import .*?skip_special_tokens=True\)\)", shown, re.DOTALL)
+    assert code and str(run_folder / "arms/cpd/student") in code.group()
+    exec(code.group(), {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_warnings_stand_at_the_top(page, run_folder):
+    top = page[: page.index("<nav")]
+    for warning in load_run(run_folder).main.plan["warnings"]:
+        assert html.escape(warning, quote=False) in html.unescape(top)
+    assert "The plan of cpd warned." in top
+
+
+def test_a_weak_teacher_is_said_at_the_top(new_run, tmp_path):
+    folder = new_run(tmp_path / "run")
+    answers = folder / "references/teacher/evaluation"
+    shutil.rmtree(answers)
+    shutil.copytree(folder / "references/student_before/evaluation", answers)
+    top = render_report(load_run(folder)).split("<nav")[0]
+    assert "The teacher is no better than what it teaches" in top and "of the gap" not in top
+
+
+def test_names_with_dollars_are_drawn_as_they_are(new_run, tmp_path):
+    folder = new_run(tmp_path / "run")
+    for path in folder.rglob("answers.jsonl"):
+        path.write_text(path.read_text().replace('"group": "1"', '"group": "$\\\\frac{$ & 5$"'))
+    page = render_report(load_run(folder))
+    assert "$\\frac{$ &amp; 5$" in page
+
+
+def test_one_word_for_a_tenth(page, run_folder):
+    assert "decile" not in page.lower()
+    plan = (run_folder / "arms/cpd/plan/plan.json").read_text()
+    assert "decile" not in plan.lower() and '"tenth": 10' in plan

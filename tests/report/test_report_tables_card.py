@@ -1,18 +1,22 @@
 import io
+import json
+import re
+import shutil
 
 import pytest
 import torch
 import yaml
 from rich.console import Console
 
+from tutelage.printing import Printable
 from tutelage.report import (
     CardResult,
     CardValues,
-    card_values,
     exposure_table,
     load_run,
     model_card,
     plan_table,
+    render_report,
     results_table,
 )
 from tutelage.report.tables import exposure_rows
@@ -27,7 +31,7 @@ def shown(renderable, **options) -> str:
 def plan_of(lr_visits: list[float], teacher: list[float], examples: int = 100) -> dict:
     rows = [
         {
-            "decile": i + 1,
+            "tenth": i + 1,
             "num_examples": (examples + 9 - i) // 10,
             "visits": 40.0,
             "lr_visits": lr,
@@ -87,7 +91,7 @@ def test_large_plans_and_long_names_still_fit(run):
 def test_plan_table_shows_stages_totals_and_warnings(run):
     text = shown(plan_table(run.main.plan))
     assert "teacher" in text and "as many steps as a plain run" in text
-    assert "Warning: Deciles 9, 10" in text
+    assert "Warning: Tenths 9, 10 of the data (10 is the hardest)" in text
 
 
 def test_markup_in_names_is_text(run):
@@ -95,7 +99,7 @@ def test_markup_in_names_is_text(run):
     assert "[red]" in shown(plan_table({**run.main.plan, "stages": [stage], "recipe": "[b]r"}))
 
 
-def test_exposure_is_divided_by_the_size_of_the_decile():
+def test_exposure_is_divided_by_the_size_of_the_tenth():
     rows = exposure_rows(plan_of([20.0] * 10, [20.0] * 10, examples=100))
     assert [row["visits"] for row in rows] == [4.0] * 10
     assert [row["share"] for row in rows] == [1.0] * 10
@@ -113,13 +117,13 @@ def test_marks_for_little_of_all_and_little_of_the_teacher():
         "hardly any teacher",
         "little, hardly any teacher",
     ]
-    # A run without a teacher is not warned about that at every decile.
+    # A run without a teacher is not warned about that at every tenth.
     assert not any(row["mark"] for row in exposure_rows(plan_of([20.0] * 10, [0.0] * 10)))
 
 
-def test_fewer_examples_than_deciles():
+def test_fewer_examples_than_tenths():
     rows = exposure_rows(plan_of([2.0] * 10, [0.0] * 10, examples=3))
-    assert [row["decile"] for row in rows] == [1, 2, 3]
+    assert [row["tenth"] for row in rows] == [1, 2, 3]
     assert exposure_rows({}) == []
 
 
@@ -142,7 +146,7 @@ def front_matter(card: str) -> dict:
 
 
 def test_card_says_how_the_student_was_made(run):
-    card = model_card(card_values(run, run.main))
+    card = (run.folder / "arms/cpd/student/README.md").read_text()
     assert front_matter(card) == {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
@@ -155,20 +159,24 @@ def test_card_says_how_the_student_was_made(run):
         "| 4 | 120 |",
         "| this student | exact match (%) |",
         "tutelage run recipe.yaml",
+        "| learning rate | 0.0005, linear |",
+        "| LoRA | no: all weights were trained |",
+        "## Licence",
         f"| torch | {torch.__version__} |",
         "cpd reaches",
     ):
         assert part in card
-    assert "license" not in card.lower()
+    assert "\n# arithmetic-student, distilled from arithmetic-strong (cpd)\n" in card
     assert "\n\n\n" not in card
 
 
 def test_card_of_a_control_claims_no_teacher_and_no_verdict(run):
     sft = next(arm for arm in run.arms if arm.name == "sft")
-    card = model_card(card_values(run, sft))
-    assert "| teacher | none |" in card
+    card = (run.folder / "arms/sft/student/README.md").read_text()
+    assert "| teacher | none |" in card and "Calibrated Progressive" not in card
     assert "cpd reaches" not in card
-    assert "(sft)" in card.splitlines()[card.splitlines().index("---", 1) + 2]
+    assert "\n# arithmetic-student, fine-tuned (sft)\n" in card
+    assert sft.name == "sft"
 
 
 def test_base_model_is_given_not_guessed():
@@ -190,7 +198,77 @@ def test_card_with_little_known_and_hostile_text():
     )
     card = model_card(values)
     assert front_matter(card)["base_model"] == 'a: "b"\n- c'
-    assert "# two lines --- # x\n" in card
-    assert "| student started from | s\\|t u |" in card
+    assert "# two lines --- \\# x\n" in card
+    assert "| started from | s\\|t u |" in card
     assert "| x\\|y | m | 1.0 | - |" in card
     assert "Not evaluated." in model_card(CardValues("T", "r", "a", "s", "t", "c"))
+
+
+HOSTILE = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) \x1b]0;title\x07 \x9b2J | `"
+
+
+def test_what_users_wrote_stays_text_in_a_card():
+    values = CardValues(
+        title=HOSTILE,
+        recipe_name=HOSTILE,
+        arm=HOSTILE,
+        student=HOSTILE,
+        teacher=HOSTILE,
+        command=f"tutelage run ```\n{HOSTILE}",
+        base_model=HOSTILE,
+        description=HOSTILE,
+        settings=[(HOSTILE, HOSTILE)],
+        licences=[HOSTILE],
+        load=HOSTILE,
+        examples={HOSTILE: 3},
+        results=[CardResult(HOSTILE, HOSTILE, "1.0")],
+        verdict=[HOSTILE],
+        versions={HOSTILE: HOSTILE},
+    )
+    card = model_card(values)
+    assert front_matter(card)["base_model"] == HOSTILE
+    body = card.split("\n---\n", 1)[1]
+    # What is left outside of code: `code`, and fences, keep their text as it is.
+    prose = re.sub(r"^(`{3,}).*?^\1$", "", body, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", prose)
+    assert "<img" not in prose and not re.search(r"(?<!\\)\]\(", prose)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", card)
+    rows = [line for line in body.splitlines() if line.startswith("| ") and "img" in line]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3, 5}
+
+
+def test_the_card_names_a_recipe_that_is_there_and_code_that_runs(run, monkeypatch, capsys):
+    from tutelage.recipe import load_recipe
+
+    folder = run.folder / "arms" / "kld" / "student"
+    assert load_recipe(folder / "recipe.yaml").fingerprint == run.info["fingerprint"]
+    card = (folder / "README.md").read_text()
+    monkeypatch.chdir(folder)
+    exec(re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0], {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_terminal_commands_in_names_are_shown_as_text(run_folder, tmp_path):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    for path in folder.rglob("answers.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [{**row, "group": f"\x1b[31mred\x9b[bold]{row['group']}"} for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for path in folder.rglob("scores.json"):
+        path.write_text(path.read_text().replace('"groups": {', '"groups": {"\\u001b[2J": 0.5,'))
+    for options in ({"no_color": True}, {"force_terminal": True, "color_system": "standard"}):
+        text = shown(Printable(results_table(load_run(folder))), **options)
+        assert "\\x1b[31mred\\x9b[bold]1" in text and "\\x1b[2J" in text
+        assert "\x1b[31m" not in text and "\x1b[2J" not in text and "\x9b" not in text
+    page = render_report(load_run(folder))
+    assert "\x1b" not in page and "\x9b" not in page
+
+
+def test_long_groups_stand_on_one_line(run_folder, tmp_path):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    long = "open question answering, with a context 1"
+    for path in folder.rglob("answers.jsonl"):
+        path.write_text(path.read_text().replace('"group": "1"', f'"group": "{long}"'))
+    text = shown(results_table(load_run(folder)))
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count(f"\n{long} ") == 2, "five models do not fit beside it: two tables"

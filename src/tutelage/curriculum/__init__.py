@@ -1,6 +1,6 @@
 """Curricula: pacing (how much), sampling (which, in which order) and the compiled plan."""
 
-from tutelage.curriculum.exposure import DecileExposure, exposure, plan_warnings
+from tutelage.curriculum.exposure import TenthExposure, exposure, plan_warnings
 from tutelage.curriculum.fingerprint import plan_fingerprint
 from tutelage.curriculum.options import CurriculumOptions, LearningRate
 from tutelage.curriculum.plan import compile_plan, replan
@@ -14,8 +14,8 @@ __all__ = [
     "TEACHER_SCHEDULES",
     "Curriculum",
     "CurriculumOptions",
-    "DecileExposure",
     "LearningRate",
+    "TenthExposure",
     "compile_plan",
     "describe_plan",
     "exposure",

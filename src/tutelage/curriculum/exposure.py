@@ -14,16 +14,16 @@ from tutelage.types import DifficultyProfile, Plan
 
 SPAN = 1 << 20
 LITTLE = 0.15
-"""A decile that gets less than this part of a plain run's signal is named in a warning."""
+"""A tenth that gets less than this part of a plain run's signal is named in a warning."""
 
 
 @dataclass(frozen=True)
-class DecileExposure:
+class TenthExposure:
     """Totals over the examples of one tenth of the data, from easiest (1) to hardest (10).
 
     Attributes:
-        decile: its number.
-        num_examples: how many examples it has; fewer than ten examples leave some deciles empty.
+        tenth: its number.
+        num_examples: how many examples it has; fewer than ten examples leave some tenths empty.
         first_step: step (from 1) of the first visit to any of its examples; None when there is
             none.
         visits: how often its examples are visited.
@@ -34,7 +34,7 @@ class DecileExposure:
         plain_lr_visits: the same weighted by its learning rate.
     """
 
-    decile: int
+    tenth: int
     num_examples: int
     first_step: int | None
     visits: int
@@ -48,17 +48,17 @@ class DecileExposure:
         return asdict(self)
 
 
-def exposure(plan: Plan, profile: DifficultyProfile) -> tuple[DecileExposure, ...]:
-    """Exposure of each decile of difficulty; ids join the two, so their orders may differ."""
-    decile_of = np.empty(len(profile), dtype=np.uint8)
+def exposure(plan: Plan, profile: DifficultyProfile) -> tuple[TenthExposure, ...]:
+    """Exposure of each tenth of difficulty; ids join the two, so their orders may differ."""
+    tenth_of = np.empty(len(profile), dtype=np.uint8)
     for number, positions in enumerate(np.array_split(profile.order, 10)):
-        decile_of[positions] = number
+        tenth_of[positions] = number
     if plan.ids != profile.ids:
         positions = profile.ids.locate(plan.ids)
         assert (positions >= 0).all(), "the profile has the examples of the plan"
-        decile_of = decile_of[positions]
+        tenth_of = tenth_of[positions]
 
-    counts = np.bincount(decile_of, minlength=10)
+    counts = np.bincount(tenth_of, minlength=10)
     visits = np.zeros(10, dtype=np.int64)
     lr_visits, teacher_visits = np.zeros(10), np.zeros(10)
     first_steps: list[int | None] = [None] * 10
@@ -66,7 +66,7 @@ def exposure(plan: Plan, profile: DifficultyProfile) -> tuple[DecileExposure, ..
     teacher = lr * ((1 - plan.ce_weight) * (1 - plan.student_share))
     for steps in _spans(plan):
         first, last = plan.offsets[[steps.start, steps.stop]]
-        visited = decile_of[plan.visits[first:last]]
+        visited = tenth_of[plan.visits[first:last]]
         lengths = np.diff(plan.offsets[steps.start : steps.stop + 1])
         visits += np.bincount(visited, minlength=10)
         # Added one by one, so that a sum does not depend on where spans end.
@@ -80,8 +80,8 @@ def exposure(plan: Plan, profile: DifficultyProfile) -> tuple[DecileExposure, ..
     for number in range(10):
         plain = float(counts[number] * plan.baseline_epochs)
         rows.append(
-            DecileExposure(
-                decile=number + 1,
+            TenthExposure(
+                tenth=number + 1,
                 num_examples=int(counts[number]),
                 first_step=first_steps[number],
                 visits=int(visits[number]),
@@ -101,7 +101,7 @@ def _spans(plan: Plan) -> Iterator[slice]:
         yield slice(start, min(start + steps, plan.total_steps))
 
 
-def plan_warnings(plan: Plan, rows: tuple[DecileExposure, ...]) -> list[str]:
+def plan_warnings(plan: Plan, rows: tuple[TenthExposure, ...]) -> list[str]:
     """What the plan will regret, in words; empty when there is nothing to say."""
     warnings = []
     if plan.has_teacher_signal():
@@ -138,19 +138,19 @@ def plan_warnings(plan: Plan, rows: tuple[DecileExposure, ...]) -> list[str]:
     return warnings
 
 
-def _part(rows: list[DecileExposure], name: str, weight: float) -> float:
-    """What some deciles get, as a part of a plain run's."""
+def _part(rows: list[TenthExposure], name: str, weight: float) -> float:
+    """What some tenths get, as a part of a plain run's."""
     return sum(getattr(row, name) for row in rows) / (
         weight * sum(row.plain_lr_visits for row in rows)
     )
 
 
-def _arrival(plan: Plan, rows: list[DecileExposure]) -> str:
-    """Which deciles, when they come, and what is left of learning rate and teacher by then."""
-    numbers = ", ".join(str(row.decile) for row in rows)
-    name = f"Decile{'s' if len(rows) > 1 else ''} {numbers}"
-    if rows[-1].decile == 10:
-        name += " (10 is the hardest tenth)"
+def _arrival(plan: Plan, rows: list[TenthExposure]) -> str:
+    """Which tenths, when they come, and what is left of learning rate and teacher by then."""
+    numbers = ", ".join(str(row.tenth) for row in rows)
+    name = f"Tenth{'s' if len(rows) > 1 else ''} {numbers} of the data"
+    if rows[-1].tenth == 10:
+        name += " (10 is the hardest)"
     first_steps = [row.first_step for row in rows if row.first_step is not None]
     if not first_steps:
         return f"{name}: their examples are never visited."

@@ -7,16 +7,17 @@ from typing import Any
 
 from tutelage.curriculum import load_plan, plan_folder
 from tutelage.errors import RunFolderError
-from tutelage.files import atomic_write_json, atomic_write_text, read_json
+from tutelage.files import atomic_write_json, read_json
 from tutelage.models import ModelSize
 from tutelage.pipeline.caching import decide_signals, store_needs
+from tutelage.pipeline.cards import write_cards
 from tutelage.pipeline.estimate import Cost, Scale, estimate, size_text
 from tutelage.pipeline.identity import versions
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.stores import LIVE
 from tutelage.recipe import Recipe
-from tutelage.report import card_values, load_run, model_card, write_report
+from tutelage.report import load_run, write_report
 
 
 def cost_of(session: Session, arm: str) -> Cost:
@@ -95,6 +96,7 @@ def write_run_file(session: Session) -> None:
             "paper": recipe.paper,
             "main_arm": session.main_arm,
             "arms": arms,
+            "folder": str(session.run.path),
             "fingerprint": loaded.fingerprint,
             "seed": recipe.seed,
             "started": session.clock.started,
@@ -142,16 +144,6 @@ def finish(session: Session) -> Path:
         return report
     write_run_file(session)
     run = load_run(session.run.path)
-    hub_name = _hub_name(session)
-    for arm in run.arms:
-        text = model_card(card_values(run, arm, base_model=hub_name))
-        atomic_write_text(session.part(f"arms/{arm.name}/student/README.md"), text)
+    write_cards(session, run)
     with session.display.task("Writing the report"):
         return write_report(session.run.path)
-
-
-def _hub_name(session: Session) -> str:
-    """The hub's name of what the student started from; empty when it came from a folder."""
-    source = session.shop.student_source
-    local = Path(source).exists() or ":" in source
-    return "" if local else source

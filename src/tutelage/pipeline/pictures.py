@@ -16,7 +16,7 @@ def profile_png(path: Path, profile: DifficultyProfile, unit: str) -> None:
 def plan_png(
     path: Path, description: Mapping[str, Any], plan: Plan, unit: str, scores: Any
 ) -> None:
-    """The stages on the profile, the schedules over the steps, and the exposure by decile."""
+    """The stages on the profile, the schedules over the steps, and the exposure by tenth."""
     steps = {
         name: getattr(plan, name).tolist()
         for name in ("student_share", "distill_temperature", "ce_weight", "lr_factor")

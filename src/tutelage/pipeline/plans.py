@@ -205,7 +205,7 @@ def plan_notes(recipe: Recipe, plan: Plan, done: int | None = None) -> list[str]
         notes.append(
             f"Difficulty was measured again after every {unit}, the"
             f" last time after stage {done}: each stage has the examples that were chosen when it"
-            " began. Deciles are those of the untrained student."
+            " began. Tenths are those of the untrained student."
         )
     elif refreshes(recipe):
         notes.append(

@@ -1,21 +1,24 @@
 """The student's model card: how it was made, in the format that the Hugging Face hub reads.
 
-No license is written: it follows from those of the teacher, the student and the data, which only
-the person who publishes the model knows.
+No licence is chosen: it follows from those of the teacher, the student and the data, and the card
+says what these say of themselves.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tutelage.report.comparison import compare, verdict
+from tutelage.report.comparison import compare
+from tutelage.report.loading import example_prompt, load_snippet
+from tutelage.report.markdown import markdown_code, markdown_fence, markdown_text
 from tutelage.report.quantities import count, fixed, large, number
-from tutelage.report.run import Arm, Run
+from tutelage.report.run import Arm, Run, learned
+from tutelage.report.verdict import teacher_warning, verdict
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,24 @@ class CardValues:
     """What a model card says.
 
     Attributes:
-        title: heading of the card.
+        title: heading of the card: what the model is.
         recipe_name: name of the recipe.
         arm: name of the arm that trained this student.
         student: what the student started from (hub name or folder).
-        teacher: name of the teacher; empty when there was none.
+        teacher: names of the teachers; empty when there was none.
         command: the command that makes it again.
         base_model: the hub's name of what the student started from; empty when it came from a
             folder, because the hub refuses anything but its own names there.
+        datasets: hub names of the data; empty when they came from files.
         description: a sentence or two about the run.
-        method: what the method does, in a sentence.
         paper: citation of the method.
+        settings: further rows of the table: what, and its value.
+        licences: what each part says of its own licence, one sentence each.
+        load: Python that loads the student.
         student_parameters: number of parameters; None when it is not known.
         teacher_parameters: number of parameters; None when it is not known.
         examples: split name to number of examples used.
-        response_tokens: response tokens in the training data.
+        response_tokens: response tokens that were learned, each as often as it was.
         stages: stages of the plan, as in ``plan.json``.
         results: lines of the results, this student first.
         num_test_examples: on how many examples the results were measured.
@@ -64,13 +70,16 @@ class CardValues:
     teacher: str
     command: str
     base_model: str = ""
+    datasets: Sequence[str] = ()
     description: str = ""
-    method: str = ""
     paper: str = ""
+    settings: Sequence[tuple[str, str]] = ()
+    licences: Sequence[str] = ()
+    load: str = ""
     student_parameters: int | None = None
     teacher_parameters: int | None = None
     examples: Mapping[str, int] = field(default_factory=dict)
-    response_tokens: int | None = None
+    response_tokens: float | None = None
     stages: Sequence[Mapping[str, Any]] = ()
     results: Sequence[CardResult] = ()
     num_test_examples: int = 0
@@ -86,40 +95,51 @@ def model_card(values: CardValues) -> str:
     Args:
         values: what the card says.
     """
-    # Markdown, not HTML: cells escape what would break a table, and the hub cleans HTML itself.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,
+        autoescape=False,  # of HTML; what users wrote passes through the filters below
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "cell": _cell,
+        "code": markdown_code,
         "count": count,
+        "fence": markdown_fence,
         "fixed": fixed,
         "large": large,
         "number": number,
-        "yaml": lambda text: json.dumps(text, ensure_ascii=False),
+        "text": markdown_text,
+        "yaml": _yaml,
     }
     fields = {name: getattr(values, name) for name in CardValues.__dataclass_fields__}
-    fields["title"] = " ".join(values.title.split())
     fields["teacher"] = values.teacher or "none"
     text = environment.get_template("card.md").render(**fields)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
-def card_values(run: Run, arm: Arm, *, base_model: str = "") -> CardValues:
+def card_values(
+    run: Run,
+    arm: Arm,
+    *,
+    base_model: str = "",
+    datasets: Sequence[str] = (),
+    settings: Sequence[tuple[str, str]] = (),
+    licences: Sequence[str] = (),
+) -> CardValues:
     """What the card of one arm's student says, from the files of its run.
 
     Args:
         run: what ``load_run`` read.
         arm: one of its arms.
         base_model: the hub's name of what the student started from; empty for a folder.
+        datasets: hub names of the data; empty for files.
+        settings: further rows: what, and its value.
+        licences: what each part says of its own licence.
     """
     info = run.info
     student, teacher = info.get("student") or {}, info.get("teacher") or {}
-    taught = any(stage.get("teacher") for stage in arm.plan.get("stages") or ())
+    teachers = _teachers(run, arm)
     splits = {name: split for name, split in run.data.items() if isinstance(split, Mapping)}
     comparison = compare(run)
     shown = sorted(
@@ -137,30 +157,58 @@ def card_values(run: Run, arm: Arm, *, base_model: str = "") -> CardValues:
         for model in shown
         if metric.name in model.scores
     ]
+    said = (*verdict(comparison), teacher_warning(comparison)) if arm is run.main else ()
+    only = len(teachers) == 1 and teachers[0] == teacher.get("name")
     return CardValues(
-        title=run.title if arm is run.main else f"{run.title} ({arm.name})",
+        title=_title(str(student.get("name") or run.title), teachers, arm),
         recipe_name=str(info.get("name") or run.folder.name),
         arm=arm.name,
         student=str(student.get("name") or "unknown"),
-        teacher=str(teacher.get("name") or "unknown") if taught else "",
-        command=str(info.get("command") or "tutelage run recipe.yaml"),
+        teacher=", ".join(teachers),
+        command="tutelage run recipe.yaml",
         base_model=base_model,
+        datasets=datasets,
         description=str(info.get("description") or ""),
-        paper=str(info.get("paper") or ""),
+        paper=str(info.get("paper") or "") if arm is run.main else "",
+        settings=settings,
+        licences=licences,
+        load=load_snippet(".", *example_prompt(run)),
         student_parameters=student.get("parameters"),
-        teacher_parameters=teacher.get("parameters") if taught else None,
+        teacher_parameters=teacher.get("parameters") if only else None,
         examples={name: int(split.get("kept") or 0) for name, split in splits.items()},
-        response_tokens=splits.get("train", {}).get("response_tokens"),
+        response_tokens=learned(arm.metrics)[0] or None,
         stages=arm.plan.get("stages") or (),
         results=results,
         num_test_examples=arm.evaluation.num_examples if arm.evaluation else 0,
-        verdict=verdict(comparison) if results and arm is run.main else (),
+        verdict=[sentence for sentence in said if sentence and results],
         versions=run.versions,
         seed=info.get("seed"),
         fingerprint=str(info.get("fingerprint") or ""),
     )
 
 
-def _cell(value: Any) -> str:
-    """Text that cannot leave its table cell."""
-    return " ".join(str(value).split()).replace("|", "\\|")
+def _teachers(run: Run, arm: Arm) -> list[str]:
+    """The models that this arm's plan takes anything from, from weak to strong."""
+    ladder = run.info.get("ladder") or {}
+    voices = {str(stage.get("teacher") or "") for stage in arm.plan.get("stages") or ()}
+    names = {name for voice in voices for name in re.split(r" \+ |, ", voice) if name}
+    known = [str(model) for name, model in ladder.items() if name in names]
+    return known or sorted(names - set(ladder))
+
+
+def _title(student: str, teachers: Sequence[str], arm: Arm) -> str:
+    """What the model is: where it came from and who taught it."""
+    name = _short(student)
+    if teachers:
+        return f"{name}, distilled from {' and '.join(map(_short, teachers))} ({arm.name})"
+    return f"{name}, fine-tuned ({arm.name})"
+
+
+def _short(name: str) -> str:
+    """The last part of a path, hub name or embedded name."""
+    return re.split(r"[/:]", name.rstrip("/"))[-1]
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line of YAML, whatever characters it has."""
+    return yaml.safe_dump(str(value), default_style='"', width=10**9, allow_unicode=True).strip()

@@ -4,6 +4,7 @@ The page has its style and its pictures inside, runs no script and loads nothing
 at any time; what is not there yet is named instead of shown.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tutelage.files import atomic_write_text
+from tutelage.printing import printable
 from tutelage.report import page_tables as views
-from tutelage.report.comparison import Comparison, compare, verdict
+from tutelage.report.comparison import Comparison, compare
+from tutelage.report.loading import example_prompt, load_snippet
 from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
 from tutelage.report.quantities import count, duration, large, number
@@ -21,10 +24,12 @@ from tutelage.report.run import Arm, Run, load_run
 from tutelage.report.samples import Sample, choose_samples
 from tutelage.report.svg import SERIES_DARK, Picture
 from tutelage.report.tables import plan_totals
+from tutelage.report.verdict import teacher_warning, verdict
 
 REPORT_NAME = "report.html"
 _SECTIONS = (
     ("results", "Results"),
+    ("next", "What next"),
     ("data", "Data"),
     ("difficulty", "Difficulty"),
     ("plan", "Plan"),
@@ -65,6 +70,7 @@ def render_report(run: Run) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     comparison = compare(run)
     page = environment.get_template("report.html").render(
@@ -75,7 +81,10 @@ def render_report(run: Run) -> str:
         description=run.info.get("description", ""),
         paper=str(run.info.get("paper") or "").rstrip("."),
         verdict=verdict(comparison),
+        teacher_warning=teacher_warning(comparison),
+        plan_warnings=_plan_warnings(run),
         caution=_caution(comparison),
+        next=_next(run),
         facts=_facts(run),
         waiting=[arm.name for arm in run.arms if arm.evaluation is None],
         main_arm=run.main.name if run.main else "",
@@ -91,7 +100,6 @@ def render_report(run: Run) -> str:
         samples=[_sample(sample, comparison) for sample in choose_samples(comparison)],
         sample_rule=_SAMPLE_RULE,
         recipe=run.recipe,
-        command=run.info.get("command") or "tutelage run recipe.yaml",
         identity=views.identity_view(run),
         times=views.times_view(run),
         versions=views.versions_view(run),
@@ -107,6 +115,32 @@ def _caution(comparison: Comparison) -> str:
         "One training run for each arm: the intervals cover the choice of test examples, not the"
         " luck of a training seed. Repeat with other seeds before believing a small difference."
     )
+
+
+def _plan_warnings(run: Run) -> list[dict[str, str]]:
+    """What the plans warned of, once each, with the arms that it is about."""
+    said: dict[str, list[str]] = {}
+    for arm in run.arms:
+        for warning in arm.plan.get("warnings") or []:
+            said.setdefault(str(warning), []).append(arm.name)
+    return [{"arms": ", ".join(arms), "text": text} for text, arms in said.items()]
+
+
+def _next(run: Run) -> dict[str, Any] | None:
+    """Where the students are and the commands that go on from here; None before there is one."""
+    students = [arm for arm in run.arms if arm.has_student]
+    if not students:
+        return None
+    again = f"tutelage run {shlex.quote(run.place + '/recipe.yaml')}"
+    seed = int(run.info.get("seed") or 0)
+    return {
+        "students": [
+            {"name": arm.name, "place": f"{run.place}/arms/{arm.name}/student"} for arm in students
+        ],
+        "load": load_snippet(f"{run.place}/arms/{students[0].name}/student", *example_prompt(run)),
+        "seeds": [f"{again} --set seed={seed + more}" for more in (1, 2)],
+        "answers": f"{run.place}/arms/{students[0].name}/evaluation/answers.jsonl",
+    }
 
 
 def _facts(run: Run) -> list[dict[str, str]]:
@@ -165,7 +199,7 @@ def _results(comparison: Comparison) -> dict[str, Any]:
         GroupScores(
             model.name,
             {
-                group: views.scaled(value, metric.scale)
+                printable(group): views.scaled(value, metric.scale)
                 for group, value in comparison.by_group(model, metric).items()
             },
             reference=not model.is_arm,

@@ -205,7 +205,7 @@ def stages_view(arm: Arm) -> View:
 
 
 def exposure_view(arm: Arm) -> View:
-    """What an example of each decile gets, against a plain run."""
+    """What an example of each tenth gets, against a plain run."""
     rows = []
     for row in exposure_rows(arm.plan):
         cells = [
@@ -215,7 +215,7 @@ def exposure_view(arm: Arm) -> View:
         cells.append(Cell(percent(row["share"], 0)))
         cells.append(Cell(small(row["teacher_visits"])))
         cells.append(Cell(row["mark"], mark=True))
-        rows.append(Row(str(row["decile"]), tuple(cells)))
+        rows.append(Row(str(row["tenth"]), tuple(cells)))
     headers = ("tenth", "visits", "plain run", "visits x lr", "plain run", "of plain run")
     headers += ("visits x lr x teacher's share", "")
     return View(

@@ -179,11 +179,11 @@ def exposure_figure(exposure: Sequence[Mapping[str, Any]]) -> Picture:
     """What an example of each tenth of difficulty gets, against a plain shuffled run.
 
     Args:
-        exposure: rows with ``decile`` and ``num_examples``, and ``lr_visits``, ``teacher_visits``
-            and ``plain_lr_visits``, totals over these examples; decile 1 is the easiest.
+        exposure: rows with ``tenth`` and ``num_examples``, and ``lr_visits``, ``teacher_visits``
+            and ``plain_lr_visits``, totals over these examples; tenth 1 is the easiest.
     """
     sizes = np.array([row["num_examples"] for row in exposure])
-    labels = [int(row["decile"]) for row in exposure]
+    labels = [int(row["tenth"]) for row in exposure]
     values = {
         key: np.array([float(row[key]) for row in exposure]) / np.maximum(sizes, 1)
         for key in ("lr_visits", "teacher_visits", "plain_lr_visits")
@@ -221,4 +221,4 @@ def exposure_figure(exposure: Sequence[Mapping[str, Any]]) -> Picture:
         " (as a share of its peak). The second bar weighs it by the teacher's share of the loss as"
         " well. Diamonds: a plain shuffled run."
     )
-    return Picture("exposure", caption, (Panel("deciles", alt, draw),))
+    return Picture("exposure", caption, (Panel("tenths", alt, draw),))

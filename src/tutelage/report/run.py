@@ -58,6 +58,7 @@ class Arm:
         steps: columns of ``steps.parquet``; empty when there is none yet.
         metrics: one row for each logged optimizer step, ascending.
         validation: one row for each validation, ascending.
+        has_student: whether its student is there.
         evaluation: the selected checkpoint on the test set.
         evaluation_last: the last checkpoint, when another one was selected.
     """
@@ -67,6 +68,7 @@ class Arm:
     steps: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = ()
     validation: Sequence[Mapping[str, Any]] = ()
+    has_student: bool = False
     evaluation: Evaluated | None = None
     evaluation_last: Evaluated | None = None
 
@@ -105,6 +107,11 @@ class Run:
     def main(self) -> Arm | None:
         """The arm that the run is about; None when there is no arm yet."""
         return self.arms[0] if self.arms else None
+
+    @property
+    def place(self) -> str:
+        """The folder as it was named when the run was made, for commands."""
+        return str(self.info.get("folder") or self.folder.name)
 
     @property
     def title(self) -> str:
@@ -178,6 +185,7 @@ def _load_arm(folder: Path) -> Arm:
         steps=_columns(plan / "steps.parquet"),
         metrics=_by_step(read_jsonl(folder / "metrics.jsonl")),
         validation=_by_step(read_jsonl(folder / "validation.jsonl")),
+        has_student=(folder / "student").is_dir(),
         evaluation=_load_evaluation(folder / "evaluation"),
         evaluation_last=_load_evaluation(folder / "evaluation_last"),
     )
@@ -194,7 +202,7 @@ def _load_evaluation(folder: Path) -> Evaluated | None:
         scores={
             metric: score
             for metric, score in (scores.get("scores") or {}).items()
-            if score.get("mean") is not None
+            if score.get("mean") is not None and math.isfinite(score["mean"])
         },
         answers=answers,
         agreement=_json(folder / "agreement.json"),

@@ -18,6 +18,7 @@ import matplotlib
 from matplotlib.figure import Figure, FigureBase
 
 from tutelage.files import atomic_write_bytes
+from tutelage.printing import printable
 
 INK = "#1f2328"
 # Okabe and Ito's colours, with yellow, orange and pink darkened until they reach 3:1 on white.
@@ -49,6 +50,7 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name with dollars is a name
     "svg.hashsalt": "tutelage",
     "text.color": INK,
     "xtick.color": INK,
@@ -148,9 +150,9 @@ def inline_svg(document: str, prefix: str, alt: str) -> str:
     body = body.replace("xlink:href=", "href=")
     body = _unique_ids(body, prefix)
     body = _shorter(body)
-    body = _page_colours(body)
+    body = printable(_page_colours(body))
     body = re.sub(r"'DejaVu Sans'(, ?'[^']*')*(, ?sans-serif)?", "system-ui, sans-serif", body)
-    label = html.escape(alt, quote=True)
+    label = html.escape(printable(alt), quote=True)
     return (
         f'<svg viewBox="{view_box}" role="img" aria-label="{label}" stroke-linejoin="round">{body}'
     )

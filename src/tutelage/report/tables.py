@@ -8,28 +8,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tutelage.report.comparison import OVERALL, Comparison, Metric, Model, compare, verdict
+from tutelage.report.comparison import OVERALL, Comparison, Metric, Model, compare
 from tutelage.report.quantities import count, fixed, number, small
 from tutelage.report.run import Run
+from tutelage.report.verdict import teacher_warning, verdict
 
-# Below these shares of a plain run's visits x learning rate a decile is marked.
+# Below these shares of a plain run's visits x learning rate a tenth is marked.
 LITTLE = 0.25
 ALMOST_NOTHING = 0.1
-_MODELS_PER_TABLE = 5
+_WIDTH, _GROUP_WIDTH, _SCORE_WIDTH = 80, 55, 12
 
 
 def exposure_rows(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Exposure per example instead of per decile, with its share of a plain run and a mark.
+    """Exposure per example instead of per tenth, with its share of a plain run and a mark.
 
     Args:
-        plan: ``plan.json``; its ``exposure`` holds totals over the examples of each decile.
+        plan: ``plan.json``; its ``exposure`` holds totals over the examples of each tenth.
 
     Returns:
-        One row for each decile that has examples: ``decile``, ``visits``, ``plain_visits``,
+        One row for each tenth that has examples: ``tenth``, ``visits``, ``plain_visits``,
         ``lr_visits``, ``plain_lr_visits``, ``teacher_visits`` (all per example), ``share``
         (``lr_visits`` / ``plain_lr_visits``) and ``teacher_share`` (the same of the teacher's
         part), both None when a plain run gives nothing, and ``mark``.
@@ -52,7 +54,7 @@ def exposure_rows(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
         teacher_share = row["teacher_visits"] / plain_teacher if plain_teacher > 0 else None
         rows.append(
             {
-                "decile": row["decile"],
+                "tenth": row["tenth"],
                 **per_example,
                 "share": share,
                 "teacher_share": teacher_share,
@@ -63,7 +65,7 @@ def exposure_rows(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _mark(share: float | None, teacher_share: float | None) -> str:
-    """Words for a decile that gets little in all, or little of the teacher; mostly empty."""
+    """Words for a tenth that gets little in all, or little of the teacher; mostly empty."""
     marks = []
     if share is not None and share < ALMOST_NOTHING:
         return "almost nothing"
@@ -117,7 +119,7 @@ def plan_totals(plan: Mapping[str, Any]) -> str:
 
 
 def exposure_table(plan: Mapping[str, Any]) -> RenderableType:
-    """What an example of each decile of difficulty gets, with a mark where that is little.
+    """What an example of each tenth of difficulty gets, with a mark where that is little.
 
     Args:
         plan: ``plan.json``.
@@ -129,7 +131,7 @@ def exposure_table(plan: Mapping[str, Any]) -> RenderableType:
     table.add_column("")
     for row in exposure_rows(plan):
         table.add_row(
-            str(row["decile"]),
+            str(row["tenth"]),
             small(row["visits"]),
             small(row["plain_visits"]),
             small(row["lr_visits"]),
@@ -160,10 +162,15 @@ def results_table(run: Run) -> RenderableType:
         metric = comparison.metrics[0]
         parts.append(_title(f"By group: {metric.label}"))
         models = [model for model in comparison.models if model.kind != "last"]
-        for start in range(0, len(models), _MODELS_PER_TABLE):
-            shown = models[start : start + _MODELS_PER_TABLE]
+        # A group's name stands on one line: long names leave room for fewer models.
+        longest = min(max(map(cell_len, ("group", *comparison.groups))), _GROUP_WIDTH)
+        at_once = max(1, (_WIDTH - longest - 1) // _SCORE_WIDTH)
+        for start in range(0, len(models), at_once):
+            shown = models[start : start + at_once]
             parts += [_group_table(comparison, metric, shown), Text()]
     parts += [Text(sentence) for sentence in verdict(comparison)]
+    if warning := teacher_warning(comparison):
+        parts += [Text(), Text(f"Warning: {warning}", style="bold")]
     return Group(*parts)
 
 
@@ -191,9 +198,11 @@ def _metric_table(comparison: Comparison, metric: Metric) -> Table:
 
 def _group_table(comparison: Comparison, metric: Metric, models: Sequence[Model]) -> Table:
     table = _table()
-    table.add_column("group", overflow="fold", max_width=18)
+    table.add_column("group", overflow="fold", max_width=_GROUP_WIDTH)
     for model in models:
-        table.add_column(Text(model.name), justify="right", overflow="fold", max_width=11)
+        table.add_column(
+            Text(model.name), justify="right", overflow="fold", max_width=_SCORE_WIDTH - 1
+        )
     scores = [comparison.by_group(model, metric) for model in models]
     for group in (*comparison.groups, OVERALL):
         values = [found.get(group) for found in scores]

@@ -1,0 +1,47 @@
+"""How a student is loaded, as code that runs."""
+
+from tutelage.report.run import Run
+
+_LONGEST = 400
+
+
+def example_prompt(run: Run) -> tuple[str, bool]:
+    """A prompt of the test data as the student gets it, and whether it is for a chat template.
+
+    The prompt is empty where there is none, and for chats, whose text has the template's marks.
+    """
+    if "chat" in str((run.data.get("test") or run.data.get("train") or {}).get("template")):
+        return "", True
+    answers = run.main.evaluation.answers if run.main and run.main.evaluation else {}
+    return next((str(row.get("prompt") or "") for row in answers.values()), ""), False
+
+
+def load_snippet(folder: str, prompt: str, chat: bool = False) -> str:
+    """Python that loads a model and lets it answer.
+
+    Args:
+        folder: where the model is.
+        prompt: what it is asked; a few words of ours when it is empty or long.
+        chat: whether the prompt is what somebody says, for the tokenizer's chat template.
+    """
+    if not prompt or len(prompt) > _LONGEST:
+        prompt = "What is the capital of France?"
+    ask = 'inputs = tokenizer(prompt, return_tensors="pt")'
+    if chat:
+        ask = (
+            "inputs = tokenizer.apply_chat_template(\n"
+            '    [{"role": "user", "content": prompt}],\n'
+            "    add_generation_prompt=True,\n"
+            "    return_dict=True,\n"
+            '    return_tensors="pt",\n'
+            ")"
+        )
+    return f"""from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = {folder!a}
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder)
+prompt = {prompt!a}
+{ask}
+answer = model.generate(**inputs, max_new_tokens=64)[0, inputs["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))"""
