@@ -14,6 +14,7 @@ from tutelage.curriculum import (
     compile_plan,
     describe_plan,
     load_plan,
+    plan_fingerprint,
     replan,
     save_plan,
 )
@@ -98,9 +99,11 @@ def prepare_plan(
     inputs = plan_inputs(session, arm, main_steps, available)
     name = f"arms/{arm}/plan"
     if not session.run.fresh(name, inputs):
-        # Plans that were made from the old one are none any more.
-        shutil.rmtree(session.part(f"arms/{arm}/replanned"), ignore_errors=True)
         plan = compile_recipe(recipe, profile, main_steps, available)
+        before = session.part(name) / "plan.json"
+        if before.is_file() and read_json(before).get("fingerprint") != plan_fingerprint(plan):
+            # Plans that were made from the old one are none any more.
+            shutil.rmtree(session.part(f"arms/{arm}/replanned"), ignore_errors=True)
         with session.run.making(name, inputs) as folder:
             write_plan(session, recipe, folder, plan, profile)
             if available is not None:
