@@ -101,13 +101,27 @@ def test_the_student_loads_as_any_model(capsys, tmp_path, recipe_file):
     assert model.config.vocab_size == len(tokenizer)
 
 
-def test_lora_is_merged(capsys, tmp_path, recipe_file):
-    path = recipe_file(training={"lora": {"rank": 2, "dropout": 0.0}})
+@pytest.mark.parametrize("merge", [True, False])
+def test_lora_students_are_evaluated_merged_or_not(capsys, tmp_path, recipe_file, merge):
+    lora = {"rank": 2, "dropout": 0.0, "merge": merge}
+    path = recipe_file(training={"lora": lora}, controls={})
     code, _, err = tutelage(capsys, "run", path, "--run-dir", tmp_path / "here")
     assert code == 0, err
-    folder = tmp_path / "here" / "arms" / "cpd" / "student"
-    assert (folder / "model.safetensors").is_file()
-    assert not (folder / "adapter_model.safetensors").exists()
+    arm = tmp_path / "here" / "arms" / "cpd"
+    assert (arm / "student" / "model.safetensors").is_file() is merge
+    assert (arm / "student" / "adapter_model.safetensors").exists() is not merge
+    assert (arm / "evaluation" / "agreement.json").is_file()
+    assert not (arm / "student" / "check.json").exists()
+    inputs = json.loads((arm / "evaluation" / "manifest.json").read_text())["inputs"]
+    assert ("base" in inputs["model"]) is not merge
+    assert "model.safetensors" in inputs["teacher"]["files"]
+
+
+def test_misspelt_lora_targets_are_named_before_anything_is_made(capsys, tmp_path, recipe_file):
+    path = recipe_file(training={"lora": {"target_modules": ["q_proj", "v_prj"]}}, controls={})
+    code, _, err = tutelage(capsys, "run", path, "--run-dir", tmp_path / "here")
+    assert code == 2 and "'v_prj'" in err and "Did you mean 'v_proj'?" in err, err
+    assert not (tmp_path / "here" / "data").exists()
 
 
 def test_plan_from_a_file_of_scores_needs_no_model(capsys, tmp_path, monkeypatch):

@@ -216,12 +216,37 @@ def load_tokenizer(
     return tokenizer
 
 
-def describe_model(config: PretrainedConfig, *, dtype: str = "float32") -> ModelSize:
+def skeleton(config: PretrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A model as its configuration describes it, with no weight read or allocated.
+
+    Args:
+        config: the model's configuration.
+        trust_remote_code: run code that comes with the model.
+
+    Raises:
+        ModelError: the configuration is not that of a causal language model, or contradicts itself.
+    """
+    name = config.name_or_path or config.model_type
+    _check_causal(name, config, trust_remote_code)
+
+    def build() -> PreTrainedModel:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(
+                copy.deepcopy(config), trust_remote_code=trust_remote_code
+            )
+
+    return _attempt(name, Path(name), build)
+
+
+def describe_model(
+    config: PretrainedConfig, *, dtype: str = "float32", trust_remote_code: bool = False
+) -> ModelSize:
     """The size of a model, from its configuration alone: no weight is read or allocated.
 
     Args:
         config: the model's configuration.
         dtype: ``float32``, ``bfloat16`` or ``float16``, for the size in bytes.
+        trust_remote_code: run code that comes with the model.
 
     Raises:
         ConfigError: an unknown dtype.
@@ -229,9 +254,7 @@ def describe_model(config: PretrainedConfig, *, dtype: str = "float32") -> Model
     """
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
-    _check_causal(config.name_or_path or config.model_type, config, trusted=False)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    model = skeleton(config, trust_remote_code=trust_remote_code)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     text = config.get_text_config()
     return ModelSize(

@@ -15,6 +15,7 @@ from tutelage.files import atomic_write_json, file_sha256, fingerprint
 from tutelage.models import keep_layers, load_model
 from tutelage.pipeline.inputs import SPLITS, SPLITS_FILE, data_inputs, start_inputs
 from tutelage.pipeline.session import Session
+from tutelage.pipeline.students import save_checked
 from tutelage.training.saving import disk_checked
 from tutelage.types import Example
 
@@ -176,5 +177,11 @@ def prepare_student(session: Session) -> None:
         if student.layers is not None:
             model = keep_layers(model, student.layers)
         with disk_checked(folder):
-            model.save_pretrained(folder)
-            session.shop.tokenizer.save_pretrained(folder)
+            save_checked(
+                model,
+                session.shop.tokenizer,
+                folder,
+                rows_of(session, "train"),
+                lambda: load_model(str(folder), **options),
+                "The saved student before training",
+            )

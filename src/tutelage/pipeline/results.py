@@ -156,7 +156,7 @@ def evaluate_arm(session: Session, arm: str, rows: Any) -> None:
 
 def arm_evaluation_inputs(session: Session, place: Path) -> Inputs:
     """What the results of a student of this run are made from."""
-    model = session.shop.identify(str(place), session.shop.student_loading)
+    model = session.shop.saved_identity(str(place))
     return evaluation_inputs(session, model, compared=compares(session))
 
 

@@ -12,6 +12,7 @@ import torch
 from tutelage import TORCH_CAME_FIRST
 from tutelage.files import read_json
 from tutelage.pipeline.caching import prepare_stores, teachers_of
+from tutelage.pipeline.checks import check_models
 from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.finish import check_disk, finish
 from tutelage.pipeline.folder import PartsFolder, RunFolder
@@ -123,6 +124,7 @@ def prepared(
                 " OMP_WAIT_POLICY=PASSIVE."
             )
         first = session.processes.first_goes_first
+        check_models(session)
         with first():
             prepare_data(session)
         prepare_teachers(session)

@@ -1,6 +1,7 @@
 """The stage that makes the teachers: taken as they are, or pruned and fine-tuned on the data."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from tutelage.models import check_same_tokenizer, keep_layers, load_model
 from tutelage.pipeline.inputs import teacher_inputs
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.session import Session
-from tutelage.pipeline.training import Job, carry_out, save_student
+from tutelage.pipeline.students import save_checked
+from tutelage.pipeline.training import Job, carry_out
 from tutelage.pipeline.workshop import device, loading
 from tutelage.recipe.teaching import FineTune
 from tutelage.training.saving import disk_checked
@@ -47,7 +49,8 @@ def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> Non
         _fine_tune(session, name, model, part, inputs)
     elif session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
-            save_student(model, session.shop.tokenizer_of(name), folder)
+            tokenizer = session.shop.tokenizer_of(name)
+            _save(session, name, model, tokenizer, folder)
     session.processes.wait()
 
 
@@ -90,10 +93,23 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
         trainer = carry_out(session, job, rows)
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
-            save_student(trainer.model, session.shop.tokenizer, folder)
+            _save(session, name, trainer.model, session.shop.tokenizer, folder)
             shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
         shutil.rmtree(work)
     session.processes.wait()
+
+
+def _save(session: Session, name: str, model: Any, tokenizer: Any, folder: Path) -> None:
+    """Save a teacher, and see that it loads as what was made."""
+    options = {**loading(session.recipe.ladder[name]), "dtype": "float32"}
+    save_checked(
+        model,
+        tokenizer,
+        folder,
+        rows_of(session, "train"),
+        lambda: load_model(str(folder), **options),
+        f"The saved teacher '{name}'",
+    )
 
 
 def _plan(settings: FineTune, ids: list[str], seed: int) -> Plan:

@@ -1,6 +1,5 @@
 """Stages that train: the plan of an arm, the arm itself, and a teacher's fine-tuning."""
 
-import contextlib
 import dataclasses
 import functools
 import shutil
@@ -14,15 +13,14 @@ from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tutelage.curriculum import load_plan, plan_fingerprint
-from tutelage.data import keep_stops
-from tutelage.errors import MissingDependencyError
 from tutelage.files import atomic_directory, atomic_write_json, read_json
 from tutelage.generation import GenerationSettings
 from tutelage.pipeline.inputs import training_inputs
 from tutelage.pipeline.plans import refreshes
 from tutelage.pipeline.progress import Report
 from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import Workshop, device
+from tutelage.pipeline.students import keep_best, save_students, with_lora
+from tutelage.pipeline.workshop import device
 from tutelage.recipe import Recipe
 from tutelage.training import DistillConfig, DistillTrainer
 from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, Rhythm
@@ -84,7 +82,7 @@ def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
             validator=job.validator,
             own_answers=job.own_answers,
         )
-        for callback in _callbacks(job, trainer, report, session.clock.spent):
+        for callback in _callbacks(job, trainer, report, session.clock.spent, rows):
             trainer.add_callback(callback)
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
@@ -95,12 +93,12 @@ def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
 
 
 def _callbacks(
-    job: Job, trainer: DistillTrainer, report: Report, spent: Callable[[], float]
+    job: Job, trainer: DistillTrainer, report: Report, spent: Callable[[], float], rows: Any
 ) -> Iterator[Any]:
     def keep(step: int, value: float) -> None:
         assert job.best is not None
         with atomic_directory(job.best) as folder, disk_checked(folder):
-            trainer.save_model(str(folder))
+            keep_best(trainer, folder, rows)
             atomic_write_json(folder / "selected.json", {"step": step, job.metric: value})
 
     yield MetricsFile(job.metrics, spent)
@@ -158,7 +156,7 @@ def train_arm(
         job = make_job(plan)
         trainer = carry_out(session, job, rows)
     if session.processes.is_first:
-        _save_students(session, arm, inputs, trainer, job)
+        save_students(session, arm, inputs, trainer, job.best, rows)
         shutil.rmtree(work)
     session.processes.wait()
 
@@ -246,29 +244,6 @@ def validation_steps(session: Session) -> list[int]:
     return [*(step for step in steps if step < last), last]
 
 
-def with_lora(model: Any, recipe: Recipe) -> Any:
-    """The model with LoRA adapters when the recipe asks for them."""
-    lora = recipe.training.lora
-    if lora is None:
-        return model
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise MissingDependencyError(
-            "training.lora needs the package peft. Install it with: pip install 'tutelage[peft]'"
-        ) from error
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
-            task_type="CAUSAL_LM",
-        ),
-    )
-
-
 def training_arguments(session: Session, recipe: Recipe) -> dict[str, Any]:
     """A recipe's settings as arguments of ``DistillConfig``."""
     training, loss = recipe.training, recipe.loss
@@ -311,47 +286,3 @@ def _checkpointing(wanted: bool) -> dict[str, bool]:
     names = {field.name for field in dataclasses.fields(DistillConfig)}
     new = "activation_checkpointing"
     return {new if new in names else "gradient_checkpointing": True} if wanted else {}
-
-
-def _save_students(
-    session: Session, arm: str, inputs: dict[str, Any], trainer: DistillTrainer, job: Job
-) -> None:
-    """The last student, and the selected one when that is another."""
-    lora = session.loaded.arms[arm].training.lora
-    best = job.best
-    for name in ("student_last", "evaluation_last"):  # of an earlier student with other inputs
-        shutil.rmtree(session.part(f"arms/{arm}/{name}"), ignore_errors=True)
-    with session.run.making(f"arms/{arm}/student", inputs) as folder, disk_checked(folder):
-        if best is not None and best.is_dir():
-            shutil.copytree(best, folder, dirs_exist_ok=True)
-            selected = read_json(folder / "selected.json")
-            if selected["step"] != trainer.state.global_step:
-                with (
-                    session.run.making(f"arms/{arm}/student_last", inputs) as last,
-                    disk_checked(last),
-                ):
-                    save_student(trainer.model, session.shop.tokenizer, last, lora)
-            if lora is not None and lora.merge:
-                _merge_adapter(session.shop, folder)
-        else:
-            save_student(trainer.model, session.shop.tokenizer, folder, lora)
-            atomic_write_json(folder / "selected.json", {"step": trainer.state.global_step})
-        with contextlib.suppress(FileNotFoundError):
-            (folder / "training_args.bin").unlink()
-
-
-def save_student(model: Any, tokenizer: Any, folder: Path, lora: Any = None) -> None:
-    """Save a model in Hugging Face format, its LoRA adapters merged when the recipe says so."""
-    if lora is not None and lora.merge:
-        model = model.merge_and_unload()
-    keep_stops(model, tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _merge_adapter(shop: Workshop, folder: Path) -> None:
-    from peft import PeftModel
-
-    merged = PeftModel.from_pretrained(shop.student(), str(folder)).merge_and_unload()
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
-        (folder / name).unlink(missing_ok=True)
-    merged.save_pretrained(folder)

@@ -21,7 +21,8 @@ from tutelage.models import (
     load_model,
     load_tokenizer,
 )
-from tutelage.models.gate import model_files
+from tutelage.models.adapters import with_adapter
+from tutelage.models.gate import is_adapter, model_files
 from tutelage.models.head import head_size
 from tutelage.models.places import local_place
 from tutelage.models.products import fast_in
@@ -208,8 +209,15 @@ class Workshop:
         return keep_stops(model, self.tokenizer)
 
     def saved_student(self, place: str) -> Any:
-        """A student that was trained and saved, on its device."""
+        """A student that was trained and saved, on its device: whole, or adapters on the base."""
+        if is_adapter(place):
+            return on_device(with_adapter(self.student(), place))
         return on_device(load_model(place, **self.student_loading))
+
+    def saved_identity(self, place: str) -> dict[str, Any]:
+        """What makes a trained student the same, with what its adapters are on."""
+        found = self.identify(place, self.student_loading)
+        return {**found, "base": self.student_identity()} if is_adapter(place) else found
 
     @functools.cached_property
     def vocab_size(self) -> int:
@@ -220,7 +228,9 @@ class Workshop:
     def student_size(self) -> ModelSize:
         """How big the student is, from its configuration alone."""
         assert self.student_place is not None
-        return describe_model(load_config(self.student_place, **self.student_loading))
+        options = self.student_loading
+        config = load_config(self.student_place, **options)
+        return describe_model(config, trust_remote_code=options["trust_remote_code"])
 
     # ---- teachers ---------------------------------------------------------------------------
 
@@ -334,7 +344,9 @@ class Workshop:
         """How big a teacher is, from its configuration alone."""
         teacher = self.recipe.ladder[name]
         config = load_config(self.teacher_places[name], **loading(teacher))
-        return describe_model(config, dtype=teacher.dtype)
+        return describe_model(
+            config, dtype=teacher.dtype, trust_remote_code=teacher.trust_remote_code
+        )
 
     def _check_head(self, owner: str, model: Any) -> None:
         check_same_tokenizer(self.tokenizer, self.tokenizer, **{f"{owner}_head": head_size(model)})

@@ -1,0 +1,151 @@
+"""Students and teachers on disk: saved, loaded again and compared before they are done."""
+
+import contextlib
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tutelage.data import keep_stops
+from tutelage.files import atomic_write_json, read_json
+from tutelage.models.adapters import add_adapters, merge_adapters, with_adapter
+from tutelage.models.behaviour import (
+    RECORD,
+    Behaviour,
+    behaviour,
+    check_saved,
+    read_behaviour,
+    some_texts,
+)
+from tutelage.pipeline.session import Session
+from tutelage.pipeline.workshop import Workshop, device
+from tutelage.recipe import Recipe
+from tutelage.training.saving import disk_checked
+
+
+def with_lora(model: Any, recipe: Recipe) -> Any:
+    """The model with LoRA adapters when the recipe asks for them."""
+    lora = recipe.training.lora
+    return model if lora is None else add_adapters(model, lora)
+
+
+def save_students(
+    session: Session,
+    arm: str,
+    inputs: dict[str, Any],
+    trainer: Any,
+    best: Path | None,
+    rows: Any,
+) -> None:
+    """The last student, and the selected one when that is another.
+
+    Args:
+        session: the run.
+        arm: whose they are.
+        inputs: what they were made from.
+        trainer: at the end of the training.
+        best: folder of the selected student as ``keep_best`` left it; None for the last one.
+        rows: tokenized training data.
+    """
+    lora = session.loaded.arms[arm].training.lora
+    for name in ("student_last", "evaluation_last"):  # of an earlier student with other inputs
+        shutil.rmtree(session.part(f"arms/{arm}/{name}"), ignore_errors=True)
+    step = trainer.state.global_step
+    selected = read_json(best / "selected.json") if best is not None and best.is_dir() else None
+    with session.run.making(f"arms/{arm}/student", inputs) as folder, disk_checked(folder):
+        if selected is not None and best is not None:
+            if selected["step"] != step:
+                part = f"arms/{arm}/student_last"
+                with session.run.making(part, inputs) as last, disk_checked(last):
+                    _save_last(session, arm, trainer.model, last, rows)
+            _make_room(trainer.model)
+            shutil.copytree(best, folder, dirs_exist_ok=True)
+            before = read_behaviour(folder)
+            if lora is not None and lora.merge:
+                _merge(session.shop, folder)
+            if before is not None:
+                _check(session, arm, folder, before)
+        else:
+            _save_last(session, arm, trainer.model, folder, rows)
+            atomic_write_json(folder / "selected.json", {"step": step})
+        for name in ("training_args.bin", RECORD):
+            with contextlib.suppress(FileNotFoundError):
+                (folder / name).unlink()
+
+
+def keep_best(trainer: Any, folder: Path, rows: Any) -> None:
+    """Write the student as it is now, with what it says, into a folder.
+
+    Args:
+        trainer: in the middle of the training.
+        folder: an existing folder.
+        rows: tokenized training data.
+    """
+    trainer.save_model(str(folder))
+    behaviour(trainer.model, some_texts(rows)).write(folder)
+
+
+def _save_last(session: Session, arm: str, model: Any, folder: Path, rows: Any) -> None:
+    lora = session.loaded.arms[arm].training.lora
+    before = save_model(model, session.shop.tokenizer, folder, rows, lora)
+    _check(session, arm, folder, before)
+
+
+def _check(session: Session, arm: str, folder: Path, before: Behaviour) -> None:
+    load = functools.partial(session.shop.saved_student, str(folder))
+    check_saved(load, before, f"The saved student of '{arm}'")
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, rows: Any, lora: Any = None) -> Behaviour:
+    """Save a model in Hugging Face format, its LoRA adapters merged when the recipe says so.
+
+    Args:
+        model: what was trained; adapters that are merged are used up.
+        tokenizer: goes with it.
+        folder: where to.
+        rows: tokenized training data, of which a few are asked about.
+        lora: the recipe's section, or None.
+
+    Returns:
+        What the model says, before it is merged and saved.
+    """
+    before = behaviour(model, some_texts(rows))
+    if lora is not None and lora.merge:
+        model = merge_adapters(model)
+    keep_stops(model, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _make_room(model)
+    return before
+
+
+def _make_room(model: Any) -> None:
+    """Take a model off the accelerator: the one that is loaded for comparison takes its place."""
+    if device().type != "cpu":
+        model.to("cpu")
+
+
+def save_checked(
+    model: Any, tokenizer: Any, folder: Path, rows: Any, load: Callable[[], Any], what: str
+) -> None:
+    """Save a model, load it again and compare.
+
+    Args:
+        model: what was made.
+        tokenizer: goes with it.
+        folder: where to.
+        rows: tokenized training data.
+        load: loads it from that folder.
+        what: names it, for the message.
+    """
+    where = next(model.parameters()).device
+    before = save_model(model, tokenizer, folder, rows)
+    check_saved(lambda: load().to(where), before, what)
+
+
+def _merge(shop: Workshop, folder: Path) -> None:
+    """Merge the adapter in a folder, in place."""
+    merged = merge_adapters(with_adapter(shop.student(), str(folder)))
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    merged.save_pretrained(folder)
