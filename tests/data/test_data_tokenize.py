@@ -170,6 +170,50 @@ def test_long_examples_are_dropped_counted_and_named(make_tokenizer):
     assert (split.summary["loaded"], split.summary["kept"]) == (9, 1)
 
 
+LONG = [
+    Example(id="fits", fields={"prompt": "pq" * 4}, completion="c" * 7),
+    Example(id="prompt", fields={"prompt": "x" * 5 + "pq" * 4}, completion="c"),
+    Example(id="answer", fields={"prompt": "pq"}, completion="c" * 40),
+    Example(id="both", fields={"prompt": "x" * 30 + "pq" * 4}, completion="c" * 40),
+]
+
+
+@pytest.mark.parametrize("bos", [None, "<s>"])
+@pytest.mark.parametrize(
+    ("long_prompts", "prompts", "cut"),
+    [
+        ("cut", ["pq" * 4, "pq" * 4, "pq", "pq" * 4], {"prompts": 2, "answers": 2}),
+        (
+            "keep",
+            ["pq" * 4, "x" * 5 + "pq" * 4, "pq", "x" * 30 + "pq" * 4],
+            {"answers": 2},
+        ),
+    ],
+)
+def test_a_test_set_is_never_filtered_by_length(make_tokenizer, long_prompts, prompts, cut, bos):
+    tokenizer = make_tokenizer(bos=bos)
+    more = 1 if bos else 0
+    split = tokenize_examples(
+        LONG,
+        tokenizer,
+        max_length=16 + more,
+        max_prompt_length=8 + more,
+        long_prompts=long_prompts,
+    )
+    rows = split.dataset
+    # All are asked, with what their prompts end with, after the beginning of a text.
+    assert rows["id"][:] == [example.id for example in LONG]
+    assert [prompt_text(row, tokenizer) for row in rows] == [(bos or "") + p for p in prompts]
+    assert [row["references"] for row in rows] == [[example.completion] for example in LONG]
+    assert split.summary["dropped"] == {} and split.summary["cut"] == cut
+    # What is compared token by token ends at the limit, and nothing is added there.
+    learned = [labelled(row, tokenizer) for row in rows]
+    answer = "c" * (16 - len("pq"))
+    both = "c" * 8 if long_prompts == "cut" else ""
+    one = "c<|im_end|>"
+    assert learned == ["c" * 7 + "<|im_end|>", one, answer, both]
+
+
 def test_answers_that_leave_no_token_are_dropped(make_tokenizer, chatml):
     silent = chatml.replace(
         "{{ m.content }}",

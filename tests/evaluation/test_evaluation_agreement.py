@@ -111,5 +111,5 @@ def test_saved_as_json(student, teacher, rows, tmp_path):
     found = teacher_agreement(student, teacher, rows, vocab_size=VOCAB, batch_tokens=100)
     save_agreement(tmp_path / "new", found)
     content = json.loads((tmp_path / "new" / "agreement.json").read_text())
-    assert list(content.values()) == [*values(found), found.num_tokens]
+    assert list(content.values()) == [*values(found), found.num_tokens, len(rows)]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["agreement.json"]

@@ -111,7 +111,10 @@ def encode_chats(
     conversations = [write_chat(example, system, tokenizer) for example in examples]
     end = turn_end(tokenizer)
     check_turn_end(end, tokenizer)
-    cuts = [_cuts(conversation, end) for conversation in conversations]
+    cuts = [
+        _cuts(conversation, end, cut=example.cut)
+        for example, conversation in zip(examples, conversations, strict=True)
+    ]
     ids = iter(token_ids(list(itertools.chain(*cuts)), tokenizer))
     encoder = _Encoder(tokenizer, end, control_ids(tokenizer), system)
     return [
@@ -132,15 +135,24 @@ def _close(conversation: Conversation, place: int, end: TurnEnd) -> int:
     return close
 
 
-def _cuts(conversation: Conversation, end: TurnEnd) -> list[str]:
-    """The whole conversation, then all of it up to each answer and up to each answer's end."""
-    text = conversation.text
-    closes = (_close(conversation, place, end) for place in range(len(conversation.answers)))
-    return [
-        text,
-        *(text[: answer.start] for answer in conversation.answers),
-        *(text[:close] for close in closes),
-    ]
+def _cuts(conversation: Conversation, end: TurnEnd, *, cut: bool) -> list[str]:
+    """The whole conversation, then all of it up to each answer and up to each answer's end.
+
+    An empty text stands for an end that need not be looked for: the token that ends the turn is
+    the first of its kind after the answer's start.
+    """
+    text, answers = conversation.text, conversation.answers
+    bounds = [*(answer.start for answer in answers[1:]), len(text)]
+    closes = []
+    for place, (answer, bound) in enumerate(zip(answers, bounds, strict=True)):
+        plain = (
+            end.token is not None
+            and not (cut and place == len(answers) - 1)
+            and end.name not in text[answer.start : answer.end]
+            and end.name in text[answer.end : bound]
+        )
+        closes.append("" if plain else text[: _close(conversation, place, end)])
+    return [text, *(text[: answer.start] for answer in answers), *closes]
 
 
 @dataclass(frozen=True)
@@ -171,7 +183,8 @@ class _Encoder:
         last_is_learned, stop = False, len(ids)
         for place, answer in enumerate(conversation.answers):
             cut = example.cut and place == len(starts) - 1
-            stop = ends[place] if cut else self._stop(ids, ends[place], bounds[place])
+            content_end = max(starts[place], ends[place])
+            stop = content_end if cut else self._stop(ids, content_end, bounds[place])
             span = range(starts[place], stop)
             not_learned["thoughts that the template drops"] += answer.thoughts_lost
             if not answer.learned:

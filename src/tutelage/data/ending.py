@@ -24,10 +24,12 @@ class TurnEnd:
     Attributes:
         token: the id of the token at which a model can be stopped; None when there is none.
         text: what the template writes after an answer, the token included.
+        name: the token as text; empty when there is none.
     """
 
     token: int | None
     text: str
+    name: str = ""
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> TurnEnd:
@@ -45,7 +47,8 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> TurnEnd:
     added = tokenizer.added_tokens_decoder
     # Some tokenizers have runs of white space as added tokens; they end nothing.
     ends = (i for i in token_ids([after], tokenizer)[0] if i in added and str(added[i]).strip())
-    return TurnEnd(next(ends, None), after)
+    token = next(ends, None)
+    return TurnEnd(token, after, "" if token is None else str(added[token]))
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, model: Any = None) -> list[int]:
@@ -76,11 +79,11 @@ def keep_stops(model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
 
 def ending_note(tokenizer: PreTrainedTokenizerBase) -> str:
     """A line for the user when turns do not end with the end-of-sequence token; else empty."""
-    end = turn_end(tokenizer).token
-    if end is None or end == tokenizer.eos_token_id:
+    end = turn_end(tokenizer)
+    if end.token is None or end.token == tokenizer.eos_token_id:
         return ""
     return (
-        f"answers end with '{tokenizer.convert_ids_to_tokens(end)}', as the chat template ends a"
+        f"answers end with '{end.name}', as the chat template ends a"
         f" turn; the tokenizer's end of a text is '{tokenizer.eos_token}'. Both stop generation,"
         " and the saved student's generation_config names both."
     )

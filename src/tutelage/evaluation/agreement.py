@@ -32,6 +32,7 @@ class Agreement:
         student_nll: negative log-probability of the data under the student.
         teacher_nll: negative log-probability of the data under the teacher.
         num_tokens: response tokens.
+        num_examples: examples that have one.
     """
 
     forward_kl: float
@@ -40,6 +41,7 @@ class Agreement:
     student_nll: float
     teacher_nll: float
     num_tokens: int
+    num_examples: int
 
 
 @torch.no_grad()
@@ -74,7 +76,7 @@ def teacher_agreement(
     """
     lengths = [len(tokens) for tokens in dataset["input_ids"]]
     sums = torch.zeros(5, dtype=torch.float64)
-    num_tokens, done = 0, 0
+    num_tokens, num_examples, done = 0, 0, 0
     models = [model for model in (student, teacher) if isinstance(model, nn.Module)]
     modes = [(module, module.training) for model in models for module in model.modules()]
     home = next(models[-1].parameters()).device
@@ -97,6 +99,7 @@ def teacher_agreement(
                 teacher_NH = signal.hidden(ids, *(tensor.to(home) for tensor in inputs.values()))
                 sums += _batch_sums(student, student_NH, signal, teacher_NH, targets_N, vocab_size)
                 num_tokens += len(targets_N)
+                num_examples += int((inputs["labels"] >= 0).any(dim=1).sum())
                 done += sum(lengths[i] for i in batch)
                 if progress is not None:
                     progress(done, sum(lengths))
@@ -108,7 +111,9 @@ def teacher_agreement(
             f"None of the {len(lengths)} rows has a response token, so student and teacher cannot"
             " be compared. Check that the data has answers and that they were not cut off."
         )
-    return Agreement(*(sums / num_tokens).tolist(), num_tokens=num_tokens)
+    return Agreement(
+        *(sums / num_tokens).tolist(), num_tokens=num_tokens, num_examples=num_examples
+    )
 
 
 class _FrozenTeacher(LiveTeacher):

@@ -6,7 +6,7 @@ from typing import Any
 
 from tutelage.curriculum import load_plan
 from tutelage.files import atomic_write_json, read_json
-from tutelage.pipeline.prepare import rows_of
+from tutelage.pipeline.prepare import rows_of, rows_to_compare
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.stores import (
     LIVE,
@@ -91,10 +91,11 @@ def compares_with(session: Session, name: str) -> bool:
 
 
 def tested_rows(session: Session) -> Any:
-    """The rows of the final evaluation."""
+    """The rows of the final evaluation at which students are compared with a teacher."""
     rows = rows_of(session, "test")
     limit = session.recipe.evaluation.limit
-    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
+    return rows_to_compare(rows)
 
 
 def prepare_stores(session: Session) -> dict[str, str]:

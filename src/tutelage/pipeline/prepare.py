@@ -42,6 +42,7 @@ def prepare_data(session: Session) -> None:
                 system=getattr(settings, "system", None),
                 max_length=settings.max_length,
                 max_prompt_length=settings.max_prompt_length,
+                long_prompts="drop" if split == "train" else settings.long_prompts,
                 progress=report,
             )
             with disk_checked(folder / split):
@@ -67,6 +68,16 @@ def data_notes(summary: dict[str, Any]) -> list[str]:
         for reason, count in summary["dropped"].items()
         if count
     ]
+    if summary["cut"].get("prompts"):
+        lines.append(
+            f"{summary['cut']['prompts']} of {total} prompts cut to the last tokens that"
+            " data.max_prompt_length allows (data.long_prompts=keep asks all of them)"
+        )
+    if summary["cut"].get("answers"):
+        lines.append(
+            f"{summary['cut']['answers']} of {total} reference answers cut at data.max_length where"
+            " students are compared with the teacher token by token; scores see all of them"
+        )
     lines += [f"{count} {what} are not learned" for what, count in summary["not_learned"].items()]
     lines += [
         f"{count} of {total} prompts are the chat template's generation prompt {how}, as the"
@@ -151,6 +162,12 @@ def rows_of(session: Session, split: str) -> Any:
     """The tokenized rows of a split, read from the run folder; None when there is no such split."""
     folder = session.part(f"data/{split}")
     return datasets.load_from_disk(str(folder)) if folder.is_dir() else None
+
+
+def rows_to_compare(rows: Any) -> Any:
+    """The rows with a token at which a student can be compared with its teacher."""
+    found = [row for row, labels in enumerate(rows["labels"]) if max(labels, default=-1) >= 0]
+    return rows if len(found) == len(rows) else rows.select(found)
 
 
 def prepare_student(session: Session) -> None:

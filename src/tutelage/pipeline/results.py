@@ -15,6 +15,7 @@ from tutelage.evaluation import (
 from tutelage.generation import GenerationSettings
 from tutelage.pipeline.caching import strongest_signal
 from tutelage.pipeline.inputs import Inputs, evaluation_inputs
+from tutelage.pipeline.prepare import rows_to_compare
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.workshop import on_device
 
@@ -88,11 +89,18 @@ def evaluate(
             loaded, session.shop.tokenizer, rows, evaluation_settings(session), report
         )
         save_evaluation(folder, evaluation, rows)
-        if "teacher" in inputs:
+        compare = "teacher" in inputs
+        compared = rows_to_compare(rows) if compare else []
+        if compare and len(compared) < len(rows):
+            session.display.note(
+                f"{title}: compared with the teacher at {len(compared)} of {len(rows)} examples;"
+                " the others have no reference answer within data.max_length"
+            )
+        if len(compared):
             agreement = teacher_agreement(
                 loaded,
                 strongest_signal(session),
-                rows,
+                compared,
                 vocab_size=session.shop.vocab_size,
                 batch_tokens=session.recipe.difficulty.batch_tokens,
             )

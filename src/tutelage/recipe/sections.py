@@ -27,12 +27,16 @@ ExampleColumn = Literal[
 
 
 class Lengths(Strict):
-    """Limits that drop examples, said aloud."""
+    """Limits that drop training examples, said aloud; nothing that is tested on is dropped."""
 
     max_length: Positive = Field(
         default=512, description="Most tokens of prompt and answer together."
     )
     max_prompt_length: Positive = Field(default=256, description="Most tokens of the prompt.")
+    long_prompts: Literal["cut", "keep"] = Field(
+        default="cut",
+        description="Longer prompts of validation and test: take their last tokens, or all.",
+    )
 
 
 class FileData(Lengths):

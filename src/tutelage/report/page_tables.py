@@ -146,20 +146,27 @@ def agreement_view(comparison: Comparison) -> View | None:
     return View("Agreement per token", ("model", *(label for _, label in _AGREEMENT)), tuple(rows))
 
 
+_PARTS = (
+    ("dropped", "dropped"),
+    ("cut", "cut"),
+    ("not_learned", "not learned"),
+    ("groups", "group"),
+)
+"""Counts by name in the summary of a split, and how their rows are called."""
+
+
 def data_view(run: Run) -> View | None:
-    """Counts by split, with the reasons why examples were dropped."""
+    """Counts by split, with what was dropped, cut or not learned, and the groups."""
     splits = {name: split for name, split in run.data.items() if isinstance(split, dict)}
     if not splits:
         return None
-    reasons = {reason: None for split in splits.values() for reason in split.get("dropped") or {}}
-    groups = {group: None for split in splits.values() for group in split.get("groups") or {}}
     rows = []
     for key, label in _COUNTS:
         counts = (_count(split.get(key)) for split in splits.values())
         rows.append(Row(label, tuple(Cell(count(value)) for value in counts)))
-    groups = sorted(groups, key=natural)
-    for field, names, label in (("dropped", reasons, "dropped"), ("groups", groups, "group")):
-        for name in names:
+    for field, label in _PARTS:
+        names = {name: None for split in splits.values() for name in split.get(field) or {}}
+        for name in sorted(names, key=natural) if field == "groups" else names:
             values = [(split.get(field) or {}).get(name, 0) for split in splits.values()]
             rows.append(Row(f"{label}: {name}", tuple(Cell(count(value)) for value in values)))
     return View("Examples and tokens by split", ("", *splits), tuple(rows))
