@@ -55,11 +55,11 @@ def last_checkpoint(folder: str | Path) -> Path | None:
     return next((path for path in reversed(checkpoints(folder)) if is_complete(path)), None)
 
 
-def rotate(folder: str | Path, keep: int) -> None:
-    """Remove all but the ``keep`` newest whole checkpoints, and every broken one."""
+def rotate(folder: str | Path, keep: int, spared: str | Path | None = None) -> None:
+    """Remove broken checkpoints, and whole ones but for the ``keep`` newest and a spared one."""
     whole = [path for path in checkpoints(folder) if is_complete(path)]
     for path in checkpoints(folder):
-        if path not in whole[-max(keep, 1) :]:
+        if path not in whole[-max(keep, 1) :] and path != (spared and Path(spared)):
             # The marker goes first, so that a kill in the middle leaves no half that looks whole.
             (path / MARKER).unlink(missing_ok=True)
             shutil.rmtree(path)

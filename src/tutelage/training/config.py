@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from tutelage.training.arguments import refuse_unknown_to_distillation
+
 
 @dataclass
 class DistillConfig(TrainingArguments):
@@ -69,12 +71,15 @@ class DistillConfig(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        refuse_unknown_to_distillation(self)
         super().__post_init__()
         # Every step's loss is divided by the tokens of all processes: see DistillTrainer.
         self.average_tokens_across_devices = True
         # A NaN must stop the run and name its batch, not vanish from the log.
         self.logging_nan_inf_filter = False
         # Rotation happens here, after a new checkpoint is known to be whole.
+        if self.save_total_limit is not None:
+            self.keep_checkpoints = self.save_total_limit
         self.save_total_limit = None
         self.remove_unused_columns = False
         if self.ddp_find_unused_parameters is None:

@@ -34,5 +34,5 @@ def plain_plan(args: DistillConfig, ids: Sequence[str]) -> Plan:
         student_share=args.student_share,
         distill_temperature=args.distill_temperature,
         ce_weight=args.ce_weight,
-        seed=args.seed,
+        seed=args.seed if args.data_seed is None else args.data_seed,
     )

@@ -1,6 +1,8 @@
 """The trainer: it carries out a plan and decides nothing."""
 
 import functools
+import logging
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,9 +17,9 @@ from tutelage.components import bind
 from tutelage.data.collate import padding_id
 from tutelage.difficulty import example_losses
 from tutelage.divergences import DIVERGENCES
-from tutelage.errors import ConfigError, DataError, NonFiniteLossError
+from tutelage.errors import ConfigError, NonFiniteLossError
 from tutelage.files import atomic_write_json
-from tutelage.models.head import check_head, head_size, response_hidden
+from tutelage.models.head import check_head, response_hidden
 from tutelage.models.packing import runs_packed
 from tutelage.targets import TARGETS
 from tutelage.teachers import TeacherSignal, live_teacher
@@ -26,6 +28,8 @@ from tutelage.training.batches import PlannedRows, PlanSampler, collate_visits, 
 from tutelage.training.budget import count_labels, split_by_tokens
 from tutelage.training.checkpoints import mark_complete, rotate
 from tutelage.training.config import DistillConfig
+from tutelage.training.half import half_precision_note
+from tutelage.training.inputs import addressed_rows, given_inputs
 from tutelage.training.loss import (
     AGREED,
     CE,
@@ -37,10 +41,13 @@ from tutelage.training.loss import (
 )
 from tutelage.training.on_policy import OwnAnswers
 from tutelage.training.plain import plain_plan
+from tutelage.training.routers import RouterLoss
 from tutelage.training.saving import disk_checked
 from tutelage.training.share import AdaptiveShare
 from tutelage.training.signals import Teacher, signals_of
 from tutelage.types import Plan
+
+LOG = logging.getLogger(__name__)
 
 
 class DistillTrainer(Trainer):
@@ -50,16 +57,19 @@ class DistillTrainer(Trainer):
     all processes, divided once by their number, so it does not depend on how the step is cut up.
 
     Args:
-        model: the student, a causal language model (a LoRA model of ``peft`` is one too).
+        model: the student, a causal language model (a LoRA model of ``peft`` is one too), or the
+            name of one, which is loaded in float32.
         args: settings; the loss is set up from them.
         train_dataset: rows with ``input_ids`` and ``labels`` (-100 outside of response tokens), and
-            with ``id`` when a plan is given. ``tutelage.data.tokenize_examples`` makes such rows.
+            with ``id`` when a plan is given: a ``datasets.Dataset``, a list of dicts or a map-style
+            data set of torch. ``tutelage.data.tokenize_examples`` makes such rows.
             A column ``teacher`` says who wrote an answer; then rows are joined by id and teacher.
         teacher: a model with the student's vocabulary, or any ``TeacherSignal``, or one for each
             name in ``plan.teachers`` (a ``TeacherLadder`` loads them one at a time); None when no
             step of the plan takes anything from a teacher.
         plan: what to do at which step; None makes a plain shuffled run from the settings.
-        eval_dataset: rows like those for training; evaluation gives their cross-entropy.
+        eval_dataset: rows like those for training, or several such by name; evaluation gives their
+            cross-entropy.
         processing_class: the tokenizer; it is saved beside the student and pads the batches.
         vocab_size: number of real tokens; None takes the smaller of both heads.
         validator: called with the student in evaluation mode, gives named metrics; when given, it
@@ -68,8 +78,9 @@ class DistillTrainer(Trainer):
         callbacks: further callbacks of transformers.
 
     Raises:
-        ConfigError: the plan needs a teacher and there is none.
-        DataError: ids of the plan that the data lacks.
+        ConfigError: the plan needs a teacher and there is none; a setting contradicts the plan.
+        DataError: ids of the plan that the data lacks; rows without a response token, or with
+            tokens that the student or the teacher does not have.
         NonFiniteLossError: during training, when loss or gradient is NaN or infinite; the ids of
             the batch are saved in the output folder.
 
@@ -84,11 +95,11 @@ class DistillTrainer(Trainer):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | str,
         args: DistillConfig,
         train_dataset: Any,
         *,
-        teacher: Teacher | Mapping[str, Teacher] | None = None,
+        teacher: Teacher | str | Mapping[str, Teacher | str] | None = None,
         plan: Plan | None = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
@@ -97,22 +108,19 @@ class DistillTrainer(Trainer):
         own_answers: OwnAnswers | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
-        sizes = [head_size(m) for m in (model, teacher) if isinstance(m, nn.Module)]
-        vocab_size = vocab_size if vocab_size is not None else min(sizes)
+        given = given_inputs(model, args, train_dataset, teacher, plan, vocab_size)
         self._plan_rules_lr = plan is not None
         super().__init__(
-            model=model,  # type: ignore[arg-type]
+            model=given.student,  # type: ignore[arg-type]
             args=args,
-            train_dataset=train_dataset,
+            train_dataset=given.rows,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             callbacks=callbacks,
         )
-        self.student = model
+        self.student = given.student
         self._settings = args
-        self._ids = _row_ids(train_dataset)
-        names = train_dataset.column_names
-        self._writers = list(train_dataset["teacher"]) if "teacher" in names else None
+        self._ids, self._writers = given.ids, given.writers
         self.plan = plan if plan is not None else plain_plan(args, self._ids)
         # The plan holds every pass over the data, so it is one epoch to transformers.
         args.num_train_epochs = 1
@@ -126,24 +134,30 @@ class DistillTrainer(Trainer):
                 "The plan has on-policy steps, and how the student answers on them was not said."
                 " Pass `own_answers=OwnAnswers(tokenizer, GenerationSettings(...))`."
             )
-        check_head(model)
+        check_head(self.student)
         controller = args.share_controller
         self.adaptive = None if controller is None else AdaptiveShare(controller, self.plan)
         self.distill_loss = DistillLoss(
             bind(DIVERGENCES, "divergence", args.divergence, args.divergence_options),
             bind(TARGETS, "target", args.target, args.target_options),
-            vocab_size,
+            given.vocab_size,
             args.tau2_scaling,
             args.tile_tokens,
             autocast,
             args.top_k,
             self.adaptive is not None and self.adaptive.observes_cross_entropy,
         )
-        self._packed = runs_packed(model, args.device, args.padding_free)
-        self.teachers = signals_of(teacher, self.plan, self._live)
+        # Noise on embeddings is scaled by the length of a row, so rows must stay rows.
+        wanted = args.padding_free if args.neftune_noise_alpha is None else False
+        self._packed = runs_packed(self.student, args.device, wanted)
+        self._routers = RouterLoss(self.student)
+        for note in (self._routers.note, half_precision_note(self.student, args.learning_rate)):
+            if note:
+                LOG.warning(note)
+        self.teachers = signals_of(given.teacher, self.plan, self._live)
         self._pad_token_id = 0 if processing_class is None else padding_id(processing_class)
         self.step_ids: list[str] = []
-        self._parts = torch.zeros(5, dtype=torch.float64, device=args.device)
+        self._parts = torch.zeros(6, dtype=torch.float64, device=args.device)
         self._observed = torch.zeros(2, dtype=torch.float64, device=args.device)
         self._response_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
         self.finite_losses: list[tuple[Tensor, list[str]]] = []
@@ -247,7 +261,8 @@ class DistillTrainer(Trainer):
         assert num_items_in_batch is not None and not return_outputs
         values = self._last_values = self.step_values(inputs["step"])
         rows = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
-        hidden_NH, targets_N = response_hidden(model, *rows, packed=self._packed)
+        with self._routers.caught() as router_losses:
+            hidden_NH, targets_N = response_hidden(model, *rows, packed=self._packed)
         teacher = teacher_hidden_NH = None
         if values.needs_teacher:
             teacher = self.teachers[self.plan.teacher_of(inputs["step"])]
@@ -261,9 +276,15 @@ class DistillTrainer(Trainer):
         self._observed[0] += parts[KD] / weight + parts[TARGET_ENTROPY]
         self._observed[1] += parts[KD_TOKENS]
         self._parts[:4] += parts[:4]
-        self._parts[4] += sums.total.detach() / num_items_in_batch
+        total = sums.total / num_items_in_batch
+        for one in router_losses:
+            # Its mean over the step: micro-batches weigh what they have of the step's tokens.
+            routers = one * (len(targets_N) / num_items_in_batch)
+            self._parts[5] += routers.detach()
+            total = total + self._routers.weight * routers
+        self._parts[4] += total.detach()
         # Gradients are averaged over processes afterwards, and the sum is what is meant.
-        return sums.total / num_items_in_batch * self.args.world_size
+        return total * self.args.world_size
 
     def move_share(self) -> None:
         """Let the controller see the step that was just made; called once after each."""
@@ -316,6 +337,8 @@ class DistillTrainer(Trainer):
             logs.update(loss=parts[4] / steps, ce=parts[CE] / steps)
             if parts[KD_TOKENS]:
                 logs.update(kd=parts[KD] / steps, token_agreement=parts[AGREED] / parts[KD_TOKENS])
+            if self._routers.weight:
+                logs.update(router_loss=parts[5] / steps)
             logs.update(
                 stage=stage.stage,
                 **vars(values),
@@ -338,6 +361,11 @@ class DistillTrainer(Trainer):
         Neither random state nor the plan moves.
         """
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(rows, dict) and self.validator is None:
+            found = [
+                self.evaluate(r, ignore_keys, f"{metric_key_prefix}_{n}") for n, r in rows.items()
+            ]
+            return functools.reduce(operator.or_, found, {})
         was_training = self.student.training
         self.student.eval()
         try:
@@ -359,7 +387,7 @@ class DistillTrainer(Trainer):
             raise ConfigError("Evaluation needs `eval_dataset` or a `validator`; there is neither.")
         losses = example_losses(
             self.student,
-            rows,
+            addressed_rows(rows, "eval_dataset"),
             vocab_size=self.distill_loss.vocab_size,
             pad_token_id=self._pad_token_id,
         )
@@ -381,18 +409,6 @@ class DistillTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_complete(folder)
-            rotate(str(self.args.output_dir), self._settings.keep_checkpoints)
-
-
-def _row_ids(rows: Any) -> list[str]:
-    """Ids of the rows; their numbers when they have none."""
-    for column in ("input_ids", "labels"):
-        if column not in rows.column_names:
-            raise DataError(
-                f"The training data has no column '{column}'; it has"
-                f" {', '.join(rows.column_names)}. Tokenize it first with"
-                " tutelage.data.tokenize_examples, or let `tutelage run` do it."
-            )
-    if "id" in rows.column_names:
-        return list(rows["id"])
-    return [str(number) for number in range(len(rows))]
+            # With load_best_model_at_end, transformers goes back to the best one.
+            best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
+            rotate(str(self.args.output_dir), self._settings.keep_checkpoints, best)
