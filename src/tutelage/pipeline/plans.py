@@ -217,6 +217,17 @@ def plan_notes(recipe: Recipe, plan: Plan, done: int | None = None) -> list[str]
         )
     if recipe.loss.adaptive is not None:
         notes.append(_share_note(recipe.loss.adaptive.model_dump(), plan))
+    if (
+        recipe.student is not None
+        and recipe.student.dtype == "bfloat16"
+        and not recipe.training.lora
+    ):
+        step = recipe.training.learning_rate
+        notes.append(
+            f"student.dtype is bfloat16: a step of {step:g} is rounded away on every weight above"
+            f" {512 * step:g}. With student.dtype=float32 and training.precision=bfloat16 products"
+            " are in 16 bits all the same, and the weights keep every step."
+        )
     if recipe.uses_text:
         notes.append(
             "Teachers write the answers; which of them are kept is known only when they are written"

@@ -79,7 +79,9 @@ def follow_plan(
     hooks: Any = trainer
     hooks.get_train_dataloader = lambda: _loader(trainer, _Rows(sampler))
     if learning_rate:
-        hooks.create_scheduler = lambda *given, **named: _scheduler(trainer, plan, *given, **named)
+        hooks.create_scheduler = lambda num_training_steps, optimizer=None: plan_scheduler(
+            trainer, plan, optimizer
+        )
     hooks.log = _logging(trainer, plan, trainer.log)
     trainer.add_callback(_HandOver(trainer, plan, setters))
 
@@ -162,10 +164,16 @@ def _loader(trainer: Any, batches: _Rows) -> DataLoader:
     )
 
 
-def _scheduler(
-    trainer: Any, plan: Plan, num_training_steps: int, optimizer: Any = None
+def plan_scheduler(
+    trainer: Any, plan: Plan, optimizer: Any = None
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The plan's learning rates."""
+    """The plan's learning rates as the scheduler of a trainer, made once.
+
+    Args:
+        trainer: a ``transformers.Trainer``.
+        plan: what to do at which step.
+        optimizer: the optimizer; None for the trainer's own.
+    """
     if trainer.lr_scheduler is None:
         factors = plan.lr_factor
         trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(

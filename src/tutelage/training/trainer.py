@@ -41,6 +41,7 @@ from tutelage.training.loss import (
 )
 from tutelage.training.on_policy import OwnAnswers
 from tutelage.training.plain import plain_plan
+from tutelage.training.plugin import plan_scheduler
 from tutelage.training.routers import RouterLoss
 from tutelage.training.saving import disk_checked
 from tutelage.training.share import AdaptiveShare
@@ -314,14 +315,7 @@ class DistillTrainer(Trainer):
         """The plan's learning rates; without a plan, those of the settings."""
         if not self._plan_rules_lr:
             return super().create_scheduler(num_training_steps, optimizer)
-        if self.lr_scheduler is None:
-            factors = self.plan.lr_factor
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer,  # type: ignore[arg-type]
-                lambda step: float(factors[min(step, len(factors) - 1)]),
-            )
-            self._created_lr_scheduler = True
-        return self.lr_scheduler
+        return plan_scheduler(self, self.plan, optimizer)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the parts of the loss and the plan's values to a training record."""
