@@ -200,7 +200,12 @@ def plan_inputs(
         "seed": recipe.seed,
         "total_steps": total_steps,
         # What its description says beside the plan.
-        "words": [recipe.name, recipe.difficulty.refresh, values["loss"].get("adaptive")],
+        "words": [
+            recipe.name,
+            recipe.difficulty.refresh,
+            values["loss"].get("adaptive"),
+            *([] if recipe.rounded_step is None else [recipe.rounded_step]),
+        ],
     }
 
 

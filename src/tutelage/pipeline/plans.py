@@ -217,12 +217,8 @@ def plan_notes(recipe: Recipe, plan: Plan, done: int | None = None) -> list[str]
         )
     if recipe.loss.adaptive is not None:
         notes.append(_share_note(recipe.loss.adaptive.model_dump(), plan))
-    if (
-        recipe.student is not None
-        and recipe.student.dtype == "bfloat16"
-        and not recipe.training.lora
-    ):
-        step = recipe.training.learning_rate
+    step = recipe.rounded_step
+    if step is not None:
         notes.append(
             f"student.dtype is bfloat16: a step of {step:g} is rounded away on every weight above"
             f" {512 * step:g}. With student.dtype=float32 and training.precision=bfloat16 products"

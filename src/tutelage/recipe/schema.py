@@ -112,6 +112,12 @@ class Recipe(Strict):
         return {} if one is None or one.model is None else {"teacher": one}
 
     @property
+    def rounded_step(self) -> float | None:
+        """The learning rate where weights are trained in 16 bits, which lose small steps."""
+        half = self.student is not None and self.student.dtype == "bfloat16"
+        return self.training.learning_rate if half and self.training.lora is None else None
+
+    @property
     def uses_text(self) -> bool:
         """Whether the student learns from answers that teachers write."""
         return self.supervision.kind == "text"
