@@ -12,7 +12,10 @@ import tutelage
 ROOT = Path(tutelage.__file__).parent
 
 LAYERS = [
-    {"errors", "types", "components", "files", "hashes", "numerics", "ids", "printing"},
+    {
+        "errors", "types", "components", "files", "hashes", "numerics", "ids", "placeholders",
+        "printing",
+    },
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},
     {"difficulty", "curriculum"},
@@ -20,7 +23,7 @@ LAYERS = [
     {"recipe"},
     {"pipeline"},
     {"cli", "catalogue", "embedded", "__main__"},
-]
+]  # fmt: skip
 PURE = {
     "divergences", "targets", "schedules", "verifiers", "curriculum", "types", "errors", "ids",
 }  # fmt: skip

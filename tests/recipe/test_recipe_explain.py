@@ -9,7 +9,7 @@ from tutelage.recipe import load_recipe, to_yaml
 from tutelage.recipe.explain import _scalar
 from tutelage.recipe.nodes import from_value, merge, parse
 
-PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=20)
+PRINTABLE = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
 
 def tree(text):

@@ -127,7 +127,10 @@ def test_mistakes_elsewhere_have_their_line_too(tmp_path, text, words):
         ("ce_weight: {kind: join, schedules: 3, boundaries: []}", "schedules: must be a list"),
         ("ce_weight: {kind: join, schedules: [0, 1], boundaries: [a]}", "boundaries.*number"),
         ("ce_weight: abc", "loss.ce_weight: must be a number or a mapping"),
-        ("distill_temperature: 0", "loss.distill_temperature: must stay above 0, and is 0"),
+        (
+            "distill_temperature: 0",
+            "distill_temperature: must stay between 0.001 and 1000",
+        ),
     ],
 )
 def test_the_loss_is_checked_before_anything_runs(tmp_path, text, words):

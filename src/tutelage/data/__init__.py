@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from tutelage.data.collate import length_batches, packed_batches, padding_id
     from tutelage.data.encode import tokenize_prompts
     from tutelage.data.ending import ending_note, keep_stops, stop_ids
-    from tutelage.data.format import Rendered, check_template, render, template_name
+    from tutelage.data.format import Rendered, render, template_name
     from tutelage.data.load import Duplicate, LoadedExamples, load_examples
-    from tutelage.data.prompts import check_style, teacher_prompt, teacher_prompts, with_completion
+    from tutelage.data.prompts import teacher_prompt, teacher_prompts, with_completion
+    from tutelage.data.templates import check_style, check_template
     from tutelage.data.tokenize import TokenizedSplit, tokenize_examples
 
 _HOMES = {
@@ -20,8 +21,8 @@ _HOMES = {
     "LoadedExamples": "load",
     "Rendered": "format",
     "TokenizedSplit": "tokenize",
-    "check_style": "prompts",
-    "check_template": "format",
+    "check_style": "templates",
+    "check_template": "templates",
     "ending_note": "ending",
     "keep_stops": "ending",
     "length_batches": "collate",

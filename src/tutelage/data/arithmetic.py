@@ -141,6 +141,15 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
     )
 
 
+def check_levels(levels: Sequence[int]) -> None:
+    """Raise a ``ConfigError`` unless each of ``levels`` is one of ``LEVELS``, named once."""
+    if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(LEVELS):
+        raise ConfigError(
+            f"`levels` is {list(levels)}, but it names each level once, at least one of them."
+            f" Choose from {', '.join(map(str, LEVELS))}."
+        )
+
+
 def _check_arguments(
     split: str,
     count: int,
@@ -159,11 +168,7 @@ def _check_arguments(
         raise ConfigError(
             f"`label_noise` is {label_noise}, but it is a share of the examples. Use 0 to 1."
         )
-    if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(LEVELS):
-        raise ConfigError(
-            f"`levels` is {list(levels)}, but it names each level once, at least one of them."
-            f" Choose from {', '.join(map(str, LEVELS))}."
-        )
+    check_levels(levels)
     if largest < 1:
         raise ConfigError(
             f"`largest` is {largest}, but the numbers of a prompt start at 1. Use 1 or more."

@@ -8,16 +8,16 @@ A template is one of ``auto``, ``plain``, ``alpaca``, ``chat``, or a string of t
 - ``plain`` for prompt and question rows.
 """
 
-import string
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.chat import SPOKEN, SYSTEM_ROLES, request_text, write_chat
-from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
+from tutelage.data.templates import TEMPLATES
+from tutelage.data.templates import check_template as check_template
+from tutelage.errors import ConfigError, DataError, did_you_mean
+from tutelage.placeholders import fill, placeholders
 from tutelage.types import Example
-
-TEMPLATES = ("auto", "plain", "alpaca", "chat")
 
 # The prompt of Stanford Alpaca, word for word: the models and the evaluation files of the white-box
 # distillation papers (MiniLLM, DistiLLM, POCL, CPD) were made with it.
@@ -44,21 +44,6 @@ class Rendered:
 
     prompt: str
     completion: str
-
-
-def check_template(template: str) -> None:
-    """Raise a ``ConfigError`` unless ``template`` is a known name or a string with placeholders."""
-    if template in TEMPLATES:
-        return
-    if "{" not in template:
-        # A misspelt name would otherwise become the same constant prompt for every example.
-        error = unknown_name("template", template, TEMPLATES)
-        raise ConfigError(f"{error} A template of your own needs a {{field}} placeholder.")
-    if not _placeholders(template):
-        raise ConfigError(
-            f"The template {template!r} names no field, so every example would have the same"
-            " prompt. Put a {field} placeholder where the example's text belongs."
-        )
 
 
 def template_name(
@@ -128,34 +113,17 @@ def render(
     return Rendered(f"{system}\n\n{prompt}" if system else prompt, example.completion)
 
 
-def _placeholders(template: str) -> list[str]:
-    """The names between braces, in order."""
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise ConfigError(
-            f"The template {template!r} is malformed: {error}. Write a field as {{name}}, and a"
-            " brace that is meant literally twice."
-        ) from error
-    if any(part[2] or part[3] for part in parts):
-        raise ConfigError(
-            f"The template {template!r} formats a field with ':' or '!'. Fields are text: write"
-            " {name} alone, and a brace that is meant literally twice."
-        )
-    return [part[1] for part in parts if part[1] is not None]
-
-
 def _custom(example: Example, template: str) -> str:
     """The user's own template with the example's fields filled in."""
     fields = _one_turn(example).fields
-    for name in _placeholders(template):
+    for name in placeholders(template):
         if name not in fields:
             raise ConfigError(
                 f"The template names the field '{name}', which these examples do not have."
                 f"{did_you_mean(name, fields)} Known: {', '.join(fields)}. The answer needs no"
                 " field: it follows the template."
             )
-    return template.format_map(fields)
+    return fill(template, fields)
 
 
 def _plain(example: Example, template: str) -> str:

@@ -7,36 +7,16 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.chat import request_text
 from tutelage.data.encode import tokenize_prompts
-from tutelage.data.format import check_template, render, template_name
-from tutelage.errors import ConfigError, DataError, unknown_name
+from tutelage.data.format import render, template_name
+from tutelage.data.templates import check_style as check_style
+from tutelage.errors import ConfigError, DataError
 from tutelage.types import Example, Message, check_unique
-
-STYLES = ("plain", "step_by_step")
 
 # CLPD's prompt is known by this much: explain step by step, then end exactly with the answer.
 _STEP_BY_STEP = (
     "Explain your reasoning step by step. Then end exactly with the final answer, in this form:\n"
 )
 _ANSWER = "<final answer>"
-
-
-def check_style(style: str, answer_format: str = "{answer}") -> None:
-    """Raise a ``ConfigError`` unless a teacher can be asked in this way.
-
-    Args:
-        style: ``plain``, ``step_by_step``, or a text with placeholders.
-        answer_format: how a ``step_by_step`` answer must end, such as ``#### {answer}``.
-    """
-    if style not in STYLES:
-        if "{" not in style:
-            error = unknown_name("prompt style", style, STYLES)
-            raise ConfigError(f"{error} A text of your own needs a {{prompt}} placeholder.")
-        check_template(style)
-    if style == "step_by_step" and not ("{answer}" in answer_format or "{}" in answer_format):
-        raise ConfigError(
-            f"The answer format {answer_format!r} does not say where the answer belongs. Write"
-            " {answer} in its place, as in '#### {answer}' or '\\boxed{{answer}}'."
-        )
 
 
 def teacher_prompt(

@@ -16,10 +16,11 @@ from pydantic import ValidationError
 
 from tutelage.errors import ConfigError, did_you_mean
 from tutelage.files import fingerprint
+from tutelage.placeholders import shorten
 from tutelage.recipe.effects import effective
-from tutelage.recipe.nodes import Node, from_value, merge, parse
+from tutelage.recipe.nodes import Node, checked, from_value, merge, parse
 from tutelage.recipe.problems import problems
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.schema import LONGEST_NAME, Recipe
 from tutelage.recipe.words import shown
 
 _PATHS = ("student.model", "student.init_from", "teacher.model")
@@ -36,6 +37,10 @@ _SHARED = (
     "arm",
     "output",
 )
+
+
+_DEEPEST_KEY = 10
+"""More dots than any key of a recipe has."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def load_recipe(
         stem = "recipe" if isinstance(source, Mapping) else Path(str(source)).stem
         tree = tree.put("name", Node(_as_name(stem), "file name"))
     if not (arm := tree.get("arm")) or not arm.value:
-        tree = tree.put("arm", Node(method or tree.plain["name"], "method"))
+        tree = tree.put("arm", from_value(method or tree.plain["name"], "method"))
     recipe = _validate(tree)
     if not partial and (lacks := recipe.missing()):
         raise _incomplete(recipe.name, lacks)
@@ -145,12 +150,13 @@ def load_recipe(
 def _read_layers(source: str | Path | Mapping[str, Any]) -> tuple[Node, str]:
     """The merged tree of a recipe and all that it extends, and the nearest bare method in it."""
     if isinstance(source, Mapping):
-        top = from_value(dict(source), "argument")
+        name, top = "argument", from_value(dict(source), "argument")
     else:
-        top = _read_file(_find(str(source)))
-    layers, seen, method = [top], [str(source)], ""
-    if str(source) in shipped() and not _gives(top, "student"):
-        method = str(source)  # `run rkl --set ...`: the method is rkl, not the kld that it extends
+        name = str(source)
+        top = _read_file(_find(name))
+    layers, seen, method = [top], [name], ""
+    if name in shipped() and not _gives(top, "student"):
+        method = name  # `run rkl --set ...`: the method is rkl, not the kld that it extends
     while (extends := layers[-1].get("extends")) is not None:
         path = _find(_text(extends), extends)
         if str(path) in seen:
@@ -192,29 +198,30 @@ def _find(name: str, asked_by: Node | None = None) -> Path:
     if not looks_like_a_path and name in known:
         return known[name]
     for place in places:
-        if place.is_file():
+        if _is_there(place) and place.is_file():
             return place
     where = f"{asked_by.origin}: there" if asked_by is not None else "There"
     if looks_like_a_path:
         raise ConfigError(
-            f"{where} is no recipe file '{name}'. Check the path; shipped recipes are called by"
-            f" name: {', '.join(known)}."
+            f"{where} is no recipe file {shorten(name)}. Check the path; shipped recipes are called"
+            f" by name: {', '.join(known)}."
         )
     raise ConfigError(
-        f"{where} is no recipe '{name}'.{did_you_mean(name, known)} Shipped:"
-        f" {', '.join(known)}. A file needs its ending: {name}.yaml."
+        f"{where} is no recipe {shorten(name)}.{did_you_mean(name, known)} Shipped:"
+        f" {', '.join(known)}. A file needs its ending: {name[:60]}.yaml."
     )
 
 
 def _apply(tree: Node, override: str) -> Node:
     path, equals, text = override.partition("=")
     path = path.strip()
-    if not equals or not path:
+    if not equals or not path or path.count(".") > _DEEPEST_KEY:
         raise ConfigError(
-            f"--set {override}: write a dotted key, '=', and a value, as in"
+            f"--set {override[:80]}: write a dotted key, '=', and a value, as in"
             " --set training.learning_rate=1e-4."
         )
-    value = parse(text, f"--set {path}", lines=False)
+    checked(path, "--set")
+    value = parse(text, f"--set {path[:80]}", lines=False)
     over = Node({}, "--set").put(path, _relabel(value))
     # A section that another kind replaces in a file is replaced in the same way here.
     return merge(tree, over)
@@ -252,9 +259,17 @@ def _resolve_paths(tree: Node) -> Node:
 def _absolute(node: Node) -> Node:
     """A path that exists beside its file or here, made absolute; any other name as it is."""
     for folder in (node.folder, Path.cwd()):
-        if folder is not None and (folder / node.value).exists():
+        if folder is not None and _is_there(folder / node.value):
             return Node(str((folder / node.value).resolve()), node.origin, node.folder)
     return node
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something has this name; no file system has names that are too long for it."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _anchor_controls(tree: Node) -> Node:
@@ -314,7 +329,8 @@ def _text(extends: Node) -> str:
 
 def _as_name(stem: str) -> str:
     """A file's stem as the name of a run, without what cannot be part of a folder's name."""
-    return re.sub(r"[^\w .+-]", "-", stem).lstrip(" .+-_") or "recipe"
+    name = re.sub(r"[^\w .+-]", "-", stem).lstrip(" .+-_").encode("utf-8")[:LONGEST_NAME]
+    return name.decode("utf-8", "ignore") or "recipe"
 
 
 def _validate(tree: Node, prefix: str = "") -> Recipe:

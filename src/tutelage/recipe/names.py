@@ -1,12 +1,14 @@
 """Checks of names and options against the tables of components; imported only when needed."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from tutelage.components import Component, bind, lookup, unknown_option
 from tutelage.errors import ConfigError
+from tutelage.recipe.trials import try_out
 from tutelage.recipe.words import Misfit, expected, shown
 
 
@@ -44,35 +46,97 @@ def check_component(
         Misfit: they do not; the message suggests the nearest name.
     """
     table = _table(family)
-    try:
+    with _at("kind"):
         component = lookup(table, family, kind)
-    except ConfigError as error:
-        raise Misfit("kind", str(error)) from error
     for option, value in options.items():
         if option in component.options:
             _check_type(option, value, component.options[option].annotation)
         else:
             error = unknown_option(family, kind, option, {*component.options, *known})
             raise Misfit(option, str(error))
-    _bind(table, family, kind, options, "")
-
-
-def _bind(
-    table: Mapping[str, Component], family: str, kind: str, options: Mapping[str, Any], path: str
-) -> None:
-    try:
+    with _at(""):
         bind(table, family, kind, options)
+    if options:
+        # The defaults are known to be good; what a recipe gives is tried on the smallest input.
+        with _at(""):
+            try_out(family, kind, options)
+
+
+@contextlib.contextmanager
+def _at(path: str) -> Iterator[None]:
+    """What does not fit inside, does so at a dotted path."""
+    try:
+        yield
+    except Misfit:
+        raise
     except ConfigError as error:
         raise Misfit(path, str(error)) from error
 
 
+def check_template(template: str) -> None:
+    """Make sure that a template of the data is a name or a text with fields in it.
+
+    Raises:
+        Misfit: it is not.
+    """
+    from tutelage.data.templates import check_template
+
+    with _at(""):
+        check_template(template)
+
+
+def check_style(style: str, answer_format: str) -> None:
+    """Make sure that a teacher can be asked in this way.
+
+    Raises:
+        Misfit: it cannot.
+    """
+    from tutelage.data.templates import check_style
+
+    with _at(""):
+        check_style(style, answer_format)
+
+
+def check_levels(levels: Sequence[int]) -> None:
+    """Make sure that these levels of the embedded task exist.
+
+    Raises:
+        Misfit: they do not.
+    """
+    from tutelage.data.arithmetic import check_levels
+
+    with _at(""):
+        check_levels(levels)
+
+
 def _check_type(option: str, value: Any, annotation: Any) -> None:
+    config = ConfigDict(strict=True, allow_inf_nan=False)
     try:
-        TypeAdapter(annotation, config=ConfigDict(strict=True)).validate_python(value)
+        TypeAdapter(annotation, config=config).validate_python(value)
     except ValidationError as error:
         wanted = [expected(details) or details["msg"] for details in error.errors()]
         must = " or ".join(dict.fromkeys(wanted))
         raise Misfit(option, f"must be {must}, not {shown(value)}.") from error
+
+
+def check_curriculum(kind: str, stages: int, options: Mapping[str, Any]) -> None:
+    """Make sure that a curriculum can stage data with its options.
+
+    Raises:
+        Misfit: it cannot.
+    """
+    import numpy as np
+
+    from tutelage.curriculum import CurriculumOptions
+    from tutelage.types import DifficultyProfile
+
+    if not options:
+        return
+    few = np.arange(1.0, stages + 2)
+    profile = DifficultyProfile([str(n) for n in range(len(few))], few)
+    with _at(""):
+        staging = CurriculumOptions(kind, stages, options=options)
+        staging.subset(len(few), staging.sizes(profile, 1), 1, 0)
 
 
 def needs_of(kind: str, options: Mapping[str, Any]) -> frozenset[str]:
@@ -92,13 +156,14 @@ def check_schedule(spec: float | Mapping[str, Any]) -> None:
 
     if isinstance(spec, Mapping):
         _check_schedule_types(spec)
-    try:
+    with _at(""):
         scheduled(spec)
-    except ConfigError as error:
-        raise Misfit("", str(error)) from error
 
 
 def _check_schedule_types(spec: Mapping[str, Any]) -> None:
+    for option in ("kind", "per", "grid"):
+        if option in spec:
+            _check_type(option, spec[option], str)
     for option in ("value", "start", "end", "max"):
         if option in spec:
             _check_type(option, spec[option], float)

@@ -27,6 +27,11 @@ _CORE_SCHEMA = (
     ),
 )
 
+_MOST_LETTERS = 200_000
+_MOST_VALUES = 20_000
+_DEEPEST = 40
+"""A recipe is a page of text; what goes beyond these was made to be in the way, or by mistake."""
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader without the surprises of YAML 1.1 (``no``, ``1:30``, ``012``)."""
@@ -94,14 +99,54 @@ class Node:
             yield prefix, self
 
 
-def from_value(value: Any, origin: str, folder: Path | None = None) -> Node:
-    """Plain values as a tree whose every part has the same origin."""
+def from_value(value: Any, origin: str, folder: Path | None = None, depth: int = 0) -> Node:
+    """Plain values as a tree whose every part has the same origin.
+
+    Raises:
+        ConfigError: values are nested too deeply, or a text holds what none may.
+    """
+    if depth > _DEEPEST:
+        raise _too_deep(origin)
     if isinstance(value, Mapping):
-        children = {str(key): from_value(child, origin, folder) for key, child in value.items()}
+        children = {
+            checked(str(key), origin): from_value(child, origin, folder, depth + 1)
+            for key, child in value.items()
+        }
         return Node(children, origin, folder)
     if isinstance(value, (list, tuple)):
-        return Node([from_value(child, origin, folder) for child in value], origin, folder)
-    return Node(os.fspath(value) if isinstance(value, os.PathLike) else value, origin, folder)
+        items = [from_value(child, origin, folder, depth + 1) for child in value]
+        return Node(items, origin, folder)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    return Node(checked(value, origin), origin, folder)
+
+
+def checked(value: Any, origin: str) -> Any:
+    """A value as it is, unless it is one that no file, path or message can hold.
+
+    Raises:
+        ConfigError: a text with a NUL or half of a character, or a number of hundreds of digits.
+    """
+    if isinstance(value, int) and value.bit_length() > 1024:
+        raise ConfigError(f"{origin}: a number is too long. Write a smaller one.")
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ConfigError(f"{origin}: a text holds a NUL character. Remove it.")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"{origin}: a text holds \\u{ord(value[error.start]):04x}, which is half of a"
+                " character or a byte that is not UTF-8. Write the whole character."
+            ) from None
+    return value
+
+
+def _too_deep(origin: str) -> ConfigError:
+    return ConfigError(
+        f"{origin}: lists or mappings are nested more than {_DEEPEST} deep. No recipe needs that:"
+        " look for brackets that are not closed."
+    )
 
 
 def parse(text: str, label: str, folder: Path | None = None, *, lines: bool = True) -> Node:
@@ -117,8 +162,15 @@ def parse(text: str, label: str, folder: Path | None = None, *, lines: bool = Tr
         ConfigError: the text is not YAML, a key occurs twice in a mapping, or a tag asks for
             something that is not a plain value.
     """
+    if len(text) > _MOST_LETTERS:
+        raise ConfigError(
+            f"{label}: {len(text):,} letters are too many for a recipe ({_MOST_LETTERS:,} at most)."
+            " Is it a data file?"
+        )
     try:
         root = yaml.compose(text, Loader=_Loader)
+    except RecursionError:
+        raise _too_deep(label) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{label}:{mark.line + 1}" if mark and lines else label
@@ -136,19 +188,28 @@ def parse(text: str, label: str, folder: Path | None = None, *, lines: bool = Tr
     return _Builder(label, folder, lines).build(root, ())
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Builder:
     """Turns PyYAML's nodes, which know their lines, into ours."""
 
     label: str
     folder: Path | None
     lines: bool
+    built: int = 0
 
     def build(self, node: yaml.Node, above: tuple[yaml.Node, ...], line: int | None = None) -> Node:
         origin = self._origin(node if line is None else line)
         if node in above:
             raise ConfigError(f"{origin}: this alias contains itself. Write the value out instead.")
         above = (*above, node)
+        self.built += 1
+        if self.built > _MOST_VALUES:
+            raise ConfigError(
+                f"{origin}: more than {_MOST_VALUES:,} values, with all aliases written out. No"
+                " recipe needs that: remove aliases that repeat each other."
+            )
+        if len(above) > _DEEPEST:
+            raise _too_deep(origin)
         if not isinstance(node, yaml.ScalarNode) and node.tag not in (_TAG + "map", _TAG + "seq"):
             raise _forbidden_tag(node, origin)
         if isinstance(node, yaml.MappingNode):
@@ -169,7 +230,7 @@ class _Builder:
                 raise ConfigError(f"{origin}: a key must be text. Put it in quotes.")
             if key in children:
                 raise ConfigError(
-                    f"{origin}: the key '{key}' occurs twice in one mapping (first at"
+                    f"{origin}: the key '{key[:60]}' occurs twice in one mapping (first at"
                     f" {children[key].origin}), and only one of the two can count. Remove one."
                 )
             children[key] = self.build(value_node, above, key_node.start_mark.line)
@@ -190,13 +251,17 @@ def _scalar(node: yaml.Node, origin: str) -> Any:
         if kind == "bool":
             return {"true": True, "false": False}[text.lower()]
         if kind == "int":
-            return int(text, 10)
+            return checked(int(text, 10), origin)
         if kind == "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         if kind == "str":
-            return text
+            return checked(text, origin)
+    except ConfigError:
+        raise
     except (KeyError, ValueError):
-        raise ConfigError(f"{origin}: '{text}' does not fit its tag !!{kind}.") from None
+        if kind == "int" and len(text) > 1000:
+            raise ConfigError(f"{origin}: a number is too long. Write a smaller one.") from None
+        raise ConfigError(f"{origin}: '{text[:60]}' does not fit its tag !!{kind}.") from None
     raise _forbidden_tag(node, origin)
 
 

@@ -1,12 +1,12 @@
 """A whole recipe, and the checks that need more than one section."""
 
-import math
 import re
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from tutelage.recipe.base import Component, Strict
+from tutelage.placeholders import shorten
+from tutelage.recipe.base import Component, NotEmpty, Seed, Strict
 from tutelage.recipe.names import check_component, needs_of, schedule_range
 from tutelage.recipe.sections import (
     ArithmeticData,
@@ -26,9 +26,12 @@ Data = Annotated[FileData | ArithmeticData, Field(discriminator="kind")]
 NAME_PATTERN = r"[^\W_][\w .+-]*"
 """What may be the name of a run or an arm: it becomes part of a path."""
 
+LONGEST_NAME = 80
+"""In bytes: file systems allow 255, and more is added to it."""
+
 _RANGES = {
     "ce_weight": (0.0, 1.0, "between 0 and 1"),
-    "distill_temperature": (math.ulp(0.0), math.inf, "above 0"),
+    "distill_temperature": (0.001, 1000.0, "between 0.001 and 1000"),
     "student_share": (0.0, 1.0, "between 0 and 1"),
 }
 
@@ -44,7 +47,7 @@ class Recipe(Strict):
     description: str = Field(default="", description="A sentence or two about the run.")
     paper: str = Field(default="", description="Where the method comes from.")
     differs_from_paper: str = Field(default="", description="What this recipe does otherwise.")
-    seed: int = Field(
+    seed: Seed = Field(
         default=0, description="Seed of shuffling, sampling data, dropout and adapters."
     )
     student: Student | None = Field(default=None, description="The model that learns.")
@@ -78,7 +81,7 @@ class Recipe(Strict):
         default={},
         description="Further arms: changes to this recipe, at the same number of updates.",
     )
-    output: str = Field(default="runs", description="Where run folders go.")
+    output: NotEmpty = Field(default="runs", description="Where run folders go.")
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
@@ -166,26 +169,34 @@ class Recipe(Strict):
             if name and not re.fullmatch(NAME_PATTERN, name):
                 raise Misfit(
                     path,
-                    f"'{name}' cannot name a folder. Use letters, digits, '.', '_', '+', '-' and"
-                    " spaces, and begin with a letter or digit.",
+                    f"{shorten(name)} cannot name a folder. Use letters, digits, '.', '_', '+', '-'"
+                    " and spaces, and begin with a letter or digit.",
+                )
+            if len(name.encode("utf-8")) > LONGEST_NAME:
+                raise Misfit(
+                    path,
+                    f"the name '{name[:20]}...' is too long for a folder ({len(name)} letters)."
+                    f" Use {LONGEST_NAME} at most.",
                 )
 
     def _check_schedules(self) -> None:
         stages = self.curriculum.stages
-        for field, (low, high, words) in _RANGES.items():
-            spec = getattr(self.loss, field)
+        specs = {f"loss.{field}": getattr(self.loss, field) for field in _RANGES}
+        specs["on_policy.fraction"] = self.on_policy.fraction
+        for path, spec in specs.items():
+            low, high, words = _RANGES.get(path.partition(".")[2], (0.0, 1.0, "between 0 and 1"))
             if isinstance(spec, dict) and spec.get("kind") == "steps":
                 count = len(spec["values"])
                 if spec.get("per", "stage") == "stage" and count != stages:
                     raise Misfit(
-                        f"loss.{field}",
+                        path,
                         f"{count} values for {stages} stages. Give one value for each stage, or"
                         f" set curriculum.stages to {count}.",
                     )
             least, greatest = schedule_range(spec, stages)
             if least < low or greatest > high:
                 reach = f"{least:g}" if least == greatest else f"{least:g} to {greatest:g}"
-                raise Misfit(f"loss.{field}", f"must stay {words}, and is {reach}.")
+                raise Misfit(path, f"must stay {words}, and is {reach}.")
 
     def missing(self) -> list[str]:
         """What a run needs and the recipe lacks, as dotted keys."""

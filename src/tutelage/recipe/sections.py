@@ -4,12 +4,29 @@ Importing this is cheap: names of components are checked against their tables on
 validated, because the tables import torch.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tutelage.recipe.base import Component, Positive, Precision, ScheduleSpec, Share, Strict
-from tutelage.recipe.names import check_component, check_schedule
+from tutelage.recipe.base import (
+    Component,
+    Count,
+    NotEmpty,
+    Positive,
+    Precision,
+    ScheduleSpec,
+    Seed,
+    Share,
+    Strict,
+    Temperature,
+)
+from tutelage.recipe.names import (
+    check_component,
+    check_curriculum,
+    check_levels,
+    check_schedule,
+    check_template,
+)
 from tutelage.recipe.words import Misfit, below
 
 ExampleColumn = Literal[
@@ -77,19 +94,31 @@ class FileData(Lengths):
     )
     system: str | None = Field(default=None, description="System text for every example.")
 
+    @model_validator(mode="after")
+    def _template_is_one(self) -> "FileData":
+        with below("template"):
+            check_template(self.template)
+        return self
+
 
 class ArithmeticData(Lengths):
     """The embedded task: chained sums with a written-out rationale."""
 
     kind: Literal["arithmetic"]
-    train: Positive = Field(default=1500, description="Training examples.")
-    validation: int = Field(default=200, ge=0, description="Validation examples; 0 for none.")
-    test: int = Field(default=500, ge=0, description="Test examples; 0 for none.")
+    train: int = Field(default=1500, ge=1, le=1_000_000, description="Training examples.")
+    validation: Count = Field(default=200, description="Validation examples; 0 for none.")
+    test: Count = Field(default=500, description="Test examples; 0 for none.")
     label_noise: Share = Field(
         default=0.4, description="Share of training rationales with a wrong step."
     )
-    data_seed: int = Field(default=0, description="Chooses prompts, order and errors.")
+    data_seed: Seed = Field(default=0, description="Chooses prompts, order and errors.")
     levels: list[int] = Field(default=[1, 2, 3, 4, 5], description="Numbers of steps.")
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> "ArithmeticData":
+        with below("levels"):
+            check_levels(self.levels)
+        return self
 
 
 class Difficulty(Component):
@@ -120,16 +149,24 @@ class Curriculum(Component):
     """
 
     kind: str = Field(default="calibrated", description="Name of a curriculum; see `tutelage ls`.")
-    stages: Positive = Field(default=20, description="Number of stages.")
-    passes: float | None = Field(default=None, gt=0, description="Visits of a stage to its subset.")
+    stages: int = Field(default=20, ge=1, le=10_000, description="Number of stages.")
+    passes: float | None = Field(
+        default=None, gt=0, le=1e6, description="Visits of a stage to its subset."
+    )
     iteration_ratio: float | None = Field(
-        default=None, gt=0, description="Instead of passes: visits as a part of the plain run's."
+        default=None,
+        gt=0,
+        le=1e6,
+        description="Instead of passes: visits as a part of the plain run's.",
     )
     total_steps: Positive | None = Field(
-        default=None, description="Instead of both: optimizer steps."
+        default=None, le=100_000_000, description="Instead of both: optimizer steps."
     )
     epochs: float | None = Field(
-        default=None, gt=0, description="Passes of the plain run; None: total_steps or stages."
+        default=None,
+        gt=0,
+        le=1e6,
+        description="Passes of the plain run; None: total_steps or stages.",
     )
     order: Literal["easy_first", "hard_first", "random"] | None = Field(
         default=None, description="Which end the subsets grow from; None: the curriculum's own."
@@ -148,6 +185,7 @@ class Curriculum(Component):
     @model_validator(mode="after")
     def _fits(self) -> "Curriculum":
         check_component("curriculum", self.kind, self.options, known=type(self).model_fields)
+        check_curriculum(self.kind, self.stages, self.options)
         given = [
             name
             for name in ("passes", "iteration_ratio", "total_steps")
@@ -193,10 +231,12 @@ class Loss(Strict):
 
     @model_validator(mode="after")
     def _known(self) -> "Loss":
-        with below("divergence"):
-            check_component("divergence", self.divergence.kind, self.divergence.options)
-        with below("target"):
-            check_component("target", self.target.kind, self.target.options)
+        for family in ("divergence", "target"):
+            component: Component = getattr(self, family)
+            # The tables of these two import torch, which takes a second; the defaults are known.
+            if component != type(self).model_fields[family].default:
+                with below(family):
+                    check_component(family, component.kind, component.options)
         if self.adaptive is not None:
             with below("adaptive"):
                 check_component("controller", self.adaptive.kind, self.adaptive.options)
@@ -214,10 +254,10 @@ class Loss(Strict):
 class Lora(Strict):
     """Train low-rank adapters instead of all weights."""
 
-    rank: Positive = Field(default=16, description="Rank of the adapters.")
+    rank: int = Field(default=16, ge=1, le=65_536, description="Rank of the adapters.")
     alpha: Positive = Field(default=64, description="Scale of the adapters.")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout before the adapters.")
-    target_modules: str | list[str] = Field(
+    target_modules: NotEmpty | Annotated[list[NotEmpty], Field(min_length=1)] = Field(
         default="all-linear", description="Which layers get one."
     )
     merge: bool = Field(default=True, description="Merge the adapters into the saved student.")
@@ -242,8 +282,8 @@ class Training(Strict):
     )
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay.")
     max_grad_norm: float = Field(default=1.0, ge=0, description="Gradient clipping; 0 for none.")
-    adam_beta1: Share = Field(default=0.9, description="AdamW's first beta.")
-    adam_beta2: Share = Field(default=0.999, description="AdamW's second beta.")
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first beta.")
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="AdamW's second beta.")
     precision: Precision = Field(default="float32", description="Type of the matrix products.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory for more time.")
     lora: Lora | None = Field(default=None, description="Train adapters instead of all weights.")
@@ -268,7 +308,7 @@ class Training(Strict):
         description="Cut micro-batches further, into parts of so many tokens at most.",
     )
     num_threads: Positive | None = Field(
-        default=None, description="CPU threads; None: torch decides."
+        default=None, le=1024, description="CPU threads; None: torch decides."
     )
 
     def accumulation(self, num_processes: int = 1) -> int:
@@ -302,10 +342,10 @@ class Evaluation(Strict):
     max_total_tokens: Positive | None = Field(
         default=None, description="Longest prompt and answer."
     )
-    sampling_temperature: float = Field(default=0.0, ge=0, description="0 is greedy.")
+    sampling_temperature: Temperature = Field(default=0.0, description="0 is greedy.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")
-    top_k: int = Field(default=0, ge=0, description="Sample from so many; 0: all.")
-    seeds: list[int] = Field(default=[10], min_length=1, description="Sampling seeds.")
+    top_k: Count = Field(default=0, description="Sample from so many; 0: all.")
+    seeds: list[Seed] = Field(default=[10], min_length=1, description="Sampling seeds.")
     limit: Positive | None = Field(default=None, description="Evaluate on so many examples.")
     batch_tokens: Positive = Field(default=16384, description="Tokens of a batch when generating.")
     precision: Precision = Field(default="float32", description="Type of the matrix products.")
@@ -340,6 +380,8 @@ class Evaluation(Strict):
 
     @model_validator(mode="after")
     def _known(self) -> "Evaluation":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise Misfit("seeds", "a seed is there twice, and its answers would count twice.")
         if not self.metrics:
             raise ValueError("name at least one metric, as in {rouge_l: {}}")
         for name, options in self.metrics.items():

@@ -4,25 +4,34 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tutelage.recipe.base import Component, Positive, Precision, ScheduleSpec, Strict
-from tutelage.recipe.names import check_component, check_schedule
+from tutelage.recipe.base import (
+    Component,
+    Count,
+    NotEmpty,
+    Positive,
+    Precision,
+    ScheduleSpec,
+    Strict,
+    Temperature,
+)
+from tutelage.recipe.names import check_component, check_schedule, check_style
 from tutelage.recipe.words import below
 
 
 class Student(Strict):
     """The model that learns: one that exists, or one cut from another."""
 
-    model: str | None = Field(
+    model: NotEmpty | None = Field(
         default=None, description="Folder, hub name, .gguf file or embedded:NAME."
     )
-    init_from: str | None = Field(
+    init_from: NotEmpty | None = Field(
         default=None,
         description="Cut the student from this model; TEACHER means the recipe's teacher.",
     )
     layers: Positive | None = Field(
         default=None, description="Keep this many evenly spaced layers; with init_from."
     )
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    revision: NotEmpty | None = Field(default=None, description="Branch, tag or commit on the hub.")
     trust_remote_code: bool = Field(
         default=False, description="Run code that comes with the model."
     )
@@ -40,7 +49,7 @@ class Student(Strict):
 class FineTune(Strict):
     """Ordinary fine-tuning of the teacher on the training data, before anything else."""
 
-    epochs: float = Field(default=3.0, gt=0, description="Passes over the training data.")
+    epochs: float = Field(default=3.0, gt=0, le=1e5, description="Passes over the training data.")
     learning_rate: float = Field(default=2e-5, gt=0, description="Peak learning rate.")
     lr_schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="Its course."
@@ -61,10 +70,10 @@ class FineTune(Strict):
 class Teacher(Strict):
     """The model that teaches."""
 
-    model: str | None = Field(
+    model: NotEmpty | None = Field(
         default=None, description="Folder, hub name, .gguf file or embedded:NAME."
     )
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    revision: NotEmpty | None = Field(default=None, description="Branch, tag or commit on the hub.")
     trust_remote_code: bool = Field(
         default=False, description="Run code that comes with the model."
     )
@@ -83,7 +92,7 @@ class Teacher(Strict):
         ),
     )
     top_k: Positive = Field(default=64, description="topk: how many tokens to keep.")
-    store: str | None = Field(
+    store: NotEmpty | None = Field(
         default=None, description="Folder of the stored signal; by default one below output/cache."
     )
 
@@ -109,17 +118,20 @@ class Supervision(Strict):
         default="The answer is {answer}", description="text: how a step_by_step answer must end."
     )
     max_new_tokens: Positive = Field(default=256, description="text: longest answer.")
-    sampling_temperature: float = Field(default=0.0, ge=0, description="text: 0 is greedy.")
+    sampling_temperature: Temperature = Field(default=0.0, description="text: 0 is greedy.")
     verifier: Component | None = Field(
         default=None, description="text: which metric says whether an answer is right."
     )
     on_wrong: Literal["keep", "drop", "resample"] = Field(
         default="keep", description="text: what happens to wrong answers; needs a verifier."
     )
-    max_samples: Positive = Field(
-        default=4, description="text: with resample, answers to try for each prompt."
+    max_samples: int = Field(
+        default=4,
+        ge=1,
+        le=10_000,
+        description="text: with resample, answers to try for each prompt.",
     )
-    resample_temperature: float = Field(
+    resample_temperature: Temperature = Field(
         default=0.7, gt=0, description="text: with resample, for all answers but the first."
     )
     drop_truncated: bool = Field(
@@ -134,6 +146,8 @@ class Supervision(Strict):
 
     @model_validator(mode="after")
     def _judged(self) -> "Supervision":
+        with below("answer_format" if self.prompt == "step_by_step" else "prompt"):
+            check_style(self.prompt, self.answer_format)
         if self.on_wrong != "keep" and self.verifier is None:
             raise ValueError(
                 f"`on_wrong: {self.on_wrong}` needs a `verifier` that tells right from wrong, such"
@@ -150,9 +164,9 @@ class OnPolicy(Strict):
 
     fraction: ScheduleSpec = Field(default=0.0, description="Share of such steps.")
     max_new_tokens: Positive = Field(default=256, description="Longest answer.")
-    sampling_temperature: float = Field(default=1.0, ge=0, description="0 is greedy.")
+    sampling_temperature: Temperature = Field(default=1.0, description="0 is greedy.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")
-    top_k: int = Field(default=0, ge=0, description="Sample from so many; 0: all.")
+    top_k: Count = Field(default=0, description="Sample from so many; 0: all.")
 
     @model_validator(mode="after")
     def _known(self) -> "OnPolicy":

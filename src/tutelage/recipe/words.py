@@ -17,10 +17,11 @@ _EXPECTED = {
     "model_type": "a mapping (lines of `key: value`)",
     "string_type": "text",
     "finite_number": "a finite number",
-    "greater_than": "greater than {gt:g}",
-    "greater_than_equal": "{ge:g} or greater",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "{le:g} or less",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "{ge} or greater",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "string_too_short": "a text that is not empty",
     "literal_error": "{expected}",
     "too_short": "a list of {min_length} or more",
 }
@@ -50,7 +51,17 @@ def below(key: str) -> Iterator[None]:
 def expected(details: Mapping[str, Any]) -> str | None:
     """What a value must be, from an error of pydantic; None when there are no words for it."""
     template = _EXPECTED.get(details["type"])
-    return None if template is None else template.format(**details.get("ctx", {}))
+    if template is None:
+        return None
+    context = {name: _number(value) for name, value in details.get("ctx", {}).items()}
+    return template.format(**context)
+
+
+def _number(value: Any) -> Any:
+    """A bound as people write it."""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:g}"
+    return f"{int(value):,}" if isinstance(value, int | float) else value
 
 
 def shown(value: Any) -> str:
@@ -63,4 +74,8 @@ def shown(value: Any) -> str:
         return f"the text '{value}'" if len(value) <= 60 else "such a long text"
     if isinstance(value, Mapping):
         return "a mapping"
-    return "a list" if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of more than thirty digits"
+    return str(value)
