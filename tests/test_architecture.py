@@ -21,6 +21,7 @@ LAYERS = [
     {"difficulty", "curriculum"},
     {"report", "evaluation", "training"},
     {"recipe"},
+    {"checks"},
     {"pipeline"},
     {"cli", "catalogue", "embedded", "__main__"},
 ]  # fmt: skip
@@ -60,7 +61,7 @@ def test_imports_point_down(path):
         if parts[0] == "tutelage" and len(parts) > 1 and parts[1] != here:
             assert layer(parts[1]) <= layer(here), f"{path} imports {module}"
             if parts[1] == "recipe":
-                assert here in {"pipeline", "cli", "catalogue"}
+                assert here in {"checks", "pipeline", "cli", "catalogue"}
         if parts[0] == "transformers":
             assert here in MAY_IMPORT_TRANSFORMERS, f"{path} imports {module}"
         if here in PURE:

@@ -1,10 +1,46 @@
-"""Models: loading them, checking that two fit each other, and making a student from a teacher."""
+"""Models: loading them, checking that two fit each other, and making a student from a teacher.
 
-from tutelage.models.load import ModelSize as ModelSize
-from tutelage.models.load import describe_model as describe_model
-from tutelage.models.load import load_config as load_config
-from tutelage.models.load import load_model as load_model
-from tutelage.models.load import load_tokenizer as load_tokenizer
-from tutelage.models.prune import keep_layers as keep_layers
-from tutelage.models.prune import layer_indices as layer_indices
-from tutelage.models.same_tokenizer import check_same_tokenizer as check_same_tokenizer
+What needs no weights does not load what weights need: names are imported at their first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tutelage.models.load import (
+        ModelSize,
+        describe_model,
+        load_config,
+        load_model,
+        load_tokenizer,
+    )
+    from tutelage.models.prune import keep_layers, layer_indices
+    from tutelage.models.same_tokenizer import check_same_tokenizer
+
+_HOMES = {
+    "ModelSize": "load",
+    "check_same_tokenizer": "same_tokenizer",
+    "describe_model": "load",
+    "keep_layers": "prune",
+    "layer_indices": "prune",
+    "load_config": "load",
+    "load_model": "load",
+    "load_tokenizer": "load",
+}
+
+__all__ = [
+    "ModelSize",
+    "check_same_tokenizer",
+    "describe_model",
+    "keep_layers",
+    "layer_indices",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tutelage.models' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"tutelage.models.{_HOMES[name]}"), name)

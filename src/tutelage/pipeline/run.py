@@ -1,6 +1,7 @@
 """The stages of a run, on one screen: recipe -> data -> difficulty -> plan -> student -> report."""
 
 import functools
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from tutelage import TORCH_CAME_FIRST
+from tutelage.checks import refuse
 from tutelage.files import read_json
 from tutelage.pipeline.caching import prepare_stores, teachers_of
 from tutelage.pipeline.checks import check_models
@@ -145,7 +147,8 @@ def prepared(
 def open_session(
     loaded: LoadedRecipe, run_dir: str | Path | None, quiet: bool | None
 ) -> Iterator[Session]:
-    """Open the run folder of a recipe and set up what the stages share."""
+    """Look the recipe through, open its run folder, and set up what the stages share."""
+    refuse(loaded, run_dir)
     quiet_libraries()
     recipe = loaded.recipe
     if recipe.training.num_threads is not None:
@@ -155,12 +158,25 @@ def open_session(
     path = Path(run_dir) if run_dir else output / f"{recipe.name}-{loaded.fingerprint[:8]}"
     folder = RunFolder(path, loaded.fingerprint, to_yaml(loaded), lock=processes.is_first)
     display = Display(quiet if processes.is_first else True)
-    with folder:
+    with _leaves_nothing_new(path), folder:
         processes.wait()
         clock = Clock(path, keeps=processes.is_first)
         display.beat = clock.beat
         cache = PartsFolder(output / "cache")
         yield Session(loaded, folder, cache, Workshop(loaded, display), display, processes, clock)
+
+
+@contextmanager
+def _leaves_nothing_new(path: Path) -> Iterator[None]:
+    """When the block fails before it has made any part, the folder that it made goes again."""
+    was_there = path.exists()
+    try:
+        yield
+    except BaseException:
+        opened = {".lock", "recipe.yaml", "recipe.json", "seconds.json"}
+        if not was_there and path.is_dir() and {p.name for p in path.iterdir()} <= opened:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def _mention_slow_precision(session: Session) -> None:

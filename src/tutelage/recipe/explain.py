@@ -34,17 +34,8 @@ def _lines(
             rows.append((f"{indent}{_scalar(key)}:", ""))
             rows += _lines(child, where, indent + _INDENT, loaded)
         else:
-            rows.append((f"{indent}{_scalar(key)}: {_scalar(child)}", _origin(where, loaded)))
+            rows.append((f"{indent}{_scalar(key)}: {_scalar(child)}", loaded.origin(where)))
     return rows
-
-
-def _origin(path: str, loaded: LoadedRecipe) -> str:
-    """Where a value came from; a part of a value that was given whole came from there too."""
-    while path:
-        if path in loaded.origins:
-            return loaded.origins[path]
-        path = path.rpartition(".")[0]
-    return "default"
 
 
 def _scalar(value: Any) -> str:

@@ -57,6 +57,14 @@ class LoadedRecipe:
     origins: Mapping[str, str]
     arms: Mapping[str, Recipe]
 
+    def origin(self, path: str) -> str:
+        """Where a value came from; a part of a value that was given whole came from there too."""
+        while path:
+            if path in self.origins:
+                return self.origins[path]
+            path = path.rpartition(".")[0]
+        return "default"
+
     @cached_property
     def fingerprint(self) -> str:
         """64 digits that differ when any result may differ; see ``effects.NO_RESULT``."""

@@ -1,0 +1,137 @@
+"""The first rows of each data file: whether they make examples, and the ones that are asked for."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.checks.findings import Findings
+from tutelage.checks.models import see_models
+from tutelage.data.load import find_shape, named_rows
+from tutelage.data.read import looks_like_a_file
+from tutelage.data.templates import STYLES, TEMPLATES
+from tutelage.errors import ConfigError, DataError, did_you_mean
+from tutelage.placeholders import placeholders
+from tutelage.recipe import Recipe
+from tutelage.recipe.sections import FileData
+
+FIRST_ROWS = 20
+_LARGE = 32_000_000
+"""Bytes of a file that can only be read as a whole, and is not for a look at its first rows."""
+
+
+def check_data(findings: Findings) -> None:
+    """Files are there, can be read, and their first rows are examples with all that is named."""
+    settings = findings.loaded.recipe.data
+    if not isinstance(settings, FileData):
+        return
+    columns = _columns_of_difficulties(findings)
+    for split in ("train", "validation", "test"):
+        source = getattr(settings, split)
+        if not source:
+            continue
+        with findings.about(f"data.{split}"):
+            if not is_here(source) or _takes_long(Path(source)):
+                continue
+            _check_rows(findings, settings, split, columns if split == "train" else {})
+
+
+def is_here(source: str) -> bool:
+    """Whether a source is on this machine, or is meant to be."""
+    try:
+        return Path(source).expanduser().exists() or looks_like_a_file(source)
+    except OSError:
+        return True
+
+
+def _takes_long(path: Path) -> bool:
+    return path.suffix == ".json" and path.is_file() and path.stat().st_size > _LARGE
+
+
+def _check_rows(
+    findings: Findings, settings: FileData, split: str, columns: Mapping[str, str]
+) -> None:
+    source = getattr(settings, split)
+    names = {str(ours): theirs for ours, theirs in settings.columns.items()}
+    rows = named_rows(source, split, tuple(columns), names)
+    shape = None
+    content: Any = None
+    row = None
+    for row in itertools.islice(rows, FIRST_ROWS):
+        shape = shape or find_shape(row)
+        content = shape.content(row)
+    if row is None:
+        raise DataError(f"'{source}' has no rows, so there is nothing to learn from. Add examples.")
+    for column, key in columns.items():
+        if column not in row.columns:
+            findings.add(
+                key,
+                DataError(
+                    f"{row.where}: there is no column '{column}'."
+                    f"{did_you_mean(column, row.found)} The columns are {', '.join(row.found)}."
+                ),
+            )
+    known = (*content.fields, *columns)
+    if settings.template not in TEMPLATES:
+        _check_fields(findings, "data.template", settings.template, known)
+    _check_prompts(findings, known)
+    _check_chat(findings, settings, split, bool(content.messages))
+
+
+def _check_prompts(findings: Findings, known: tuple[str, ...]) -> None:
+    """What teachers are asked names fields that there are."""
+    for arm, recipe in findings.loaded.arms.items():
+        prefix = "" if recipe is findings.loaded.recipe else f"controls.{arm}."
+        if recipe.uses_text and recipe.supervision.prompt not in STYLES:
+            key = f"{prefix}supervision.prompt"
+            _check_fields(findings, key, recipe.supervision.prompt, (*known, "prompt"))
+
+
+def _check_fields(findings: Findings, key: str, template: str, known: tuple[str, ...]) -> None:
+    for name in placeholders(template):
+        if name not in known:
+            findings.add(
+                key,
+                ConfigError(
+                    f"The template names the field '{name}', which these examples do not have."
+                    f"{did_you_mean(name, known)} Known: {', '.join(dict.fromkeys(known))}."
+                ),
+            )
+
+
+def _check_chat(findings: Findings, settings: FileData, split: str, conversations: bool) -> None:
+    """Conversations, and rows that are to be some, need a chat template."""
+    if settings.template != "chat" and not (conversations and settings.template == "auto"):
+        return
+    student, _ = see_models(findings)
+    tokens = None if student is None else student.tokens
+    if tokens is not None and not tokens.has_chat_template:
+        asks = "the rows are conversations" if conversations else "data.template is chat"
+        findings.add(
+            "data.template" if settings.template == "chat" else f"data.{split}",
+            ConfigError(
+                f"{asks}, but the student's tokenizer has no chat template. Use a model that has"
+                " one, or data.template: plain, which takes one question and one answer."
+            ),
+        )
+
+
+def _columns_of_difficulties(findings: Findings) -> dict[str, str]:
+    """Columns of the data that some difficulty reads, and the key that names each."""
+    found: dict[str, str] = {}
+    for arm, recipe in findings.loaded.arms.items():
+        prefix = "" if recipe is findings.loaded.recipe else f"controls.{arm}."
+        for column in _columns_of(recipe):
+            found.setdefault(column, f"{prefix}difficulty")
+    return found
+
+
+def _columns_of(recipe: Recipe) -> list[str]:
+    specs: list[Mapping[str, Any]] = [{"kind": recipe.difficulty.kind, **recipe.difficulty.options}]
+    columns = []
+    while specs:
+        spec = specs.pop()
+        specs += spec.get("of", ())
+        if spec.get("kind") == "column":
+            columns.append(spec["name"])
+    return columns
