@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from transformers import set_seed
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tutelage.curriculum import load_plan, plan_fingerprint
@@ -24,7 +25,7 @@ from tutelage.pipeline.workshop import device
 from tutelage.recipe import Recipe
 from tutelage.training import DistillConfig, DistillTrainer
 from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, Rhythm
-from tutelage.training.checkpoints import last_checkpoint
+from tutelage.training.checkpoints import checkpoint_step, last_checkpoint
 from tutelage.training.on_policy import OwnAnswers
 from tutelage.training.saving import disk_checked
 from tutelage.types import Plan
@@ -46,6 +47,7 @@ class Job:
         validate_after: steps after which to validate.
         best: called with the trainer when validation is better than before; with its metric's name.
         until: stop after this step of the plan, with a checkpoint; None for its end.
+        tensorboard: folder of TensorBoard's files; None to write none.
         own_answers: how the student answers on on-policy steps.
     """
 
@@ -61,6 +63,7 @@ class Job:
     metric: str | None = None
     best: Path | None = None
     until: int | None = None
+    tensorboard: Path | None = None
     own_answers: OwnAnswers | None = None
 
 
@@ -87,6 +90,9 @@ def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         checkpoint = last_checkpoint(job.folder)
+        if job.tensorboard is not None and session.processes.is_first:
+            done = 0 if checkpoint is None else checkpoint_step(checkpoint)
+            trainer.add_callback(_tensorboard(job.tensorboard, done))
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     session.processes.wait()
     return trainer
@@ -107,6 +113,13 @@ def _callbacks(
     if job.validator is not None:
         path = job.metrics.with_name("validation.jsonl")
         yield BestStudent(path, job.metric, keep if job.best is not None else None)
+
+
+def _tensorboard(folder: Path, done: int) -> TensorBoardCallback:
+    """TensorBoard's files, beside the checkpoints and not among them; lost steps are forgotten."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return TensorBoardCallback(SummaryWriter(str(folder), purge_step=done + 1))
 
 
 def train_arm(
@@ -185,13 +198,16 @@ def _job(
         model=with_lora(session.shop.student(), recipe),
         plan=plan,
         teacher=teachers() if teachers is not None and plan.has_teacher_signal() else None,
-        arguments=training_arguments(session, recipe),
+        arguments=training_arguments(session, recipe, arm),
         metrics=session.part(f"arms/{arm}/metrics.jsonl"),
         validator=validator if selecting else None,
         validate_after=tuple(validation_steps(session)) if selecting else (),
         metric=recipe.selection.metric,
         best=work / "best" if selecting and recipe.selection.keep == "best" else None,
         until=until,
+        tensorboard=work.parent / "tracking"
+        if "tensorboard" in recipe.training.report_to
+        else None,
         own_answers=_own_answers(session, recipe),
     )
 
@@ -222,6 +238,7 @@ def _start_over_unless_same(session: Session, work: Path, inputs: dict[str, Any]
             shutil.rmtree(work, ignore_errors=True)
             for name in ("metrics.jsonl", "validation.jsonl"):
                 (work.parent / name).unlink(missing_ok=True)
+            shutil.rmtree(work.parent / "tracking", ignore_errors=True)
             session.clock.forget(training_stage(work.parent.name))
             atomic_write_json(record, inputs)
     session.processes.wait()
@@ -244,7 +261,7 @@ def validation_steps(session: Session) -> list[int]:
     return [*(step for step in steps if step < last), last]
 
 
-def training_arguments(session: Session, recipe: Recipe) -> dict[str, Any]:
+def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, Any]:
     """A recipe's settings as arguments of ``DistillConfig``."""
     training, loss = recipe.training, recipe.loss
     processes = session.processes.count
@@ -263,8 +280,9 @@ def training_arguments(session: Session, recipe: Recipe) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_steps": training.checkpoint_every,
         "keep_checkpoints": training.keep_checkpoints,
-        "report_to": list(training.report_to),
-        "run_name": recipe.name,
+        "report_to": [name for name in training.report_to if name != "tensorboard"],
+        "project": session.recipe.name,
+        "run_name": arm,
         "seed": recipe.seed,
         "max_steps": training.max_steps or -1,
         "divergence": loss.divergence.kind,
