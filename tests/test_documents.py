@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tutelage.curriculum import load_plan
+from tutelage.files import read_json
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -25,14 +28,43 @@ def test_the_readme_has_the_commands():
     assert {"tutelage run quickstart", "tutelage plan quickstart"} <= set(commands())
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where the commands run: what one of them measured, the next ones find."""
+    return tmp_path_factory.mktemp("readme")
+
+
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("tutelage run")])
-def test_readme_commands_run_as_written(command, tmp_path, monkeypatch):
+def test_readme_commands_run_as_written(command, place, monkeypatch):
     from tutelage.cli import app
 
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(place)
     result = CliRunner().invoke(app, shlex.split(command)[1:])
     assert result.exit_code == 0, result.output
     assert result.output.strip()
+
+
+def test_numbers_that_a_plan_gives(place, monkeypatch):
+    """What README and the quickstart's page say of its plan and profile is what these say."""
+    from tutelage.pipeline import show_plan
+
+    monkeypatch.chdir(place)
+    plan = show_plan("quickstart").description
+    step = plan["exposure"][9]["first_step"]
+    loaded = load_plan(Path(plan["picture"]).parent)
+    share = 1 - loaded.student_share[step - 1]
+    said = (
+        f"The hardest tenth of the examples first comes at step {step} of {plan['total_steps']},"
+        f" when the learning rate is at {100 * loaded.lr_factor[step - 1]:.0f} % of its peak and"
+        f" the teacher's share of the target at {100 * share:.0f} %."
+    )
+    assert said in " ".join(README.split())
+    assert f"All arms make {plan['total_steps']} updates" in " ".join(README.split())
+    profile = read_json(Path(plan["picture"]).parents[3] / "difficulty" / "summary.json")
+    quantiles = ", ".join(f"{value:.2f}" for value in profile["quantiles"].values())
+    groups = ", ".join(f"{group['mean']:.2f}" for _, group in sorted(profile["groups"].items()))
+    page = " ".join((ROOT / "docs/results/quickstart.md").read_text().split())
+    assert f"quantiles {quantiles} at" in page and f"by number of steps {groups}." in page
 
 
 @pytest.mark.parametrize("recipe", blocks("yaml"))

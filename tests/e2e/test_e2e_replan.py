@@ -16,6 +16,7 @@ from tutelage.curriculum import (
     save_plan,
 )
 from tutelage.files import read_json, read_jsonl
+from tutelage.pipeline import show_plan
 from tutelage.pipeline.finish import cost_of
 from tutelage.pipeline.run import prepared
 from tutelage.pipeline.training import validation_steps
@@ -124,3 +125,28 @@ def test_validation_ends_where_training_does(tmp_path, every, max_steps, expecte
     )
     session = SimpleNamespace(recipe=recipe, main_arm="main", part=tmp_path.joinpath)
     assert validation_steps(session) == expected
+
+
+def test_a_plan_doubts_models_that_know_nothing(tmp_path):
+    """Two random models: each is worse than a guess, and one of them is the worse teacher."""
+    make_models(tmp_path)
+    worse = []
+    for teacher, student in (("teacher", "calm"), ("calm", "teacher")):
+        recipe = (
+            small_recipe(tmp_path)
+            | QUICK
+            | {
+                "student": {"model": str(tmp_path / student)},
+                "teacher": {"model": str(tmp_path / teacher)},
+                "difficulty": {"kind": "dds"},
+                "controls": {},
+            }
+        )
+        (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+        shown = show_plan(
+            str(tmp_path / "recipe.yaml"), run_dir=tmp_path / f"run-{teacher}"
+        ).description
+        texts = " ".join(shown["warnings"])
+        assert "uniform guess among its" in texts and "--set student.finetune.epochs=1" in texts
+        worse.append("the teacher is worse" in texts)
+    assert sorted(worse) == [False, True]

@@ -1,5 +1,6 @@
 """A plan as files: ``plan.json`` to read, ``steps.parquet`` to run and resume from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tutelage.curriculum.doubts import profile_doubts
 from tutelage.curriculum.exposure import exposure, plan_warnings
 from tutelage.curriculum.fingerprint import plan_fingerprint
 from tutelage.files import atomic_write_json, disk_errors, read_json
@@ -26,8 +28,23 @@ _SCALARS = (
 )
 
 
-def describe_plan(plan: Plan, profile: DifficultyProfile, recipe: str) -> dict[str, Any]:
-    """What ``tutelage plan --json`` prints: stages, totals, exposure and warnings."""
+def describe_plan(
+    plan: Plan,
+    profile: DifficultyProfile,
+    recipe: str,
+    *,
+    losses: Mapping[str, float] | None = None,
+    vocab_size: int | None = None,
+) -> dict[str, Any]:
+    """What ``tutelage plan --json`` prints: stages, totals, exposure and warnings.
+
+    Args:
+        plan: the plan.
+        profile: difficulty of its examples.
+        recipe: what the plan is called.
+        losses: see ``profile_doubts``.
+        vocab_size: see ``profile_doubts``.
+    """
     rows = exposure(plan, profile)
     return {
         "recipe": recipe,
@@ -37,7 +54,10 @@ def describe_plan(plan: Plan, profile: DifficultyProfile, recipe: str) -> dict[s
         "baseline_steps": plan.baseline_steps,
         "stages": [stage.as_dict() for stage in plan.stages],
         "exposure": [row.as_dict() for row in rows],
-        "warnings": plan_warnings(plan, rows),
+        "warnings": [
+            *profile_doubts(plan, profile, losses, vocab_size),
+            *plan_warnings(plan, rows),
+        ],
         "teachers": list(plan.teachers),
         **{name: getattr(plan, name) for name in _SCALARS},
     }

@@ -136,6 +136,15 @@ class ModelMeasurements:
             found.append([answer.text for answer in answers])
         return list(zip(*found, strict=True))
 
+    def losses_known(self) -> dict[str, float]:
+        """Nats per token of ``student`` and ``teacher`` on the answers, where measured."""
+        measured = vars(self)
+        return {
+            who: float(losses.loss_sums.sum() / max(losses.num_tokens.sum(), 1))
+            for who in ("student", "teacher")
+            if (losses := measured.get(f"_{who}_losses")) is not None
+        }
+
     @property
     def references(self) -> Sequence[Sequence[str]]:
         """Accepted answers of each example."""
@@ -218,6 +227,7 @@ def write_profile(
         {
             **summarize(profile, groups, unit),
             "seconds": round(time.monotonic() - started, 3),
+            "losses": measured.losses_known(),
             **extra,
         },
     )

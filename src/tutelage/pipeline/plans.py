@@ -136,11 +136,15 @@ def write_plan(
         profile: difficulty for the untrained student, by which all plans of a run are described.
         done: after how many stages the plan was made; None for the one before training.
     """
-    description = describe_plan(plan, profile, recipe.name)
+    summary = read_json(session.part(difficulty_part(session, recipe)) / "summary.json")
+    # Losses on the data's answers say nothing of a teacher whose own answers are learned.
+    losses = {} if recipe.uses_text else summary.get("losses", {})
+    description = describe_plan(
+        plan, profile, recipe.name, losses=losses, vocab_size=session.shop.vocab_size
+    )
     description["notes"] = plan_notes(recipe, plan, done)
     save_plan(folder, plan, description)
-    unit = read_json(session.part(difficulty_part(session, recipe)) / "summary.json")["unit"]
-    plan_png(folder / "plan.png", description, plan, unit, profile.scores)
+    plan_png(folder / "plan.png", description, plan, summary["unit"], profile.scores)
 
 
 def write_next_plan(
