@@ -3,6 +3,7 @@ import itertools
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -14,8 +15,6 @@ from transformers import (
     LlamaForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
-    Qwen2MoeConfig,
-    Qwen2MoeForCausalLM,
 )
 
 from tutelage.errors import ConfigError, ModelError
@@ -186,16 +185,173 @@ def test_layers_that_are_not_found():
         keep_layers(model, 2)
 
 
-def test_layers_that_differ_by_position():
-    # Layers 1, 3 and 5 are mixtures of experts; of layers 0, 3 and 5 the configuration would make
-    # number 1 alone such a mixture.
-    config = Qwen2MoeConfig(
-        **SMALL,
-        moe_intermediate_size=8,
-        shared_expert_intermediate_size=8,
-        num_experts=LAYERS,
+# ---- architectures whose layers are of several kinds -------------------------------------------
+
+KINDS = {name: value for name, value in SMALL.items() if name != "num_hidden_layers"}
+KINDS |= {"num_hidden_layers": 8, "pad_token_id": 0, "max_position_embeddings": 64}
+MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 4, "mamba_n_groups": 1}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
+DELTA = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+CONFIGS = {
+    "lfm2": lambda: transformers.Lfm2Config(
+        **KINDS,
+        layer_types=["conv", "conv", "full_attention", "conv"] * 2,
+        block_auto_adjust_ff_dim=False,
+    ),
+    "qwen3_next": lambda: transformers.Qwen3NextConfig(
+        **KINDS, **DELTA, **EXPERTS, head_dim=8, shared_expert_intermediate_size=8
+    ),
+    "jamba": lambda: transformers.JambaConfig(
+        **KINDS,
+        attn_layer_period=4,
+        attn_layer_offset=2,
+        num_experts=2,
+        num_experts_per_tok=1,
+        mamba_d_state=4,
+        mamba_dt_rank=2,
+        use_mamba_kernels=False,
+    ),
+    "granite": lambda: transformers.GraniteMoeHybridConfig(
+        **KINDS,
+        **MAMBA,
+        layer_types=["mamba", "mamba", "mamba", "attention"] * 2,
+        shared_intermediate_size=16,
+        num_local_experts=0,
+        num_experts_per_tok=0,
+    ),
+    "bamba": lambda: transformers.BambaConfig(**KINDS, **MAMBA, attn_layer_indices=[2, 5]),
+    "nemotron_h": lambda: transformers.NemotronHConfig(
+        **{name: value for name, value in KINDS.items() if name != "num_hidden_layers"},
+        layers_block_type=["mamba", "mlp", "attention", "mlp"] * 2,
+        mamba_num_heads=4,
+        mamba_head_dim=8,
+        ssm_state_size=4,
+        n_groups=1,
+        head_dim=8,
+        use_mamba_kernels=False,
+    ),
+    "smollm3": lambda: transformers.SmolLM3Config(**KINDS),
+    "gemma3": lambda: transformers.Gemma3TextConfig(**KINDS, head_dim=8, sliding_window=3),
+    "qwen3_moe": lambda: transformers.Qwen3MoeConfig(
+        **KINDS, **EXPERTS, head_dim=8, decoder_sparse_step=2, mlp_only_layers=[3]
+    ),
+    "glm4_moe": lambda: transformers.Glm4MoeConfig(
+        **KINDS,
+        n_routed_experts=4,
         num_experts_per_tok=2,
-        decoder_sparse_step=2,
+        moe_intermediate_size=8,
+        first_k_dense_replace=3,
+        head_dim=8,
+        n_group=1,
+        topk_group=1,
+    ),
+    "gpt_neo": lambda: transformers.GPTNeoConfig(
+        vocab_size=VOCAB,
+        hidden_size=16,
+        num_layers=8,
+        num_heads=2,
+        attention_types=[[["global", "local"], 4]],
+        window_size=3,
+        max_position_embeddings=64,
+    ),
+    "llama4": lambda: transformers.Llama4TextConfig(
+        **KINDS,
+        head_dim=8,
+        intermediate_size_mlp=24,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        interleave_moe_layer_step=2,
+        attention_chunk_size=4,
+    ),
+}
+
+
+def of_kinds(name):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(CONFIGS[name]()).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "works"),
+    [
+        ("lfm2", {1: "(0)", 2: "(0, 7)", 3: "(0, 4, 7)"}, "4 to 8"),
+        ("qwen3_next", {1: "(0)"}, "2 to 8"),
+        ("jamba", {1: "(0)", 2: "(0, 7)", 3: "(0, 4, 7)"}, "8"),
+        ("granite", {1: "(0)"}, "2 to 8"),
+        ("bamba", {1: "(0)", 6: "(0, 1, 3, 4, 6, 7)"}, "4, 5, 7, 8"),
+        ("nemotron_h", {2: "(0, 7)"}, "4 to 8"),
+    ],
+)
+def test_a_hybrid_keeps_some_attention(name, refused, works):
+    """Without any it can be trained, and fails when it is asked to write."""
+    model = of_kinds(name)
+    for number, kept in refused.items():
+        with pytest.raises(ModelError) as error:
+            keep_layers(model, number)
+        message = str(error.value)
+        assert f"none of the layers that would be kept {kept} has attention" in message
+        assert message.endswith(f"Numbers of layers that work: {works}.")
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("lfm2", 4),
+        ("qwen3_next", 2),
+        ("jamba", 8),
+        ("granite", 3),
+        ("bamba", 5),
+        ("nemotron_h", 4),
+        ("smollm3", 3),
+        ("gemma3", 4),
+        ("qwen3_moe", 3),
+        ("qwen3_moe", 6),
+        ("glm4_moe", 4),
+        ("gpt_neo", 3),
+        ("llama4", 3),
+    ],
+)
+@torch.no_grad()
+def test_kinds_of_layers_are_cut_along(name, number, ids, tmp_path):
+    """What is loaded again has the same kinds in the same places, and writes."""
+    student = keep_layers(of_kinds(name), number)
+    student.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert torch.equal(logits(loaded, ids), logits(student, ids))
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    written = loaded.generate(ids, attention_mask=torch.ones_like(ids), **options)
+    assert written.shape == (2, 13)
+
+
+def test_layers_that_differ_by_position():
+    """Of eight layers every second has experts: of 0, 2, 5 and 7 no rule of Jamba's says that."""
+    with pytest.raises(ModelError, match=r"differ by position.*Numbers of layers that work: 8\."):
+        keep_layers(of_kinds("jamba"), 4)
+
+
+def test_layers_that_share_weights():
+    config = transformers.Zamba2Config(
+        **KINDS,
+        mamba_d_state=4,
+        mamba_headdim=8,
+        n_mamba_heads=4,
+        mamba_ngroups=1,
+        num_mem_blocks=1,
+        layers_block_type=["mamba", "hybrid", "mamba", "mamba"] * 2,
+        use_mamba_kernels=False,
     )
-    with pytest.raises(ModelError, match="differ by position"):
-        keep_layers(Qwen2MoeForCausalLM(config), 3)
+    with pytest.raises(ModelError, match=r"layers 1 and 5 share weights. No number"):
+        keep_layers(transformers.Zamba2ForCausalLM(config), 7)
+
+
+def test_a_model_without_attention_anywhere_is_cut_as_any(ids):
+    config = transformers.MambaConfig(
+        vocab_size=VOCAB, hidden_size=16, num_hidden_layers=4, state_size=4
+    )
+    student = keep_layers(transformers.MambaForCausalLM(config), 2)
+    assert logits(student, ids).shape == (2, 9, VOCAB)
