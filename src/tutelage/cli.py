@@ -57,6 +57,10 @@ def run_command(
     set_: SetOption = None,
     run_dir: RunDirOption = None,
     quiet: QuietOption = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace finished students of another recipe in --run-dir."),
+    ] = False,
 ) -> None:
     """Carry out a recipe: data, difficulty, plan, students, evaluation, report.
 
@@ -65,7 +69,7 @@ def run_command(
     from tutelage.pipeline import run
     from tutelage.report import load_run, results_table
 
-    result = run(recipe, set_ or (), run_dir=run_dir, quiet=quiet)
+    result = run(recipe, set_ or (), run_dir=run_dir, quiet=quiet, replace=replace)
     if int(os.environ.get("RANK", "0")) == 0:
         _print(results_table(load_run(result.folder)))
         _say(f"student: {result.student}")

@@ -62,6 +62,11 @@ class Clock:
         """Seconds charged so far to the stage that runs, by this process and those before it."""
         return self.seconds.get(self._stages[-1], 0.0) + time.monotonic() - self._since
 
+    def add(self, stage: str, seconds: float) -> None:
+        """Charge what was spent elsewhere on something that this run takes."""
+        self._add(stage, seconds)
+        self._write()
+
     def forget(self, stage: str) -> None:
         """Begin a stage at nothing: what it had made is made anew, from something else."""
         if self.seconds.pop(stage, None) is not None:

@@ -25,7 +25,7 @@ from tutelage.files import (
 )
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 """Raised when the files of a part change their meaning, so that older parts are made again."""
 
 
@@ -50,7 +50,12 @@ class PartsFolder:
 
     def fresh(self, name: str, inputs: Mapping[str, Any]) -> bool:
         """Whether a part was made from exactly these inputs."""
-        return self.fingerprint(name) == _digest(name, inputs)
+        return self.fingerprint(name) == part_digest(name, inputs)
+
+    def inputs(self, name: str) -> dict[str, Any] | None:
+        """What a part was made from; None when there is no such part."""
+        manifest = self.part(name) / MANIFEST
+        return read_json(manifest)["inputs"] if manifest.is_file() else None
 
     @contextlib.contextmanager
     def making(self, name: str, inputs: Mapping[str, Any]) -> Iterator[Path]:
@@ -58,12 +63,19 @@ class PartsFolder:
         with atomic_directory(self.part(name)) as folder:
             yield folder
             atomic_write_json(
-                folder / MANIFEST, {"fingerprint": _digest(name, inputs), "inputs": dict(inputs)}
+                folder / MANIFEST,
+                {"fingerprint": part_digest(name, inputs), "inputs": dict(inputs)},
             )
 
 
-def _digest(name: str, inputs: Mapping[str, Any]) -> str:
-    return fingerprint({"format": FORMAT, "part": name, "inputs": dict(inputs)})
+def kind_of(name: str) -> str:
+    """What a part is, whoever's it is: ``student`` for the student of every arm."""
+    return name.rpartition("/")[2].partition("-")[0]
+
+
+def part_digest(name: str, inputs: Mapping[str, Any]) -> str:
+    """The fingerprint of a part: the same for parts of one kind with the same inputs."""
+    return fingerprint({"format": FORMAT, "part": kind_of(name), "inputs": dict(inputs)})
 
 
 class RunFolder(PartsFolder):
@@ -74,9 +86,13 @@ class RunFolder(PartsFolder):
 
     Args:
         path: the folder.
-        recipe_fingerprint: of the recipe; a folder made by another recipe is refused.
+        recipe_fingerprint: of the recipe.
         recipe_yaml: the resolved recipe, written into the folder.
         lock: whether this process takes the lock; only the first of several does.
+
+    Attributes:
+        of_other_recipe: whether another recipe made the folder. Its recipe stays there until
+            :meth:`take_over`.
     """
 
     def __init__(
@@ -87,6 +103,7 @@ class RunFolder(PartsFolder):
         self._recipe_yaml = recipe_yaml
         self._wants_lock = lock
         self._lock: IO[str] | None = None
+        self.of_other_recipe = False
 
     def __enter__(self) -> "RunFolder":
         if not self._wants_lock:
@@ -113,9 +130,15 @@ class RunFolder(PartsFolder):
             self._lock.close()
             raise
         remove_leftovers(self.path)
-        atomic_write_text(self.path / "recipe.yaml", self._recipe_yaml)
-        atomic_write_json(self.path / "recipe.json", {"fingerprint": self.recipe_fingerprint})
+        if not self.of_other_recipe:
+            self.take_over()
         return self
+
+    def take_over(self) -> None:
+        """Make the folder that of this recipe."""
+        if self._wants_lock:
+            atomic_write_text(self.path / "recipe.yaml", self._recipe_yaml)
+            atomic_write_json(self.path / "recipe.json", {"fingerprint": self.recipe_fingerprint})
 
     def __exit__(self, *exception: object) -> None:
         if self._lock is not None:
@@ -129,9 +152,6 @@ class RunFolder(PartsFolder):
                 f"'{self.path}' is not empty and is no run folder (it has '{others[0].name}')."
                 " Choose another folder with --run-dir, or an empty one."
             )
-        if record.is_file() and read_json(record)["fingerprint"] != self.recipe_fingerprint:
-            raise RunFolderError(
-                f"The run folder '{self.path}' was made by another recipe: compare its recipe.yaml"
-                " with `tutelage show`. Leave --run-dir out: then each recipe gets a folder of"
-                " its own."
-            )
+        self.of_other_recipe = (
+            record.is_file() and read_json(record)["fingerprint"] != self.recipe_fingerprint
+        )

@@ -84,12 +84,12 @@ def teacher_inputs(session: Session, name: str) -> Inputs:
     return found
 
 
-def start_inputs(session: Session, source: str) -> Inputs:
+def start_inputs(session: Session) -> Inputs:
     """Of a student that is cut from another model."""
-    student = session.recipe.student
+    student, shop = session.recipe.student, session.shop
     assert student is not None
-    options = session.shop.student_loading
-    return {"source": session.shop.identify(source, options), "layers": student.layers}
+    source = shop.identify(shop.cut_from, shop.student_loading)
+    return {"source": source, "layers": student.layers}
 
 
 def difficulty_settings(session: Session, recipe: Recipe) -> Inputs:

@@ -98,13 +98,14 @@ def prepare_plan(
     main_steps = main_arm_steps(session, arm)
     inputs = plan_inputs(session, arm, main_steps, available)
     name = f"arms/{arm}/plan"
-    if not session.run.fresh(name, inputs):
+    if not session.ready(name, inputs):
         plan = compile_recipe(recipe, profile, main_steps, available)
         before = session.part(name) / "plan.json"
-        if before.is_file() and read_json(before).get("fingerprint") != plan_fingerprint(plan):
-            # Plans that were made from the old one are none any more.
-            shutil.rmtree(session.part(f"arms/{arm}/replanned"), ignore_errors=True)
-        with session.run.making(name, inputs) as folder:
+        old = read_json(before).get("fingerprint") if before.is_file() else None
+        with session.making(name, inputs, "") as folder:
+            if old not in (None, plan_fingerprint(plan)):
+                # Plans that were made from the old one are none any more.
+                shutil.rmtree(session.part(f"arms/{arm}/replanned"), ignore_errors=True)
             write_plan(session, recipe, folder, plan, profile)
             if available is not None:
                 np.save(folder / AVAILABLE, available)

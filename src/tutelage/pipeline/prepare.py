@@ -1,4 +1,4 @@
-"""Stages before training: data, student."""
+"""The stage that reads and tokenizes the data."""
 
 import math
 import random
@@ -12,10 +12,8 @@ from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.load import LoadedExamples
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json, file_sha256, fingerprint
-from tutelage.models import keep_layers, load_model
-from tutelage.pipeline.inputs import SPLITS, SPLITS_FILE, data_inputs, start_inputs
+from tutelage.pipeline.inputs import SPLITS, SPLITS_FILE, data_inputs
 from tutelage.pipeline.session import Session
-from tutelage.pipeline.students import save_checked
 from tutelage.training.saving import disk_checked
 from tutelage.types import Example
 
@@ -26,11 +24,10 @@ def prepare_data(session: Session) -> None:
     assert settings is not None
     tokenizer = session.shop.tokenizer
     inputs = data_inputs(session)
-    if session.run.fresh("data", inputs):
+    if session.ready("data", inputs):
         return
     with (
-        session.timed("data"),
-        session.run.making("data", inputs) as folder,
+        session.making("data", inputs, "data") as folder,
         session.display.task("Reading and tokenizing the data") as report,
     ):
         summaries, contents = {}, {}
@@ -168,37 +165,3 @@ def rows_to_compare(rows: Any) -> Any:
     """The rows with a token at which a student can be compared with its teacher."""
     found = [row for row, labels in enumerate(rows["labels"]) if max(labels, default=-1) >= 0]
     return rows if len(found) == len(rows) else rows.select(found)
-
-
-def prepare_student(session: Session) -> None:
-    """Build the student when it is cut from another model."""
-    student = session.recipe.student
-    assert student is not None
-    if student.init_from is None:
-        session.shop.student_place = session.shop.student_source
-        return
-    source = session.shop.student_source
-    options = session.shop.student_loading
-    if student.init_from == "TEACHER":
-        source = session.shop.teacher_places[session.shop.strongest]
-    inputs = start_inputs(session, source)
-    session.shop.student_place = str(session.part("student_start"))
-    if session.run.fresh("student_start", inputs):
-        return
-    with (
-        session.timed("student"),
-        session.display.task(f"Keeping {student.layers} layers for the student"),
-        session.run.making("student_start", inputs) as folder,
-    ):
-        model = load_model(source, **options)
-        if student.layers is not None:
-            model = keep_layers(model, student.layers)
-        with disk_checked(folder):
-            save_checked(
-                model,
-                session.shop.tokenizer,
-                folder,
-                rows_of(session, "train"),
-                lambda: load_model(str(folder), **options),
-                "The saved student before training",
-            )

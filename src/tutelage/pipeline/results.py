@@ -74,15 +74,14 @@ def evaluate(
         inputs: what the results are made from; see ``evaluation_inputs``.
         rows: the test rows.
     """
-    if session.run.fresh(part, inputs):
+    if session.ready(part, inputs):
         return
     settings = session.recipe.evaluation
     if settings.limit is not None:
         rows = rows.select(range(min(settings.limit, len(rows))))
     with (
-        session.timed("evaluation"),
         session.display.task(f"Evaluating {title}") as report,
-        session.run.making(part, inputs) as folder,
+        session.making(part, inputs, "evaluation") as folder,
     ):
         loaded = model()
         evaluation = evaluate_answers(

@@ -18,13 +18,15 @@ from tutelage.pipeline.checks import check_models
 from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.finish import check_disk, finish
 from tutelage.pipeline.folder import PartsFolder, RunFolder
+from tutelage.pipeline.forecast import forecast
 from tutelage.pipeline.measuring import measure_difficulty
 from tutelage.pipeline.plans import prepare_plan, write_next_plan
-from tutelage.pipeline.prepare import prepare_data, prepare_student, rows_of
+from tutelage.pipeline.prepare import prepare_data, rows_of
 from tutelage.pipeline.processes import Processes
 from tutelage.pipeline.progress import Display, quiet_libraries
 from tutelage.pipeline.results import evaluate_arm, evaluate_references, make_validator
 from tutelage.pipeline.session import Session
+from tutelage.pipeline.start import prepare_student
 from tutelage.pipeline.stores import LIVE
 from tutelage.pipeline.teacher import prepare_teachers
 from tutelage.pipeline.texts import prepare_texts, training_rows
@@ -57,6 +59,7 @@ def run(
     *,
     run_dir: str | Path | None = None,
     quiet: bool | None = None,
+    replace: bool = False,
 ) -> RunResult:
     """Carry out a recipe, from data to report; what is already there and fresh is not done again.
 
@@ -65,11 +68,13 @@ def run(
         overrides: ``a.b=c``, as after ``--set``.
         run_dir: the run folder; by default one of its own for each recipe, below ``output``.
         quiet: show no progress; None shows it on a terminal and in a notebook.
+        replace: let finished students of another recipe in ``run_dir`` be trained again and
+            replaced; otherwise that is refused.
 
     Raises:
         TutelageError: anything that the user can mend; the message says how.
     """
-    with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet) as session:
+    with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet, replace=replace) as session:
         first = session.processes.first_goes_first
         with first():
             check_disk(session)
@@ -106,6 +111,7 @@ def prepared(
     quiet: bool | None = None,
     plans: bool = True,
     texts: bool = True,
+    replace: bool = False,
 ) -> Iterator[Session]:
     """Do what comes before training: data, teachers, student, difficulty, texts and plans.
 
@@ -116,6 +122,7 @@ def prepared(
         quiet: show no progress; None shows it on a terminal and in a notebook.
         plans: compile the plans.
         texts: let teachers write the answers that the arms learn from.
+        replace: see :func:`run`.
     """
     with open_session(load_recipe(recipe, overrides), run_dir, quiet) as session:
         _mention_slow_precision(session)
@@ -129,6 +136,8 @@ def prepared(
         first = session.processes.first_goes_first
         check_models(session)
         with first():
+            forecast(session, replace=replace)
+        with first():
             prepare_data(session)
         prepare_teachers(session)
         with first():
@@ -141,6 +150,10 @@ def prepared(
         with first():
             for arm in arms if plans else ():
                 prepare_plan(session, arm, profiles[arm], pairs.get(arm))
+        with first():
+            if plans and (texts or not any(arm.uses_text for arm in arms.values())):
+                forecast(session, replace=replace, planned=True)
+                session.run.take_over()
         yield session
 
 

@@ -1,16 +1,32 @@
 """What the stages of a run share."""
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from tutelage.errors import RunFolderError
+from tutelage.files import read_json
+from tutelage.pipeline.changes import changes, reason
 from tutelage.pipeline.clock import Clock
-from tutelage.pipeline.folder import PartsFolder, RunFolder
+from tutelage.pipeline.folder import PartsFolder, RunFolder, kind_of
 from tutelage.pipeline.processes import Processes
 from tutelage.pipeline.progress import Display
+from tutelage.pipeline.shared import SharedParts
 from tutelage.pipeline.workshop import Workshop
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import TeacherStore
+
+_ALIKE = 3
+"""A part of another run is compared with when no more than so many of its inputs differ."""
+
+TIME = "seconds.json"
+"""In a part of the cache: how long making it took."""
+
+_QUICK = ("plan", "signal")
+"""Parts that are made sooner than they are looked for elsewhere."""
 
 
 @dataclass
@@ -20,12 +36,13 @@ class Session:
     Attributes:
         loaded: the recipe with its arms.
         run: the run folder.
-        cache: parts that several runs may share (fine-tuned teachers).
+        cache: what several runs may share: fine-tuned teachers, texts, stores, and parts.
         shop: models and tokenizers.
         display: progress.
         processes: who works and who waits.
         clock: who pays how much time.
         stores: teacher stores that were opened and verified, by folder.
+        replaced: what the parts were made from that this run replaced in another recipe's folder.
     """
 
     loaded: LoadedRecipe
@@ -36,6 +53,8 @@ class Session:
     processes: Processes
     clock: Clock
     stores: dict[Path, TeacherStore] = field(default_factory=dict)
+    replaced: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)
 
     @property
     def recipe(self) -> Recipe:
@@ -54,3 +73,127 @@ class Session:
     def part(self, name: str) -> Path:
         """The folder of a part of the run."""
         return self.run.part(name)
+
+    # ---- parts: there, taken from another run, or to be made --------------------------------
+
+    @property
+    def shared(self) -> SharedParts:
+        """Parts that this run takes from others and leaves to others."""
+        return SharedParts(self.cache.path / "parts")
+
+    def ready(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether a part with these inputs is there, or another run has left one to take.
+
+        The first process says in a line what becomes of the part, and why.
+        """
+        if self.run.fresh(name, inputs):
+            if self.processes.is_first:
+                self._say(name, "reused")
+                self.keep(name, inputs)
+            return True
+        if not self.processes.is_first:
+            return False
+        before = self.run.inputs(name)
+        if kind_of(name) not in _QUICK and self.shared.has(name, inputs):
+            self.set_aside(name)
+            record = self.shared.take(self.run, name, inputs)
+            if record is not None:
+                self._say(name, f"reused, from {record['run']}")
+                self._pay(name, record)
+                return True
+        self._say(name, self._why(name, before, inputs))
+        return False
+
+    def _pay(self, name: str, record: Mapping[str, Any]) -> None:
+        """Charge what a part took where it was made: arms pay for what they need, made or taken."""
+        if record["stage"]:
+            # An arm may have another name there.
+            arm = name.split("/")[1] if kind_of(name) == "student" else ""
+            self.clock.add(training_stage(arm) if arm else record["stage"], record["seconds"])
+
+    @contextlib.contextmanager
+    def making(self, name: str, inputs: Mapping[str, Any], stage: str) -> Iterator[Path]:
+        """Make a part in the time of a stage, if any, and keep it for other runs."""
+        self.set_aside(name)
+        before = self.clock.seconds.get(stage, 0.0)
+        timed = self.timed(stage) if stage else contextlib.nullcontext()
+        with timed, self.run.making(name, inputs) as folder:
+            yield folder
+        self.keep(name, inputs, stage, self.clock.seconds.get(stage, 0.0) - before)
+
+    def keep(
+        self, name: str, inputs: Mapping[str, Any], stage: str = "", seconds: float = 0.0
+    ) -> None:
+        """Leave a part of this run to other runs.
+
+        Args:
+            name: the part.
+            inputs: what it was made from.
+            stage: whom its time was charged to, here and wherever it is taken.
+            seconds: how long making it took.
+        """
+        if kind_of(name) in _QUICK:
+            return
+        record = {"recipe": self.recipe.name, "stage": stage, "seconds": round(seconds, 1)}
+        try:
+            self.shared.put(self.run, name, inputs, record)
+        except (OSError, RunFolderError) as error:
+            self.display.note(f"note: {name} is not kept for other runs: {error}")
+
+    def took(self, part: str, title: str, stage: str) -> None:
+        """Say that something in the cache is used again, and charge what making it took.
+
+        Args:
+            part: in the cache.
+            title: what to call it.
+            stage: whom to charge.
+        """
+        if not self.processes.is_first:
+            return
+        if title not in self._said:
+            self._said.add(title)
+            self.display.note(f"{title}: reused")
+        record = self.cache.part(part) / TIME
+        if record.is_file() and stage not in self.clock.seconds:
+            self.clock.add(stage, read_json(record)["seconds"])
+
+    def set_aside(self, name: str) -> None:
+        """Keep what another recipe made in this folder, before it is replaced."""
+        before = self.run.inputs(name)
+        if not self.run.of_other_recipe or before is None or name in self.replaced:
+            return
+        if kind_of(name) == "plan":  # plans that were made while training go with the student
+            self.set_aside(f"{name.rpartition('/')[0]}/student")
+        self.shared.put(self.run, name, before, {"recipe": "", "stage": "", "seconds": 0.0})
+        self.replaced[name] = before
+
+    def put_back(self) -> None:
+        """Give a folder of another recipe back what was replaced in it."""
+        for name, inputs in self.replaced.items():
+            self.shared.take(self.run, name, inputs)
+
+    def _say(self, name: str, words: str) -> None:
+        if name not in self._said and words and (kind_of(name), words) != ("plan", "reused"):
+            self.display.note(f"{part_title(name)}: {words}")
+        self._said.add(name)
+
+    def _why(self, name: str, before: Mapping[str, Any] | None, inputs: Mapping[str, Any]) -> str:
+        """Why a part is made anew; empty for one that nobody has made before."""
+        if before is not None:
+            return f"made anew, because {reason(before, inputs)}"
+        others = self.shared.relatives(name, self.recipe.name)
+        nearest = min(others, key=lambda other: len(changes(other[0], inputs)), default=None)
+        if nearest is None or len(changes(nearest[0], inputs)) > _ALIKE:
+            return ""
+        return f"made anew, because {reason(nearest[0], inputs)} in {nearest[1]}"
+
+
+def training_stage(arm: str) -> str:
+    """What the clock calls the training of an arm."""
+    return f"training {arm}"
+
+
+def part_title(name: str) -> str:
+    """A part as people call it: ``cpd: student`` for ``arms/cpd/student``."""
+    short = name.removeprefix("arms/").removeprefix("references/")
+    return short.replace("/", ": ").replace("_", " ")

@@ -8,11 +8,11 @@ import numpy as np
 from transformers import set_seed
 
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
-from tutelage.files import fingerprint
+from tutelage.files import atomic_write_json, fingerprint
 from tutelage.models import check_same_tokenizer, keep_layers, load_model
 from tutelage.pipeline.inputs import teacher_inputs
 from tutelage.pipeline.prepare import rows_of
-from tutelage.pipeline.session import Session
+from tutelage.pipeline.session import TIME, Session
 from tutelage.pipeline.students import save_checked
 from tutelage.pipeline.training import Job, carry_out
 from tutelage.pipeline.workshop import device, loading
@@ -27,16 +27,29 @@ def prepare_teachers(session: Session) -> None:
     A teacher that was made is kept beside the run folders, so that every run with the same teacher,
     data and settings uses the same one.
     """
-    for name, teacher in session.recipe.ladder.items():
-        base = session.shop.base_teacher(name)
-        if teacher.finetune is None and teacher.layers is None:
-            session.shop.teacher_places[name] = base
-            continue
-        inputs = teacher_inputs(session, name)
-        part = f"teacher-{fingerprint(inputs)[:16]}"
-        if not session.cache.fresh(part, inputs):
-            _make(session, name, part, inputs)
-        session.shop.teacher_places[name] = str(session.cache.part(part))
+    for name in session.recipe.ladder:
+        if not find_teacher(session, name):
+            inputs = teacher_inputs(session, name)
+            _make(session, name, _part(inputs), inputs)
+
+
+def find_teacher(session: Session, name: str) -> bool:
+    """Say where a teacher is, and whether it is there already."""
+    teacher = session.recipe.ladder[name]
+    if teacher.finetune is None and teacher.layers is None:
+        session.shop.teacher_places[name] = session.shop.base_teacher(name)
+        return True
+    inputs = teacher_inputs(session, name)
+    part = _part(inputs)
+    session.shop.teacher_places[name] = str(session.cache.part(part))
+    if not session.cache.fresh(part, inputs):
+        return False
+    session.took(part, name if name == "teacher" else f"teacher {name}", "teacher")
+    return True
+
+
+def _part(inputs: dict[str, Any]) -> str:
+    return f"teacher-{fingerprint(inputs)[:16]}"
 
 
 def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> None:
@@ -89,12 +102,15 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
         },
         metrics=work / "metrics.jsonl",
     )
+    before = session.clock.seconds.get("teacher", 0.0)
     with session.timed("teacher"):
         trainer = carry_out(session, job, rows)
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
             _save(session, name, trainer.model, session.shop.tokenizer, folder)
             shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
+            spent = session.clock.seconds["teacher"] - before
+            atomic_write_json(folder / TIME, {"seconds": spent})
         shutil.rmtree(work)
     session.processes.wait()
 

@@ -242,8 +242,8 @@ def _tokenize(
     }
     inputs = texts_inputs(session, content)
     part = f"arms/{arm}/texts"
-    if not session.run.fresh(part, inputs):
-        with session.run.making(part, inputs) as folder:
+    if not session.ready(part, inputs):
+        with session.making(part, inputs, "") as folder:
             rows = []
             for name, texts in pairs.items():
                 split = tokenize_examples(

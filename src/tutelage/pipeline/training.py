@@ -19,7 +19,7 @@ from tutelage.generation import GenerationSettings
 from tutelage.pipeline.inputs import training_inputs
 from tutelage.pipeline.plans import refreshes
 from tutelage.pipeline.progress import Report
-from tutelage.pipeline.session import Session
+from tutelage.pipeline.session import Session, training_stage
 from tutelage.pipeline.students import keep_best, save_students, with_lora
 from tutelage.pipeline.workshop import device
 from tutelage.recipe import Recipe
@@ -169,14 +169,12 @@ def train_arm(
         job = make_job(plan)
         trainer = carry_out(session, job, rows)
     if session.processes.is_first:
+        session.set_aside(student)
         save_students(session, arm, inputs, trainer, job.best, rows)
+        stage = training_stage(arm)
+        session.keep(student, inputs, stage, session.clock.seconds[stage])
         shutil.rmtree(work)
     session.processes.wait()
-
-
-def training_stage(arm: str) -> str:
-    """What the clock calls the training of an arm."""
-    return f"training {arm}"
 
 
 def _job(

@@ -175,6 +175,14 @@ class Workshop:
             names.add(self.strongest)
         return names
 
+    @property
+    def cut_from(self) -> str:
+        """The model that the student is, or is cut from, as it is once teachers are prepared."""
+        student = self.recipe.student
+        assert student is not None
+        of_teacher = student.init_from == "TEACHER"
+        return self.teacher_places[self.strongest] if of_teacher else self.student_source
+
     def student(self) -> Any:
         """A new copy of the untrained student, which stops where its answers are to end."""
         assert self.student_place is not None

@@ -1,0 +1,142 @@
+"""Parts that several runs share: what one has made, another takes instead of making it again.
+
+A part that is made is also kept in ``output/cache/parts``, under the fingerprint of what it was
+made from. Large files are the same file under two names (a hard link), where the disk can do that,
+and so take no room twice; small ones are copied, so that whoever edits a card or a configuration in
+a run folder edits that one alone.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.files import atomic_directory, atomic_write_json, read_json
+from tutelage.pipeline.folder import MANIFEST, PartsFolder, kind_of, part_digest
+
+RECORD = "shared.json"
+"""Who made a shared part, and how long that took."""
+
+_BESIDE = {"student": ("student_last", "metrics.jsonl", "validation.jsonl", "replanned")}
+"""What training leaves beside a student, and goes where it goes."""
+
+_OF_OLD = {"student": ("evaluation_last", "training")}
+"""What belongs to an older student alone."""
+
+_LINKED = 1 << 20
+"""Files of so many bytes are linked; records, to which lines are appended, never are."""
+
+_LOOKED_AT = 50
+
+
+class SharedParts:
+    """The parts that runs share.
+
+    Args:
+        path: their folder; made when the first one is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def place(self, name: str, inputs: Mapping[str, Any]) -> PartsFolder:
+        """Where a part with these inputs is kept, with what belongs to it, there or not."""
+        return PartsFolder(self.path / f"{kind_of(name)}-{part_digest(name, inputs)[:16]}")
+
+    def has(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether a part with these inputs is kept; it may prove damaged when it is taken."""
+        return (self.place(name, inputs).part(kind_of(name)) / MANIFEST).is_file()
+
+    def put(
+        self, run: PartsFolder, name: str, inputs: Mapping[str, Any], record: Mapping[str, Any]
+    ) -> None:
+        """Keep a part of a run, unless it is kept already.
+
+        Args:
+            run: the run folder.
+            name: the part.
+            inputs: what it was made from.
+            record: facts about its making.
+        """
+        if self.has(name, inputs):
+            return
+        kept, kind = self.place(name, inputs), kind_of(name)
+        own = run.part(name)
+        with atomic_directory(kept.path) as folder:
+            _copy(own, folder / kind)
+            # A card says which run made the student: each run writes its own.
+            (folder / kind / "README.md").unlink(missing_ok=True)
+            for beside in _BESIDE.get(kind, ()):
+                if (own.parent / beside).exists():
+                    _copy(own.parent / beside, folder / beside)
+            atomic_write_json(folder / RECORD, {"part": name, "run": str(run.path), **record})
+
+    def take(
+        self, run: PartsFolder, name: str, inputs: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """Put a kept part into a run folder, in place of what is there.
+
+        Returns:
+            The facts about its making; None when there is none that is whole.
+        """
+        kept, kind = self.place(name, inputs), kind_of(name)
+        if not kept.fresh(kind, inputs):
+            return None
+        own = run.part(name)
+        if not run.fresh(name, inputs):
+            for old in (*_BESIDE.get(kind, ()), *_OF_OLD.get(kind, ())):
+                _remove(own.parent / old)
+        for one in _BESIDE.get(kind, ()):
+            if (kept.path / one).exists() and not (own.parent / one).exists():
+                _copy(kept.path / one, own.parent / one)
+        # The part itself comes last: it says that all of it is there.
+        with atomic_directory(own) as folder:
+            for child in kept.part(kind).iterdir():
+                _copy(child, folder / child.name)
+        return read_json(kept.path / RECORD)
+
+    def relatives(self, name: str, recipe: str) -> list[tuple[Mapping[str, Any], str]]:
+        """Inputs of the kept parts of the same name and recipe, and the runs that made them.
+
+        Args:
+            name: of the part.
+            recipe: name of the recipe.
+        """
+        kind, found = kind_of(name), []
+        records = sorted(self.path.glob(f"{kind}-*/{RECORD}"), key=_age)[:_LOOKED_AT]
+        for path in records:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                record = read_json(path)
+                if record["part"] == name and record["recipe"] == recipe:
+                    inputs = read_json(path.parent / kind / MANIFEST)["inputs"]
+                    found.append((inputs, record["run"]))
+        return found
+
+
+def _age(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return -path.stat().st_mtime
+    return 0.0
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder; large files become second names of the same file where they can."""
+    if source.is_dir():
+        target.mkdir(parents=True)
+        for child in source.iterdir():
+            _copy(child, target / child.name)
+        return
+    if source.stat().st_size >= _LINKED and source.suffix != ".jsonl":
+        with contextlib.suppress(OSError):  # another disk, or one that has no links
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
