@@ -197,12 +197,8 @@ def test_other_tokenizer(capsys, tmp_path, recipe_file):
     assert code == 2 and "different tokenizers" in err and "text-level" in err
 
 
-def test_a_folder_of_another_recipe(capsys, tmp_path, recipe_file):
+def test_a_folder_that_is_no_run(capsys, tmp_path, recipe_file):
     path = recipe_file()
-    here = tmp_path / "here"
-    assert tutelage(capsys, "profile", path, "--run-dir", here)[0] == 0
-    code, _, err = tutelage(capsys, "run", path, "--run-dir", here, "--set", "seed=5")
-    assert code == 2 and "made by another recipe" in err
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("x")
