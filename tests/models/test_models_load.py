@@ -294,6 +294,22 @@ def test_a_gguf_file_with_other_content_is_converted_again(fake_gguf):
     assert read == ["tokenizer"] * 2
 
 
+def test_a_conversion_draws_no_bars(fake_gguf, monkeypatch, capfd):
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    file, _ = fake_gguf
+    tokenizer = gguf._read_tokenizer(file)
+
+    def read(path):
+        list(reader.tqdm(range(300), desc="Converting and de-quantizing GGUF tensors..."))
+        return tokenizer
+
+    monkeypatch.setattr(gguf, "_read_tokenizer", read)
+    bar = reader.tqdm
+    load_tokenizer(str(file))
+    assert "GGUF tensors" not in capfd.readouterr().err and reader.tqdm is bar
+
+
 def test_a_failed_conversion_leaves_nothing(fake_gguf, monkeypatch, tmp_path):
     file, _ = fake_gguf
 

@@ -5,7 +5,9 @@ unpacked to the dtype that was asked for. Programs that compute with the packed 
 slightly other probabilities: do not mix both as one teacher.
 """
 
-from collections.abc import Callable
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +58,24 @@ def _converted(file: Path, part: str, read: Callable[[], Any]) -> Path:
     # By content, so that a moved file is found again and a replaced one is not taken for the old.
     folder = cache_folder() / "gguf" / content_sha256(file)[:_ID_DIGITS] / part
     if not folder.is_dir():
-        value = _attempt(file, read)
+        with _no_bars():
+            value = _attempt(file, read)
         with atomic_directory(folder) as temporary:
             value.save_pretrained(temporary)
     return folder
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the bar over tensors, which fills a log with lines and which no setting silences."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    shown = reader.tqdm
+    reader.tqdm = functools.partial(shown, disable=True)
+    try:
+        yield
+    finally:
+        reader.tqdm = shown
 
 
 def _attempt(file: Path, read: Callable[[], Any]) -> Any:

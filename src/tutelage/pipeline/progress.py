@@ -18,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from tutelage.printing import printable
@@ -63,6 +64,7 @@ class Display:
         seen = self.console.is_terminal or self.console.is_jupyter
         self.quiet = not seen if quiet is None else quiet
         self.beat: Callable[[], None] = lambda: None
+        self._shown: _Bar | None = None
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
@@ -89,15 +91,19 @@ class Display:
 
     @contextlib.contextmanager
     def _bar(self, title: str) -> Iterator[Report]:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+        # Work inside other work is one more line of the same display.
+        outer = self._shown
+        bar = outer or _Bar(
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1)),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            console=self.console,
         )
-        with _Bar(*columns, console=self.console) as bar:
+        with bar if outer is None else contextlib.nullcontext():
+            self._shown = bar
             task = bar.add_task(printable(title), total=None)
             begun = False
 
@@ -109,7 +115,13 @@ class Display:
                 bar.note = printable(note)
                 bar.update(task, completed=done, total=total)
 
-            yield report
+            try:
+                yield report
+            finally:
+                self._shown = outer
+                bar.note = ""
+                if outer is not None:
+                    bar.remove_task(task)
 
     @contextlib.contextmanager
     def _lines(self, title: str) -> Iterator[Report]:

@@ -125,6 +125,8 @@ def prepared(
         replace: see :func:`run`.
     """
     with open_session(load_recipe(recipe, overrides), run_dir, quiet) as session:
+        arms = ", ".join(session.loaded.arms)
+        session.display.note(f"{session.recipe.name}: {arms}, in {session.run.path}")
         _mention_slow_precision(session)
         _mention_processes(session)
         if TORCH_CAME_FIRST:

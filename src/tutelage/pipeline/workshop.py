@@ -23,7 +23,7 @@ from tutelage.models.adapters import with_adapter
 from tutelage.models.gate import is_adapter, model_files
 from tutelage.models.head import head_size
 from tutelage.models.places import find_model as find_model
-from tutelage.models.places import local_place
+from tutelage.models.places import is_gguf, local_place
 from tutelage.models.products import fast_in
 from tutelage.pipeline.estimate import size_text
 from tutelage.pipeline.identity import model_identity
@@ -92,6 +92,7 @@ class Workshop:
     def __init__(self, loaded: LoadedRecipe, display: Display | None = None) -> None:
         self.recipe = loaded.recipe
         self._display = display or Display(quiet=True)
+        self._said: set[tuple[str, str]] = set()
         self.arms = tuple(loaded.arms.values())
         self.teacher_places: dict[str, str] = {}
         self.student_place: str | None = None
@@ -151,6 +152,7 @@ class Workshop:
     def tokenizer(self) -> Any:
         """The student's tokenizer; teachers whose logits are used are checked to have it too."""
         options = self.student_loading
+        self._say("the tokenizer", self.student_source)
         tokenizer = load_tokenizer(
             self.student_source,
             revision=options["revision"],
@@ -160,6 +162,13 @@ class Workshop:
             if not self.is_student_source(name):
                 check_same_tokenizer(self.tokenizer_of(name), tokenizer)
         return tokenizer
+
+    def _say(self, what: str, place: str) -> None:
+        """Say once what is loaded, before it is: nothing else is seen meanwhile."""
+        if (what, place) not in self._said:
+            self._said.add((what, place))
+            more = " (a .gguf file is converted once)" if is_gguf(place) else ""
+            self._display.note(f"Loading {what}: {place}{more}")
 
     def _logits_of(self) -> set[str]:
         """Teachers whose distributions some arm learns from, or is measured by."""
@@ -186,6 +195,7 @@ class Workshop:
     def student(self) -> Any:
         """A new copy of the untrained student, which stops where its answers are to end."""
         assert self.student_place is not None
+        self._say("the student", self.student_place)
         model = load_model(self.student_place, **self.student_loading)
         self._check_head("student", model)
         return keep_stops(model, self.tokenizer)
@@ -244,6 +254,8 @@ class Workshop:
     def load_teacher(self, name: str) -> Any:
         """A teacher, pruned and fine-tuned when the recipe says so, on its device and frozen."""
         teacher = self.recipe.ladder[name]
+        title = "the teacher" if len(self.recipe.ladder) == 1 else f"the teacher {name}"
+        self._say(title, self.teacher_places[name])
         model = load_model(self.teacher_places[name], **loading(teacher))
         return on_device(model).eval().requires_grad_(False)
 
