@@ -14,6 +14,8 @@ REFERENCES = {
     "exact_match": ["The answer is 42.", "It is 42."],
     "rouge_l": ["The cat sat on the mat.", "A cat was sitting there."],
     "number": ["So 40 + 2 = 42\n#### 42", "43"],
+    "math": [r"So it is $\boxed{\frac{84}{2}}$.", "43"],
+    "choice": ["B", "The answer is (C)."],
 }
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -74,6 +76,11 @@ def test_no_reference_is_refused(family):
         ("85", ["85"], "#", 0.0),
         ("85#", ["85"], "#", 0.0),
         ("so #### 85", ["1", "85"], "####", 1.0),
+        ("The answer is yes.", ["yes"], "The answer is", 1.0),
+        ("The answer is yes.", ["The answer is yes"], "The answer is", 1.0),
+        ("The answer is yes..", ["yes"], "The answer is", 0.0),
+        ("The answer is.", ["."], "The answer is", 0.0),
+        ("yes.", ["yes"], None, 0.0),
         ("", [""], None, 0.0),
     ],
 )
@@ -119,6 +126,30 @@ def test_exact_match(answer, references, after, expected):
         ("1e999", "7", 0.0),
         ("5%-10%", "10", 1.0),
         ("9" * 6000 + "/3", "3" * 6000, 1.0),
+        (r"\boxed{2\sqrt3}", "3", 0.0),
+        (r"\boxed{5\sqrt{3}}", "3", 0.0),
+        (r"$5\sqrt3$", "3", 0.0),
+        ("sqrt(16)", "16", 0.0),
+        ("\u221a3", "3", 0.0),
+        (r"3\pi", "3", 0.0),
+        ("2^{10}", "10", 0.0),
+        ("x^2+1", "1", 0.0),
+        ("x + 1", "1", 0.0),
+        ("5x", "5", 0.0),
+        ("y = 1", "1", 1.0),
+        (r"\boxed{42}, see page 7", "42", 1.0),
+        (r"\boxed{3, 4}", "4", 0.0),
+        (r"\boxed{7 + 35}", "35", 0.0),
+        (r"\boxed{\frac{1}{2}}", "0.5", 1.0),
+        (r"$\frac34$", "0.75", 1.0),
+        (r"\boxed{1{,}000}", "1000", 1.0),
+        (r"\boxed{\$1,250.00}", "1250", 1.0),
+        (r"\boxed{50\%}", "50", 1.0),
+        (r"\boxed{42\text{ cm}^2}", "42", 1.0),
+        (r"3 \times 10^5", "300000", 1.0),
+        ("5 m", "5", 1.0),
+        ("total 5 x 3 = 15", "15", 1.0),
+        ("I have 3 - a lot", "3", 1.0),
     ],
 )
 def test_number(answer, reference, expected):
@@ -133,9 +164,17 @@ def test_number_reads_any_usual_notation(value):
 
 
 def test_number_needs_one_in_a_reference():
-    with pytest.raises(DataError, match="holds no number"):
+    with pytest.raises(DataError, match="holds no number by itself"):
         number("42", ["forty-two", "?"])
     assert number("42", ["forty-two", "42"]) == 1.0
+
+
+@pytest.mark.parametrize(
+    "reference", [r"\boxed{5\sqrt3}", "y^2+1", r"\frac{\pi}{2}", "3x", "2^{10}"]
+)
+def test_number_refuses_references_that_are_expressions(reference):
+    with pytest.raises(DataError, match="Use 'math' for expressions"):
+        number("3", [reference])
 
 
 def test_rouge_l_by_hand():

@@ -1,6 +1,8 @@
 """The table of all verifiers. A new row is held to the contract test of the family."""
 
 from tutelage.components import Component
+from tutelage.verifiers.choice import choice
+from tutelage.verifiers.mathematics import math
 from tutelage.verifiers.text import exact_match, number, rouge_l
 
 VERIFIERS: dict[str, Component] = {
@@ -13,4 +15,10 @@ VERIFIERS: dict[str, Component] = {
         "Lin 2004, https://aclanthology.org/W04-1013",
     ),
     "number": Component(number, "1 when the last number of the answer is that of a reference"),
+    "math": Component(
+        math, "1 when the answer means the same as a reference, as mathematics; needs math-verify"
+    ),
+    "choice": Component(
+        choice, "1 when the answer settles on the letter of a reference, or on its yes or no"
+    ),
 }

@@ -19,6 +19,27 @@ _NUMBER = re.compile(
     r"(?:/(?P<divisor>[0-9]+(?:\.[0-9]+)?)(?![0-9/]))?"
 )
 _MINUS = "\u2212"  # the typographic minus, which models like to write
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{(-?[0-9.]+)\}\s*\{([0-9.]+)\}|([0-9])([0-9]))")
+_TIMES_TEN = re.compile(
+    r"\s*(?:\\times|\\cdot|\u00d7)\s*10\s*\^\s*(?:\{\s*([-+]?[0-9]{1,3})\s*\}|([0-9]))"
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# What LaTeX puts around a plain number: spaces, thousands, currency, percent, words, marks.
+_DECORATION = re.compile(
+    r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{[^{}]*\}(?:\^\{?[0-9]\}?)?|\\[ ,;:!$%()\[\]]"
+    r"|\\(?:quad|left|right|circ)\b|[{}$%]"
+)
+# Next to a number these make it part of something else: a root, a power, a product with a symbol.
+_PART_BEFORE = re.compile(
+    r"(?:(?:\\[a-zA-Z]+|sqrt|[\^_\u221a])\s*[({\[]*\s*"
+    r"|\\[dt]?frac\s*\{[^{}]*\}\s*\{\s*"
+    r"|[\^_]\s*\{?\s*-?[0-9]+\s*\}?\s*[-+*/]\s*"
+    r"|(?<![A-Za-z])(?:[a-zA-Z][-+*/]|[xyz]\s*[-+*/]\s*))$"
+)
+_PART_AFTER = re.compile(
+    r"\s*(?:\\(?:sqrt|pi|cdot|times|[dt]?frac)\b|[\u03c0\u221a^]|sqrt|\*?\s*[xyz]\b(?!\s*[0-9])"
+    r"|[-+*/]\s*[xyz]\b)|[-+*/][a-zA-Z](?![A-Za-z])"
+)
 
 
 def exact_match(answer: str, references: Sequence[str], *, after: str | None = None) -> float:
@@ -27,8 +48,9 @@ def exact_match(answer: str, references: Sequence[str], *, after: str | None = N
     Args:
         answer: what a model wrote.
         references: accepted answers, at least one.
-        after: when given, only the text after the last occurrence of this marker counts. An answer
-            without the marker is wrong; a reference without it is taken whole.
+        after: when given, only the text after the last occurrence of this marker counts, without
+            the full stop of its sentence. An answer without the marker is wrong; a reference
+            without it is taken whole. For letters and yes or no, ``choice`` reads more.
 
     Returns:
         1.0 or 0.0; an empty answer is wrong.
@@ -40,7 +62,7 @@ def exact_match(answer: str, references: Sequence[str], *, after: str | None = N
         >>> exact_match("37+48=85#85", ["85"], after="#")
         1.0
     """
-    _check(references)
+    check_references(references)
     if after and after not in answer:
         return 0.0
     given = _normalized(answer, after)
@@ -69,7 +91,7 @@ def rouge_l(answer: str, references: Sequence[str], *, stemmer: bool = True) -> 
     References:
         Lin, ROUGE: A Package for Automatic Evaluation of Summaries, 2004.
     """
-    _check(references)
+    check_references(references)
     scorer = _rouge_scorer(stemmer)
     best = 0.0
     for reference in references:
@@ -81,11 +103,15 @@ def rouge_l(answer: str, references: Sequence[str], *, stemmer: bool = True) -> 
 
 
 def number(answer: str, references: Sequence[str]) -> float:
-    """Whether the last number of the answer equals the last number of a reference, exactly.
+    r"""Whether the last number of the answer equals the last number of a reference, exactly.
 
-    Signs, decimals, fractions, powers of ten as in ``2e5``, thousands separated by commas and a
-    dollar sign are read; ``1,250.00`` equals ``1250`` and ``3/4`` equals ``0.75``. References may
-    be whole solutions, such as those of GSM8K that end in ``#### 42``.
+    Signs, decimals, fractions (``3/4``, ``\frac{3}{4}``), powers of ten as in ``2e5``, thousands
+    separated by commas, dollar and percent signs are read; ``1,250.00`` equals ``1250`` and ``3/4``
+    equals ``0.75``. What is boxed counts before all else. References may be whole solutions, such
+    as those of GSM8K that end in ``#### 42``.
+
+    A number that is part of an expression (``5\sqrt3``, ``x^2+1``) is none: such an answer is
+    wrong, and such a reference is refused, because the verifier ``math`` reads those.
 
     Args:
         answer: what a model wrote.
@@ -95,23 +121,25 @@ def number(answer: str, references: Sequence[str]) -> float:
         1.0 or 0.0; an answer without a number is wrong.
 
     Raises:
-        DataError: there is no reference, or none of them holds a number.
+        DataError: there is no reference, or none of them is a plain number.
 
     Examples:
         >>> number("So she pays $1,250.00 in all.", ["#### 1250"])
         1.0
     """
-    _check(references)
+    check_references(references)
     accepted = {_last_number(reference) for reference in references} - {None}
     if not accepted:
         raise DataError(
-            f"The reference '{references[0][:60]}' holds no number, so the metric 'number' has"
-            " nothing to compare with. Use 'exact_match' or 'rouge_l' for such data."
+            f"The reference '{references[0][:60]}' holds no number by itself, so the metric"
+            " 'number' has nothing to compare with. Use 'math' for expressions, 'choice' for letters,"
+            " and 'exact_match' or 'rouge_l' for other texts."
         )
     return float(_last_number(answer) in accepted)
 
 
-def _check(references: Sequence[str]) -> None:
+def check_references(references: Sequence[str]) -> None:
+    """Refuse an example that has none."""
     if not references:
         raise DataError(
             "An answer came without any reference, so it cannot be judged. Give every example a"
@@ -120,17 +148,46 @@ def _check(references: Sequence[str]) -> None:
 
 
 def _normalized(text: str, after: str | None) -> str:
-    """The text after the last marker, without outer white space and with inner runs made one."""
-    kept = text.rpartition(after)[2] if after else text
-    return " ".join(kept.split())
+    """The text after the last marker, or all of it, with runs of white space made one."""
+    kept = " ".join((text.rpartition(after)[2] if after else text).split())
+    return kept.removesuffix(".").rstrip() if after else kept
 
 
 def _last_number(text: str) -> Decimal | Fraction | None:
-    """The last number, exact; None when there is none or when it divides by 0."""
-    found = list(_NUMBER.finditer(text.replace(_MINUS, "-")))
-    if not found:
+    """The last number, exact; None when there is none, or only as a part of an expression."""
+    text = text.replace(_MINUS, "-")
+    box = _last_box(text)
+    _, announced, after = text.rpartition("####")
+    text = box if box is not None else after if announced else text
+    text = _FRACTION.sub(lambda m: f" {m[1] or m[3]}/{m[2] or m[4]} ", text)
+    text = _TIMES_TEN.sub(lambda m: f"e{m[1] or m[2]}", text)
+    if box is not None or announced:
+        text = _DECORATION.sub("", text)
+    found = list(_NUMBER.finditer(text))
+    # A box holds the answer and nothing else: of a list or a sum its last number is not the answer.
+    if not found or (box is not None and len(found) > 1):
         return None
-    parts = found[-1].groupdict(default="")
+    before, after = text[: found[-1].start()], text[found[-1].end() :]
+    if _PART_BEFORE.search(before) or _PART_AFTER.match(after):
+        return None
+    return _value(found[-1])
+
+
+def _last_box(text: str) -> str | None:
+    r"""What the last ``\boxed{...}`` holds; None without one."""
+    boxes = list(_BOX.finditer(text))
+    if not boxes:
+        return None
+    start, depth = boxes[-1].end(), 1
+    for place in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if not depth:
+            return text[start:place]
+    return text[start:]
+
+
+def _value(match: re.Match[str]) -> Decimal | Fraction | None:
+    parts = match.groupdict(default="")
     value = Decimal(parts["sign"] + parts["digits"].replace(",", "") + parts["exponent"])
     if not parts["divisor"]:
         return value
