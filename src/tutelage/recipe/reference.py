@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tutelage.recipe.schema import Recipe
+from tutelage.verifiers import VERIFIERS
 
 _HEAD = """# Recipes
 
@@ -23,10 +24,29 @@ updates.
 This page is written from the schema by `python -m tutelage.recipe.reference > docs/recipes.md`.
 """
 
+_VERIFIERS = """
+## metrics and verifiers
+
+For `evaluation.metrics`, `supervision.verifier` and difficulties that judge answers. `math` needs
+`pip install 'tutelage[math]'`.
+
+| name | what it is | options (default) |
+|---|---|---|
+"""
+
 
 def reference() -> str:
     """Every key with its type, default and meaning, as Markdown."""
-    return _HEAD + "".join(_section("", Recipe))
+    return _HEAD + "".join(_section("", Recipe)) + "".join(_verifiers())
+
+
+def _verifiers() -> list[str]:
+    """The table of what can be named as a metric or a verifier."""
+    rows = [_VERIFIERS]
+    for name, component in sorted(VERIFIERS.items()):
+        options = [f"`{o.name}` ({_shown(o.default)})" for o in component.options.values()]
+        rows.append(f"| `{name}` | {component.summary} | {', '.join(options) or 'none'} |\n")
+    return rows
 
 
 def _section(path: str, model: type[BaseModel]) -> list[str]:
@@ -62,7 +82,11 @@ def _default(field: FieldInfo, is_section: bool) -> str:
         return "none" if field.default in (None, []) else "see below"
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)
+    return _shown(field.get_default(call_default_factory=True))
+
+
+def _shown(value: Any) -> str:
+    """A value as a recipe has it."""
     if isinstance(value, BaseModel):
         return f"`{{kind: {getattr(value, 'kind', '')}}}`"
     if isinstance(value, bool):

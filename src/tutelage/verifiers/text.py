@@ -132,8 +132,8 @@ def number(answer: str, references: Sequence[str]) -> float:
     if not accepted:
         raise DataError(
             f"The reference '{references[0][:60]}' holds no number by itself, so the metric"
-            " 'number' has nothing to compare with. Use 'math' for expressions, 'choice' for letters,"
-            " and 'exact_match' or 'rouge_l' for other texts."
+            " 'number' has nothing to compare with. Use 'math' for expressions, 'choice' for"
+            " letters, and 'exact_match' or 'rouge_l' for other texts."
         )
     return float(_last_number(answer) in accepted)
 
