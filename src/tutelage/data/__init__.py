@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from tutelage.data.ending import ending_note, keep_stops, stop_ids
     from tutelage.data.format import Rendered, render, template_name
     from tutelage.data.load import Duplicate, LoadedExamples, load_examples
-    from tutelage.data.prompts import teacher_prompt, teacher_prompts, with_completion
+    from tutelage.data.prompts import (
+        LONGEST_PROMPT,
+        teacher_prompt,
+        teacher_prompts,
+        with_completion,
+    )
     from tutelage.data.templates import check_style, check_template
     from tutelage.data.tokenize import TokenizedSplit, tokenize_examples
 
 _HOMES = {
     "Duplicate": "load",
+    "LONGEST_PROMPT": "prompts",
     "LoadedExamples": "load",
     "Rendered": "format",
     "TokenizedSplit": "tokenize",
@@ -40,6 +46,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "LONGEST_PROMPT",
     "Duplicate",
     "LoadedExamples",
     "Rendered",

@@ -12,6 +12,9 @@ from tutelage.data.templates import check_style as check_style
 from tutelage.errors import ConfigError, DataError
 from tutelage.types import Example, Message, check_unique
 
+LONGEST_PROMPT = 4096
+"""Tokens of the longest prompt that a teacher is asked, unless told otherwise."""
+
 # CLPD's prompt is known by this much: explain step by step, then end exactly with the answer.
 _STEP_BY_STEP = (
     "Explain your reasoning step by step. Then end exactly with the final answer, in this form:\n"
@@ -103,7 +106,7 @@ def teacher_prompts(
     answer_format: str = "The answer is {answer}",
     template: str = "auto",
     system: str | None = None,
-    max_length: int = 4096,
+    max_length: int = LONGEST_PROMPT,
 ) -> dict[str, list[int]]:
     """Tokens of what a teacher is asked, by example id; see ``teacher_prompt``.
 

@@ -23,6 +23,7 @@ from tutelage.data.pieces import continuation_text, decode, spaces_beginnings
 from tutelage.errors import DataError
 from tutelage.generation.settings import GenerationSettings
 from tutelage.models.head import causal_lm
+from tutelage.models.positions import positions_of
 
 # Shape suffixes: B batch, T tokens.
 
@@ -113,8 +114,8 @@ def generate_answers(
 
 def _positions(model: Any) -> float:
     """Most positions that the model can take; infinity when it names no limit."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return math.inf if positions is None else positions
+    limit = positions_of(model.config).limit
+    return math.inf if limit is None else limit
 
 
 def _limit(prompt_length: int, settings: GenerationSettings, positions: float) -> int:

@@ -21,6 +21,7 @@ from tutelage.pipeline.folder import PartsFolder, RunFolder
 from tutelage.pipeline.forecast import forecast
 from tutelage.pipeline.measuring import measure_difficulty
 from tutelage.pipeline.plans import prepare_plan, write_next_plan
+from tutelage.pipeline.positions import check_positions
 from tutelage.pipeline.prepare import prepare_data, rows_of
 from tutelage.pipeline.processes import Processes
 from tutelage.pipeline.progress import Display, quiet_libraries
@@ -141,6 +142,7 @@ def prepared(
             forecast(session, replace=replace)
         with first():
             prepare_data(session)
+        check_positions(session)
         prepare_teachers(session)
         with first():
             prepare_student(session)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.curriculum import pairs_wanted
-from tutelage.data import teacher_prompts, tokenize_examples, with_completion
+from tutelage.data import LONGEST_PROMPT, teacher_prompts, tokenize_examples, with_completion
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json, fingerprint
 from tutelage.generation import (
@@ -25,6 +25,12 @@ from tutelage.generation import (
 )
 from tutelage.pipeline.inputs import texts_inputs, written_inputs
 from tutelage.pipeline.plans import plan_arguments
+from tutelage.pipeline.positions import (
+    check_length,
+    check_room,
+    student_positions,
+    teacher_positions,
+)
 from tutelage.pipeline.prepare import load_splits, rows_of
 from tutelage.pipeline.session import Session
 from tutelage.recipe import Recipe
@@ -71,6 +77,7 @@ class Library:
             return
         data = session.recipe.data
         tokenizer = session.shop.tokenizer_of(name)
+        positions = teacher_positions(session, name)
         prompts = teacher_prompts(
             [self.examples[i] for i in ids],
             tokenizer,
@@ -78,9 +85,12 @@ class Library:
             answer_format=asked.answer_format,
             template=getattr(data, "template", "auto"),
             system=getattr(data, "system", None),
+            max_length=min(LONGEST_PROMPT, (positions.limit or LONGEST_PROMPT + 1) - 1),
         )
         if not unwritten(store, prompts, asked.on_wrong, asked.max_samples):
             return  # what is left are prompts too long to be asked
+        lengths = [len(prompt) for prompt in prompts.values()]
+        check_room(session, f"the teacher {name}", positions, lengths, asked.max_new_tokens)
         settings = GenerationSettings(
             max_new_tokens=asked.max_new_tokens,
             sampling_temperature=asked.sampling_temperature,
@@ -266,6 +276,9 @@ def _tokenize(
             words = ", ".join(f"{n} {what}" for what, n in count.items() if n)
             session.display.note(f"{arm}: answers of {name}: {words}")
     fits = training_rows(session, arm)
+    longest = max(map(len, fits["input_ids"]))
+    what = f"the longest answer of a teacher with its prompt (arm '{arm}')"
+    check_length(session, "the student", student_positions(session), longest, what)
     there = set(zip(fits["teacher"], fits["id"], strict=True))
     return np.asarray(
         [
