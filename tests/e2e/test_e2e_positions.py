@@ -32,7 +32,7 @@ def test_long_examples(noted):
     for positions in (LEARNED, ROTARY, Positions(None, fixed=False)):
         check_length(noted, "the student", positions, 24, "the longest example")
     assert noted.notes == []
-    with pytest.raises(ConfigError, match="example has 25 tokens.*24 positions.*data.max_length"):
+    with pytest.raises(ConfigError, match=r"example has 25 tokens.*24 positions.*data.max_length"):
         check_length(noted, "the student", LEARNED, 25, "the longest example")
     check_length(noted, "the student", ROTARY, 25, "the longest example")
     assert "made for 24 positions; beyond them it gets worse" in noted.notes[0]
@@ -44,7 +44,7 @@ def test_prompts_that_leave_little_room(noted, positions):
     assert noted.notes == []
     check_room(noted, "test: the student", positions, [3, 17, 23], 8)
     assert "2 of 3 prompts leave room for less than an answer of 8 tokens" in noted.notes[0]
-    with pytest.raises(ConfigError, match="1 prompts fill all of them.*no room for an answer"):
+    with pytest.raises(ConfigError, match=r"1 prompts fill all of them.*no room for an answer"):
         check_room(noted, "test: the student", positions, [3, 24], 8)
 
 
