@@ -18,6 +18,16 @@ from typing import Any
 from tutelage.errors import RunFolderError
 
 TEMPORARY_PREFIX = ".tmp-"
+_NO_PLACE = {
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENOENT,
+}
+"""A path that is none, or below something that is no folder."""
 
 
 @contextlib.contextmanager
@@ -37,7 +47,19 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise RunFolderError(
                 f"'{path}' cannot be written: {error.strerror}. Choose another folder."
             ) from error
+        if error.errno in _NO_PLACE and _is_about(error, path):
+            name = str(path) if len(str(path)) <= 200 else f"{str(path)[:100]}..."
+            raise RunFolderError(
+                f"'{name}' cannot be made: {error.strerror}. A file may be in the way, or the name"
+                " is none that files can have. Choose another folder."
+            ) from error
         raise
+
+
+def _is_about(error: OSError, path: Path) -> bool:
+    """Whether an error is of this path, or one above or below it, and not of some other file."""
+    named = str(error.filename or "")
+    return bool(named) and (str(path).startswith(named) or named.startswith(str(path)))
 
 
 def atomic_write_bytes(path: str | Path, content: bytes) -> None:

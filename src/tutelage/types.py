@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from tutelage.errors import DataError
 from tutelage.ids import Ids
 
+LARGEST_SCORE = 1e100
+"""Of a difficulty: sums and squares of numbers below it stay finite."""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -97,12 +100,13 @@ class DifficultyProfile:
         if scores.shape != (len(self.ids),):
             raise DataError(f"{len(self.ids)} ids came with scores of shape {scores.shape}.")
         check_unique(self.ids)
-        bad = np.flatnonzero(~np.isfinite(scores))
+        bad = np.flatnonzero(~(np.abs(scores) < LARGEST_SCORE))
         if bad.size:
             first = int(bad[0])
             raise DataError(
                 f"The difficulty of example '{self.ids[first]}' is {scores[first]}"
-                f" ({bad.size} such in all). Remove these examples or mend the measure."
+                f" ({bad.size} such in all), and a difficulty is a number below"
+                f" {LARGEST_SCORE:g}. Remove these examples or mend the measure."
             )
 
     def __len__(self) -> int:

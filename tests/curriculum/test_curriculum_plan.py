@@ -276,3 +276,12 @@ def test_values_out_of_range_are_refused():
         compile_plan(profile_of([-1.0, 0.5]), batch_size=2)
     with pytest.raises(ConfigError, match="no option 'min_examples'"):
         compile_plan(profile, CurriculumOptions("random", 2, min_examples=2), batch_size=2)
+
+
+@pytest.mark.parametrize(
+    "options", [{"passes": 1e6}, {"total_steps": 10**8}, {"iteration_ratio": 1e6}]
+)
+def test_a_plan_that_no_memory_holds_is_refused(options):
+    profile = profile_of(np.arange(1.0, 2001.0))
+    with pytest.raises(ConfigError, match=r"would visit examples .* times, and 1,000,000,000 is"):
+        compile_plan(profile, CurriculumOptions(stages=20, **options), batch_size=64)

@@ -1,6 +1,8 @@
 """Difficulty: measured losses against the model's own, profiles as values and as files."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -158,7 +160,13 @@ def test_files(tmp_path):
         ("id,score\na,1\na,2\n", "repeat"),
         ("id,score\na,hard\n", "row 1: the score of example 'a' is 'hard'"),
         ("id,score\na,\n", "not a number"),
-        ("", "cannot be read"),
+        ("", r"is empty \(0 bytes\)"),
+        ("id,score\na,1e308\nb,1\n", "'a' is 1e\\+308 .*a number below 1e\\+100"),
+        ("id,score\na,true\nb,false\n", "row 1: the score of example 'a' is True"),
+        ("id,score\n,1\nb,1\n", "row 1: the id is empty"),
+        ("id,score\na,1\n  ,1\n", "row 2: the id is empty"),
+        ("id,score,score\na,1,2\n", "the column 'score' occurs twice"),
+        ("version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, text, words):
@@ -168,6 +176,29 @@ def test_files_that_do_not_fit_are_refused(tmp_path, text, words):
         load_profile(path)
     with pytest.raises(DataError, match="no difficulty file"):
         load_profile(tmp_path / "other.csv")
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (["a", None], "row 2: the id is empty"),
+        ([["a"], ["b"]], r"ids in .* are of type list.*texts or whole numbers"),
+        ([True, False], "are of type bool"),
+        ([1.0, 2.5], "are of type double"),
+        ([None, None], "are of type null"),
+    ],
+)
+def test_ids_that_are_none(tmp_path, ids, words):
+    pq.write_table(pa.table({"id": ids, "score": [1.0, 2.0]}), tmp_path / "p.parquet")
+    with pytest.raises(DataError, match=words):
+        load_profile(tmp_path / "p.parquet")
+
+
+def test_scores_parted_by_semicolons_and_numbers_as_ids(tmp_path):
+    (tmp_path / "p.csv").write_text("id;score\n007;1.5\nb;0.5\n")
+    assert load_profile(tmp_path / "p.csv").ids == ("007", "b")
+    pq.write_table(pa.table({"id": [7, 8], "score": [1, 2]}), tmp_path / "p.parquet")
+    assert load_profile(tmp_path / "p.parquet").ids == ("7", "8")
 
 
 def test_summary():

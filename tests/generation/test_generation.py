@@ -331,6 +331,8 @@ def test_batches_keep_the_budget():
         ({"batch_tokens": 0}, "`batch_tokens` is 0"),
         ({"sampling_temperature": -1.0}, "`sampling_temperature`"),
         ({"sampling_temperature": float("nan")}, "`sampling_temperature`"),
+        ({"sampling_temperature": 1e-30}, "`sampling_temperature`"),
+        ({"sampling_temperature": 1e30}, "`sampling_temperature`"),
         ({"top_p": 0.0}, "`top_p`"),
         ({"top_k": -1}, "`top_k`"),
         ({"precision": "bfloat"}, "Did you mean 'bfloat16'"),

@@ -135,7 +135,11 @@ def test_groups_of_numbers_stand_in_their_order(new_run, tmp_path):
     assert [row.name for row in difficulty_view(run).rows] == ["2", "10"]
 
 
-def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
+def test_a_folder_that_was_only_opened_gives_a_page_that_says_so(tmp_path):
+    with pytest.raises(RunFolderError, match=r"is no run folder, so there is nothing to report"):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "recipe.json").write_text("{}")
     page = write_report(tmp_path).read_text()
     check(page)
     assert page.count("Not there yet") == 9

@@ -12,7 +12,7 @@ from conftest_models import VOCAB, random_rows, tiny_model
 from conftest_teachers import architectures, spec_of
 from tutelage.data.collate import collate
 from tutelage.divergences import DIVERGENCES
-from tutelage.errors import RunFolderError, StoreError
+from tutelage.errors import ConfigError, RunFolderError, StoreError
 from tutelage.models.head import response_hidden
 from tutelage.targets import TARGETS
 from tutelage.teachers import (
@@ -275,3 +275,9 @@ def test_width_of_a_token():
     assert token_bytes(spec_of(dtype="bfloat16"), 576) == 1152
     wide = spec_of("topk", vocab_size=151_936, top_k=64)
     assert token_bytes(wide, 576) == 16 + 128 + 128 + 16 + 4
+
+
+@pytest.mark.parametrize("top_k", [0, 64, 10**6])
+def test_as_many_tokens_as_there_are_cannot_be_kept(top_k):
+    with pytest.raises(ConfigError, match=r"to be kept of a vocabulary of 64\..*signal: hidden"):
+        spec_of("topk", vocab_size=64, top_k=top_k)

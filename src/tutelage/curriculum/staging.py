@@ -17,6 +17,8 @@ from tutelage.schedules.spec import Spec
 from tutelage.types import DifficultyProfile
 
 IntArray = NDArray[np.integer]
+MOST_VISITS = 1_000_000_000
+"""A plan is held in memory, four bytes a visit and more."""
 
 
 @dataclass(frozen=True)
@@ -156,14 +158,24 @@ def visits_per_stage(
     options, batch_size = settings.curriculum, settings.batch_size
     counts = np.asarray(sizes, dtype=np.int64)
     if options.total_steps is not None:
+        _check_length(float(options.total_steps) * batch_size)
         return share_out(counts, options.total_steps, batch_size)
     if options.iteration_ratio is not None:
         epochs = options.baseline_epochs(len(profile), batch_size)
         passes = options.iteration_ratio * epochs * len(profile) / counts.sum()
     else:
         passes = options.passes if options.passes is not None else options.entry.passes
+    _check_length(float(counts.sum()) * passes)
     visits = np.diff(np.ceil(np.cumsum(counts) * passes - 1e-9), prepend=0).astype(np.int64)
     return np.maximum(visits, 1)
+
+
+def _check_length(visits: float) -> None:
+    if visits > MOST_VISITS:
+        raise ConfigError(
+            f"The plan would visit examples {visits:.3g} times, and {MOST_VISITS:,} is the most"
+            " that one can hold. Use fewer passes, stages or steps."
+        )
 
 
 def share_out(sizes: IntArray, total_steps: int, batch_size: int) -> IntArray:

@@ -232,7 +232,7 @@ def read_csv(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
     with _open_text(path, newline="") as file:
         first = file.readline()
         reader = csv.reader(
-            itertools.chain([first], file), delimiter=_delimiter(first, wanted), strict=True
+            itertools.chain([first], file), delimiter=find_delimiter(first, wanted), strict=True
         )
         try:
             for cells in reader:
@@ -258,8 +258,13 @@ def read_csv(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
             ) from error
 
 
-def _delimiter(header: str, wanted: Sequence[str]) -> str:
-    """What parts the columns: that which finds the most known names, or else the most names."""
+def find_delimiter(header: str, wanted: Sequence[str]) -> str:
+    """What parts the columns: that which finds the most known names, or else the most names.
+
+    Args:
+        header: the first line of the file.
+        wanted: names of columns.
+    """
 
     def fit(delimiter: str) -> tuple[int, int]:
         names = header.rstrip("\r\n").split(delimiter)

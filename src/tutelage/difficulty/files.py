@@ -1,13 +1,17 @@
 """Difficulty profiles as files: parquet with ids and scores; CSV can be read too."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from tutelage.data.row import check_columns_differ
+from tutelage.data.text_files import check_content, find_delimiter
 from tutelage.errors import DataError
 from tutelage.files import disk_errors
 from tutelage.ids import Ids
@@ -43,7 +47,7 @@ def load_profile(path: str | Path) -> DifficultyProfile:
             score that is no finite number.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(
             f"There is no difficulty file '{path}'. Give a CSV or parquet file with the columns"
             " id and score; `tutelage profile RECIPE` makes one."
@@ -55,7 +59,7 @@ def load_profile(path: str | Path) -> DifficultyProfile:
                 f"'{path}' has no column '{column}'; it has {', '.join(table.column_names)}."
                 " A difficulty file needs the columns id and score."
             )
-    ids = _ids(table["id"])
+    ids = _ids(path, table["id"])
     metadata = table.schema.metadata or {}
     measure = metadata.get(b"measure", path.stem.encode()).decode()
     return DifficultyProfile(ids, _numbers(path, ids, table["score"]), measure)
@@ -64,24 +68,51 @@ def load_profile(path: str | Path) -> DifficultyProfile:
 def _read_table(path: Path) -> pa.Table:
     try:
         if path.suffix == ".parquet":
-            return pq.read_table(path)
-        # Ids stay text: "007" must not become 7.
-        types = pacsv.ConvertOptions(column_types={"id": pa.string()})
-        return pacsv.read_csv(path, convert_options=types)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+            check_content(path, expected=b"PAR1")
+            table = pq.ParquetFile(path).read()
+        else:
+            check_content(path)
+            # Ids stay text: "007" must not become 7.
+            types = pacsv.ConvertOptions(column_types={"id": pa.string()})
+            delimiter = pacsv.ParseOptions(delimiter=_delimiter(path))
+            table = pacsv.read_csv(path, convert_options=types, parse_options=delimiter)
+    except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
             f"'{path}' cannot be read as a difficulty file: {reason} It must be CSV or parquet"
             " with the columns id and score."
         ) from error
+    check_columns_differ(table.column_names, f"'{path}'")
+    return table
 
 
-def _ids(column: pa.ChunkedArray) -> Ids:
+def _delimiter(path: Path) -> str:
+    with path.open("rb") as file:
+        header = file.readline().decode("utf-8", "replace")
+    return find_delimiter(header, ("id", "score"))
+
+
+def _ids(path: Path, column: pa.ChunkedArray) -> Ids:
+    """Ids as text: each is there, and is a text or a whole number."""
     kind = column.type
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
-    if text and not column.null_count:
-        return Ids(column)
-    return Ids([str(value) for value in column.to_pylist()])
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if not text and not pa.types.is_integer(kind):
+        raise DataError(
+            f"The ids in '{path}' are of type {kind}. They must be texts or whole numbers, the ids"
+            " of the examples. Convert the column."
+        )
+    missing = column.is_null()
+    if text:
+        missing = pc.or_kleene(missing, pc.equal(pc.utf8_trim_whitespace(column), ""))
+    rows = pc.index(missing.combine_chunks(), True).as_py()
+    if rows >= 0:
+        raise DataError(
+            f"'{path}', row {rows + 1}: the id is empty. Each score belongs to an example: give"
+            " its id, or remove the row."
+        )
+    return Ids(column)
 
 
 def _numbers(path: Path, ids: Sequence[str], column: pa.ChunkedArray) -> np.ndarray:
@@ -92,6 +123,8 @@ def _numbers(path: Path, ids: Sequence[str], column: pa.ChunkedArray) -> np.ndar
     scores = np.empty(len(ids))
     for row, value in enumerate(column.to_pylist()):
         try:
+            if isinstance(value, bool):
+                raise TypeError
             scores[row] = float(value)
         except (TypeError, ValueError):
             raise DataError(

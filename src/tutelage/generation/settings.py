@@ -7,6 +7,9 @@ from tutelage.errors import ConfigError, unknown_name
 PRECISIONS = ("float32", "bfloat16")
 """Types of the matrix products; bfloat16 is by autocast, the weights keep their own type."""
 
+COOLEST, HOTTEST = 0.001, 1000.0
+"""Temperatures beyond which divided logits are infinite, or all the same."""
+
 
 @dataclass(frozen=True)
 class GenerationSettings:
@@ -38,10 +41,11 @@ class GenerationSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"`{name}` is {value}, which leaves no room. Use 1 or more.")
-        if not 0.0 <= self.sampling_temperature < float("inf"):
+        low, high = COOLEST, HOTTEST
+        if self.sampling_temperature != 0.0 and not low <= self.sampling_temperature <= high:
             raise ConfigError(
                 f"`sampling_temperature` is {self.sampling_temperature}, but it divides logits."
-                " Use a positive number, or 0 for greedy answers."
+                f" Use a number from {low} to {high:g}, or 0 for greedy answers."
             )
         if not 0.0 < self.top_p <= 1.0:
             raise ConfigError(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.checks.places import check_folder_can_be
 from tutelage.curriculum import describe_plan
 from tutelage.difficulty import load_profile
 from tutelage.errors import unknown_name
@@ -97,6 +98,7 @@ def _plan_from_scores(
     recipe: str, overrides: Sequence[str], arm: str | None, difficulty: Path
 ) -> Shown:
     loaded = load_recipe(recipe, overrides, partial=True)
+    check_folder_can_be(Path(loaded.recipe.output))
     profile = load_profile(difficulty)
     name = _arm(list(loaded.arms), arm)
     main_name, main = next(iter(loaded.arms.items()))

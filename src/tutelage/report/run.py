@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from tutelage.curriculum import plan_folder
 from tutelage.errors import RunFolderError
 from tutelage.files import read_json, read_jsonl
+
+_OF_A_RUN = ("recipe.json", "recipe.yaml", "run.json", "arms")
+"""What any run folder has at least one of, as soon as it is opened."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,12 @@ def load_run(folder: str | Path) -> Run:
         RunFolderError: there is no such folder, or one of its files is broken.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    there = os.path.isdir(folder)
+    if not there or not any((folder / name).exists() for name in _OF_A_RUN):
+        what = f"'{folder}' is no run folder" if there else f"There is no run folder '{folder}'"
         raise RunFolderError(
-            f"There is no run folder '{folder}', so there is nothing to report on. Give the folder"
-            " that `tutelage run` printed, or make one with `tutelage run RECIPE`."
+            f"{what}, so there is nothing to report on. Give the folder that `tutelage run`"
+            " printed, or make one with `tutelage run RECIPE`."
         )
     info = _json(folder / "run.json")
     recipe = folder / "recipe.yaml"

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tutelage.errors import StoreError
+from tutelage.errors import ConfigError, StoreError
 from tutelage.files import atomic_write_json, fingerprint, read_json
 
 MANIFEST = "manifest.json"
@@ -29,6 +29,9 @@ class StoreSpec:
         dtype: type of the stored states and of the head, ``"float32"`` or ``"bfloat16"``; for top-k
             the type that the teacher computed in.
         top_k: how many tokens are kept; None for hidden states.
+
+    Raises:
+        ConfigError: as many tokens are to be kept as there are, or none.
     """
 
     kind: Literal["hidden", "topk"]
@@ -37,6 +40,14 @@ class StoreSpec:
     vocab_size: int
     dtype: str
     top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and not 1 <= self.top_k < self.vocab_size:
+            raise ConfigError(
+                f"{self.top_k:,} tokens are to be kept of a vocabulary of {self.vocab_size:,}."
+                " Choose at least 1 and fewer than there are (teacher.top_k), or keep hidden"
+                " states, which give all of them (teacher.signal: hidden)."
+            )
 
     @property
     def key(self) -> str:
