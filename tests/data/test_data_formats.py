@@ -186,3 +186,57 @@ def test_columns_under_names_that_are_not_there(tmp_path):
         ConfigError, match=r"Unknown column of an example 'promt'. Did you mean 'pro"
     ):
         load_examples(path, names={"promt": "txt"})
+
+
+def test_conversations_as_share_gpt_writes_them(tmp_path):
+    turns = [
+        {"from": "human", "value": "Hi", "loss": None},
+        {"from": "gpt", "value": "Yes?", "loss": False},
+        {"from": "human", "value": "2+2"},
+        {"from": "gpt", "value": "4"},
+    ]
+    row = {"conversations": turns, "system": "Be brief.", "source": "elsewhere"}
+    (example,) = load_examples(str(write(tmp_path, "a.jsonl", json.dumps(row)))).examples
+    said = [(turn.role, turn.content, turn.learned) for turn in example.messages]
+    assert said == [
+        ("system", "Be brief.", True),
+        ("user", "Hi", True),
+        ("assistant", "Yes?", False),
+        ("user", "2+2", True),
+        ("assistant", "4", True),
+    ]
+    assert example.completion == "4"
+    names = {"messages": "chat"}
+    row = {"chat": turns, "conversations": None}
+    path = write(tmp_path, "b.jsonl", json.dumps(row))
+    assert load_examples(str(path), names=names).examples[0].completion == "4"
+
+
+@pytest.mark.parametrize("below", ["", "data"])
+def test_a_folder_as_repositories_of_data_have_it(tmp_path, below):
+    folder = tmp_path / below
+    folder.mkdir(exist_ok=True)
+    for number, row in enumerate(ROWS):
+        table = pa.Table.from_pylist([row])
+        pq.write_table(table, folder / f"train-0000{number}-of-00002.parquet")
+    (tmp_path / "README.md").write_text("about")
+    write(folder, "test.jsonl", json.dumps(ROWS[1]))
+    assert pairs(tmp_path) == ROWS and pairs(tmp_path, split="test") == ROWS[1:]
+    write(folder, "train.jsonl", JSONL)
+    with pytest.raises(DataError, match=r"several data sets for the split 'train': train.jsonl"):
+        load_examples(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.jsonl", '{"prompt": "p", "completion": "c",}\n', "line 1: .*A comma too many"),
+        ("a.json", '[{"prompt": "p", "completion": "c"},]', "line 1: .*A comma too many"),
+        ("a.jsonl", '{"prompt": "p", "completion": "c"},\n', "line 1: .*end without a comma"),
+        ("a.json", '{"prompt": {"0": "p"}, "completion": {"0": "c"}}', "columns, not rows"),
+        ("a.json", '{"prompt": ["p"], "completion": ["c"]}', "must hold a list of objects"),
+    ],
+)
+def test_advice_where_the_fault_is_known(tmp_path, name, text, words):
+    with pytest.raises(DataError, match=words):
+        load_examples(str(write(tmp_path, name, text)))

@@ -205,7 +205,9 @@ def test_errors_name_file_line_and_column(tmp_path, row, message):
         ([], "must end with a message of the assistant"),
         ([*TURNS[:1], {"role": "assistant", "content": ""}], "not empty"),
         (TURNS[1:], "no message of the user"),
-        ([{"from": "human", "value": "Hi"}], "message 1 .* needs a text under 'role'"),
+        ([{"from": "human", "value": None}], "message 1 .* needs a text under 'role'"),
+        ([{"from": "hummany", "value": "Hi"}], "message 1 .* has the role 'hummany'"),
+        ([{"from": "human", "value": "Hi"}, {"from": "function_call", "value": "{}"}], "'functio"),
         ([TURNS[0], {"role": "gpt", "content": "x"}], "message 2 .* has the role 'gpt'"),
         ([{"role": "user", "content": [{"type": "image"}]}], "needs a text under 'role' and"),
         (["Hi"], "needs a text under 'role'"),
@@ -225,7 +227,9 @@ def test_bad_optional_input(tmp_path):
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet", "saved"])
 def test_unknown_columns_lists_found_and_accepted(tmp_path, kind):
     source = write_as(kind, tmp_path, [{"text": "t", "code": "c"}])
-    with pytest.raises(DataError, match=r"Found: text, code\. Accepted: messages; prompt \+ compl"):
+    with pytest.raises(
+        DataError, match=r"Found: text, code\. Accepted: messages; conversations; pr"
+    ):
         load_examples(source)
 
 
@@ -289,8 +293,8 @@ def test_saved_splits(tmp_path):
 
 
 def test_a_folder_of_files_is_no_saved_data_set(tmp_path):
-    write_jsonl(tmp_path / "train.jsonl", ROWS)
-    with pytest.raises(DataError, match=r"save_to_disk.*Name one of its files: train.jsonl"):
+    write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    with pytest.raises(DataError, match=r"no file called 'train'. Name one of its files: rows.j"):
         load_examples(str(tmp_path))
 
 

@@ -2,7 +2,8 @@
 
 A file has one row shape, decided by the columns of its first row, in this fixed order:
 
-1. ``messages``: a list of ``{"role", "content"}`` that ends with the assistant's turn;
+1. ``messages`` or ``conversations``: a list of ``{"role", "content"}``, or of ``{"from", "value"}``
+   as in ShareGPT, that ends with the assistant's turn; a column ``system`` may stand beside it;
 2. ``prompt`` + ``completion``: two texts, or two lists of messages;
 3. ``instruction`` (+ ``input``) + ``output``;
 4. ``question`` + ``answer``.
@@ -279,7 +280,19 @@ def _conversation(row: Row, turns: tuple[Message, ...]) -> _Content:
 
 
 def _from_messages(row: Row) -> _Content:
-    return _conversation(row, read_turns(row, "messages"))
+    return _conversation(row, _with_system(row, read_turns(row, "messages")))
+
+
+def _from_conversations(row: Row) -> _Content:
+    return _conversation(row, _with_system(row, read_turns(row, "conversations")))
+
+
+def _with_system(row: Row, turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """A conversation whose system text has a column of its own begins with it."""
+    if row.columns.get("system") is None or row.columns["system"] == "":
+        return turns
+    begins = bool(turns) and turns[0].role in ("system", "developer")
+    return turns if begins else (Message("system", _text(row, "system")), *turns)
 
 
 def _from_prompt(row: Row) -> _Content:
@@ -333,6 +346,7 @@ class _Shape:
 
 _SHAPES = (
     _Shape(("messages",), _from_messages),
+    _Shape(("conversations",), _from_conversations),
     _Shape(("prompt", "completion"), _from_prompt),
     _Shape(("instruction", "output"), _from_instruction),
     _Shape(("question", "answer"), _from_question),
@@ -340,6 +354,7 @@ _SHAPES = (
 KNOWN_COLUMNS = (
     *(column for shape in _SHAPES for column in shape.required),
     "input",
+    "system",
     "tools",
     "id",
     *GROUP_COLUMNS,

@@ -1,5 +1,7 @@
 """Rows from files and hubs: each with the place it came from, so that every error can name it."""
 
+import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ def read_rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
     """The rows of a file, a saved folder or a hub data set, in order.
 
     Args:
-        source: a file with a known suffix, a folder written by ``datasets.save_to_disk``, or a hub
-            name, optionally ``name:config``.
+        source: a file with a known suffix, a folder written by ``datasets.save_to_disk`` or with
+            files named after the splits, or a hub name, optionally ``name:config``.
         split: the split to read where the source has several.
         wanted: columns to read from formats that store columns apart; other columns are skipped.
 
@@ -37,7 +39,7 @@ def read_rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
 def _rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
     path = Path(source).expanduser()
     if path.is_dir():
-        return _read_saved(path, split, wanted)
+        return _read_folder(path, split, wanted)
     suffix = format_of(path)
     reader = _READERS.get(suffix)
     if path.is_file():
@@ -132,6 +134,40 @@ def _not_text(path: Path, row: int, error: UnicodeDecodeError) -> DataError:
     )
 
 
+def _read_folder(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
+    saved = any((path / name).exists() for name in ("state.json", "dataset_dict.json"))
+    files = [] if saved else _files_of(path, split)
+    if not files:
+        return _read_saved(path, split, wanted)
+    return itertools.chain.from_iterable(
+        _READERS[format_of(file)](file, split, wanted) for file in files
+    )
+
+
+def _files_of(path: Path, split: str) -> list[Path]:
+    """The files of a split as repositories of data lay them out, here or in the folder ``data``.
+
+    One file with the name of the split, or its numbered parts, such as
+    ``train-00000-of-00003.parquet``.
+    """
+    part = re.compile(rf"{re.escape(split)}[-_]\d+([-_]of[-_]\d+)?")
+    for folder in (path, path / "data"):
+        there = sorted(folder.iterdir()) if folder.is_dir() else []
+        there = [file for file in there if format_of(file) in _READERS]
+        whole = [file for file in there if file.name.partition(".")[0] == split]
+        parts = [file for file in there if part.fullmatch(file.name.partition(".")[0])]
+        found = whole or parts
+        if (whole and parts) or len(whole) > 1 or len({format_of(file) for file in found}) > 1:
+            names = ", ".join(file.name for file in [*whole, *parts][:5])
+            raise DataError(
+                f"'{folder}' has several data sets for the split '{split}': {names}. Name the file"
+                " that is meant."
+            )
+        if found:
+            return found
+    return []
+
+
 def _read_saved(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
     # Imported here and below: it costs a second, and most data are files.
     import datasets
@@ -143,7 +179,8 @@ def _read_saved(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
         advice = f" Name one of its files: {', '.join(files[:5])}." if files else ""
         raise DataError(
             f"'{path}' is a folder, but none that `datasets.save_to_disk` wrote"
-            f" ({_first_line(error)}).{advice or ' Name a data file instead.'}"
+            f" ({_first_line(error)}), and it has no file called '{split}'."
+            f"{advice or ' Name a data file instead.'}"
         ) from error
     if isinstance(data, datasets.DatasetDict):
         splits = [str(name) for name in data]

@@ -34,6 +34,7 @@ _OTHER_CONTENT = {
     b"ARROW1": "is an Arrow file. Give it the ending .arrow",
 }
 _DAMAGED = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+_SPARE_COMMA = re.compile(r",\s*[}\]]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -177,6 +178,10 @@ def _advice(line: str) -> str:
     """What may be wrong with a line that is not JSON."""
     if re.match(r"\s*\{\s*'", line):
         return "JSON has texts in double quotes: write rows with `json.dumps`, not with `str`."
+    if _SPARE_COMMA.search(line):
+        return "A comma too many stands before a bracket. Remove it."
+    if line.rstrip().endswith("},"):
+        return "Rows of JSON Lines end without a comma. Remove it, or put all into one [list]."
     if line.strip() == "{":
         return "An object goes over several lines: write each on one line, or all in one [list]."
     return "Each line must hold one whole JSON object. Mend or remove the line."
@@ -195,7 +200,7 @@ def read_json(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
             return
         raise _bad_json(path, error) from error
     if isinstance(value, dict):
-        value = value.get(split, value.get("data"))
+        value = value.get(split, value.get("data", value))
     yield from _list_rows(value, path)
 
 
@@ -208,14 +213,21 @@ def _array_rows(text: str, path: Path) -> Iterator[Row]:
 
 
 def _bad_json(path: Path, error: json.JSONDecodeError) -> DataError:
+    around = error.doc[max(error.pos - 40, 0) : error.pos + 2]
+    advice = "A comma too many stands before a bracket." if _SPARE_COMMA.search(around) else ""
     return DataError(
         f"'{path}', line {error.lineno}: not valid JSON: {error.msg} at column {error.colno}."
-        " Mend the file."
+        f" {advice or 'Mend the file.'}"
     )
 
 
 def _list_rows(value: Any, path: Path) -> Iterator[Row]:
     if not isinstance(value, list):
+        if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
+            raise DataError(
+                f"'{path}' holds columns, not rows, as pandas writes them. Write rows:"
+                ' frame.to_json(file, orient="records", lines=True).'
+            )
         raise DataError(
             f"'{path}' must hold a list of objects, or an object with such a list under \"data\" or"
             " the name of a split. Convert it, or write one object a line to a .jsonl file."

@@ -9,6 +9,8 @@ from tutelage.errors import DataError
 from tutelage.types import Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+_SHARE_GPT = {"human": "user", "gpt": "assistant", "observation": "tool"}
+"""Roles in conversations whose turns have ``from`` and ``value``, by their names there."""
 
 
 def read_turns(row: Row, column: str) -> tuple[Message, ...]:
@@ -30,6 +32,8 @@ def _turn(row: Row, column: str, number: int, turn: Any) -> Message:
     # Tables give every turn every key, and None where the turn has none.
     keys = dict(turn) if isinstance(turn, Mapping) else {}
     extra = {key: value for key, value in keys.items() if value is not None}
+    if "from" in extra and "role" not in extra:
+        extra = _from_share_gpt(extra)
     role, content = extra.pop("role", None), extra.pop("content", None)
     if content is None and extra.get("tool_calls"):
         content = ""
@@ -53,6 +57,15 @@ def _turn(row: Row, column: str, number: int, turn: Any) -> Message:
     return Message(role, content, extra, bool(weight))
 
 
+def _from_share_gpt(turn: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn with ``from``, ``value`` and perhaps ``loss`` under the names that are usual now."""
+    names = {"from": "role", "value": "content", "loss": "weight"}
+    renamed = {names.get(key, key): value for key, value in turn.items()}
+    if isinstance(renamed["role"], str):
+        renamed["role"] = _SHARE_GPT.get(renamed["role"], renamed["role"])
+    return renamed
+
+
 def read_tools(row: Row) -> tuple[Mapping[str, Any], ...]:
     """The functions that a conversation may call: a list of descriptions, or JSON text of one.
 
@@ -63,7 +76,7 @@ def read_tools(row: Row) -> tuple[Mapping[str, Any], ...]:
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{row.where}: the column 'tools' is a text, but no valid JSON: {error}. Mend it or"
                 " remove the column."

@@ -31,6 +31,9 @@ from tutelage.recipe.words import Misfit, below
 
 ExampleColumn = Literal[
     "messages",
+    "conversations",
+    "system",
+    "tools",
     "prompt",
     "completion",
     "instruction",
