@@ -119,8 +119,7 @@ def replan(
     The new plan has the steps of the old one: as many, each with as many visits, so that a run
     makes the updates and visits that it planned, however often it measures. What changes is which
     stage a step belongs to and which examples it has. Visits of the last stage done that wait for a
-    full batch are made first. With a profile that orders the examples as before the plan stays as
-    it is.
+    full batch are made first. With the same difficulties the plan stays as it is.
 
     Args:
         before: the plan that was followed so far.
@@ -141,11 +140,13 @@ def replan(
     done = before.stages[:stages_done]
     sizes = [stage.num_examples for stage in done] + [len(part.positions) for part in staged]
     asked = visits_per_stage(sizes, fixed, profile)[stages_done:]
+    # Steps of the stages that are done, and visits of these stages that are still to be made.
     kept = int((before.step_stage <= stages_done).sum())
     start = int(before.offsets[kept])
     carries = options.remainder in CARRYING and options.total_steps is None
     planned = sum(round(stage.passes * stage.num_examples) for stage in done)
     carried = planned - start if carries else 0
+    # What the stages that are left would make by the rules is their claim to the steps left.
     by_rule = list(map(sum, _passes(pass_lengths, staged, asked, fixed)))
     used = cut_into_steps(by_rule, fixed.batch_size, options.remainder, first, carried).used
     cut = cut_again(
