@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,90 @@ def test_the_recipe_reference_is_that_of_the_schema():
     from tutelage.recipe.reference import reference
 
     assert (ROOT / "docs" / "recipes.md").read_text() == reference()
+
+
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+
+
+def plugin_context(folder):
+    """What docs/plugin.md takes for granted: a model, rows, and a file of scores."""
+    import datasets
+
+    from tutelage.data.arithmetic import arithmetic_examples
+    from tutelage.models import load_model, load_tokenizer
+
+    examples = arithmetic_examples("train", 64)
+    rows = [
+        {"id": e.id, "prompt": e.fields["prompt"], "completion": e.completion} for e in examples
+    ]
+    scores = "".join(f"{e.id},{len(e.completion)}\n" for e in examples)
+    (folder / "difficulty.csv").write_text("id,score\n" + scores)
+    name = "embedded:arithmetic-student"
+    return {
+        "rows": datasets.Dataset.from_list(rows),
+        "model": load_model(name),
+        "tokenizer": load_tokenizer(name),
+    }
+
+
+def store_context(folder):
+    """What docs/store.md takes for granted: two models and tokenized rows."""
+    from conftest_models import VOCAB, random_rows, tiny_model
+    from tutelage import DistillConfig
+
+    return {
+        "teacher": tiny_model(seed=2, hidden=24).eval(),
+        "student": tiny_model(seed=1),
+        "rows": random_rows(),
+        "vocab_size": VOCAB,
+        "config": DistillConfig(str(folder / "out"), max_steps=2, use_cpu=True, report_to=[]),
+        "plan": None,
+    }
+
+
+CONTEXTS = {"plugin.md": plugin_context, "store.md": store_context}
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_the_python_of_the_docs_runs_on_a_cpu(page, tmp_path, monkeypatch):
+    snippets = [
+        textwrap.dedent(block)
+        for block in re.findall(r"^ *```python\n(.*?)^ *```", page.read_text(), re.M | re.S)
+    ]
+    if not snippets:
+        return
+    if any("trl" in snippet for snippet in snippets):
+        pytest.importorskip("trl")
+    monkeypatch.chdir(tmp_path)
+    names = CONTEXTS[page.name](tmp_path)
+    for number, snippet in enumerate(snippets):
+        if "trainer" in names and number:  # a snippet of its own, for a trainer that has these
+            names["trainer"].temperature, names["trainer"].args.beta = 1.0, 0.5
+        exec(compile(snippet, f"{page.name}, snippet {number + 1}", "exec"), names)
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_the_yaml_of_the_docs_is_valid(page, tmp_path):
+    from tutelage.recipe import load_recipe
+
+    for block in blocks("yaml", page.read_text()):
+        path = tmp_path / "mine.yaml"
+        path.write_text("extends: cpd\n" + block)
+        assert load_recipe(path, partial=True)
+
+
+def test_every_word_that_a_user_needs_stands_in_a_page():
+    """What can be asked for and is in no list that the program prints."""
+    pages = README + "".join(page.read_text() for page in DOCS)
+    project = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1]
+    names = set(re.findall(r"^(\w+) = \[", project.split("\n\n")[0], re.M)) - {"test", "dev"}
+    words = {*(f"[{name}]" for name in names), "smollm2:instruct", "embedded:arithmetic-student"}
+    from tutelage.verifiers import VERIFIERS
+
+    words |= {f"`{name}`" for name in VERIFIERS} | {"`after:"}
+    assert {word for word in words if word not in pages} == set()
+    index = (ROOT / "docs" / "README.md").read_text()
+    assert {page.name for page in DOCS if f"({page.name})" not in index} == {"README.md"}
 
 
 def test_the_example_of_other_trainers_runs(capsys):

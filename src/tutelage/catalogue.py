@@ -18,6 +18,14 @@ FAMILIES = (
     "metrics",
 )
 
+START = """start here
+  tutelage run quickstart    the whole of it on an embedded task, offline, in a minute or two
+  tutelage show quickstart   what it was told to do
+Your own models and data take a YAML file that extends one of the methods (docs/recipes.md):
+  tutelage validate FILE     what is wrong with it
+  tutelage plan FILE         what it would do, and what that costs
+  tutelage run FILE          do it"""
+
 Listing = dict[str, list[dict[str, str]]]
 
 
@@ -79,7 +87,7 @@ def _table(family: str) -> Mapping[str, Component]:
 
 def catalogue_text(listing: Listing) -> str:
     """The listing for a terminal: names in one column, what they are in the next."""
-    lines: list[str] = []
+    lines: list[str] = [START] if len(listing) > 1 else []
     for family, entries in listing.items():
         lines += ["", family] if lines else [family]
         width = max((len(entry["name"]) for entry in entries), default=0)

@@ -12,6 +12,7 @@ from tutelage.printing import Printable
 from tutelage.report import (
     CardResult,
     CardValues,
+    card_values,
     exposure_table,
     load_run,
     model_card,
@@ -246,6 +247,12 @@ def test_the_card_names_a_recipe_that_is_there_and_code_that_runs(run, monkeypat
     monkeypatch.chdir(folder)
     exec(re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0], {})
     assert capsys.readouterr().out.strip()
+
+
+def test_a_card_for_publishing_has_no_row_of_the_users_data(run):
+    prompt = next(iter(run.main.evaluation.answers.values()))["prompt"]
+    assert prompt not in model_card(card_values(run, run.main))
+    assert prompt in model_card(card_values(run, run.main, show_prompt=True))
 
 
 def test_terminal_commands_in_names_are_shown_as_text(run_folder, tmp_path):

@@ -29,6 +29,7 @@ def write_cards(session: Session, run: Run) -> None:
             datasets=data,
             settings=tuple(_settings(recipe)),
             licences=tuple(_licences(session, recipe)),
+            show_prompt=recipe.data is not None and recipe.data.kind != "files",
         )
         shutil.copyfile(session.run.path / "recipe.yaml", folder / "recipe.yaml")
         atomic_write_text(folder / "README.md", model_card(values))

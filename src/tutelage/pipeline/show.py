@@ -14,8 +14,10 @@ from tutelage.pipeline.caching import decide_signals
 from tutelage.pipeline.comparing import compare_with, comparison_lines
 from tutelage.pipeline.estimate import Cost, size_text
 from tutelage.pipeline.finish import cost_of
+from tutelage.pipeline.metrics import metric_lines
 from tutelage.pipeline.pictures import plan_png
 from tutelage.pipeline.plans import compile_recipe, plan_notes
+from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.run import prepared
 from tutelage.recipe import load_recipe
 from tutelage.report.comparison import natural
@@ -75,10 +77,12 @@ def show_plan(
         cost = cost_of(session, name)
         signal = decide_signals(session).get(name)
         picture = folder / "plan.png"
+        metrics = list(metric_lines(session.loaded, rows_of(session, "test")))
     return Shown(
         {**description, "cost": cost.as_dict(), "signal": signal, "picture": str(picture)},
         (
             *description["notes"],
+            *metrics,
             *([] if signal is None else [SIGNALS[signal]]),
             *_cost_lines(cost),
             f"picture: {picture}",

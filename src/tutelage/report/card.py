@@ -126,6 +126,7 @@ def card_values(
     datasets: Sequence[str] = (),
     settings: Sequence[tuple[str, str]] = (),
     licences: Sequence[str] = (),
+    show_prompt: bool = False,
 ) -> CardValues:
     """What the card of one arm's student says, from the files of its run.
 
@@ -136,6 +137,8 @@ def card_values(
         datasets: hub names of the data; empty for files.
         settings: further rows: what, and its value.
         licences: what each part says of its own licence.
+        show_prompt: put a prompt of the test data into the code that loads the student. A card is
+            for publishing, and the user's data may not be.
     """
     info = run.info
     student, teacher = info.get("student") or {}, info.get("teacher") or {}
@@ -158,6 +161,7 @@ def card_values(
         if metric.name in model.scores
     ]
     said = (*verdict(comparison), teacher_warning(comparison)) if arm is run.main else ()
+    prompt, in_chat = example_prompt(run)
     only = len(teachers) == 1 and teachers[0] == teacher.get("name")
     return CardValues(
         title=_title(str(student.get("name") or run.title), teachers, arm),
@@ -172,7 +176,7 @@ def card_values(
         paper=str(info.get("paper") or "") if arm is run.main else "",
         settings=settings,
         licences=licences,
-        load=load_snippet(".", *example_prompt(run)),
+        load=load_snippet(".", prompt if show_prompt else "", in_chat),
         student_parameters=student.get("parameters"),
         teacher_parameters=teacher.get("parameters") if only else None,
         examples={name: int(split.get("kept") or 0) for name, split in splits.items()},

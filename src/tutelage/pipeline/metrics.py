@@ -1,0 +1,59 @@
+"""By which metric students are compared, and why: said before the run."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tutelage.recipe import LoadedRecipe
+
+_LOOKED_AT = 200
+_MOST = 0.9
+_SHORT = 3
+_FEW = 20
+_ENDS_IN_NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(\.\d+)?\s*%?[.)]?$")
+_WORDS = {"rouge_l": "ROUGE-L", "exact_match": "exact match"}
+
+
+def metric_lines(loaded: LoadedRecipe, rows: Any) -> Iterator[str]:
+    """The metrics of a recipe in words, with a hint where another one fits the answers better.
+
+    Args:
+        loaded: the recipe.
+        rows: tokenized test rows; None when there are none.
+    """
+    if rows is None:
+        yield "metric: none, because there are no test data (data.test or data.test_share)"
+        return
+    named = [_named(name, options) for name, options in loaded.recipe.evaluation.metrics.items()]
+    also = f"; also {', '.join(named[1:])}" if named[1:] else ""
+    origin = next(
+        (where for path, where in loaded.origins.items() if path.startswith("evaluation.metrics")),
+        None,
+    )
+    why = f"from {origin}" if origin else "because evaluation.metrics names none"
+    yield f"metric: {named[0]} ({why}){also}; {len(rows):,} test examples"
+    if origin is None and (hint := _hint(rows[:_LOOKED_AT]["references"])):
+        yield hint
+
+
+def _named(name: str, options: dict[str, Any]) -> str:
+    said = ", ".join(f"{key} {value!r}" for key, value in options.items())
+    return _WORDS.get(name, name.replace("_", " ")) + (f", {said}" if said else "")
+
+
+def _hint(references: Sequence[Sequence[str]]) -> str:
+    """Another metric that fits the test answers; empty where nothing speaks for one."""
+    texts = [accepted[0].strip() for accepted in references]
+    numbers = sum(bool(_ENDS_IN_NUMBER.search(text)) for text in texts)
+    if numbers >= _MOST * len(texts):
+        return (
+            "  nearly all test answers end in a number: --set 'evaluation.metrics={number: {}}'"
+            " counts who gets it right, where ROUGE-L counts shared words"
+        )
+    short = sum(len(text.split()) <= _SHORT for text in texts)
+    if short >= _MOST * len(texts) and len(set(texts)) <= _FEW:
+        return (
+            "  the test answers are a few short texts: --set 'evaluation.metrics={exact_match: {}}'"
+            " counts who gets them right, where ROUGE-L counts shared words"
+        )
+    return ""
