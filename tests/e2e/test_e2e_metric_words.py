@@ -22,7 +22,9 @@ GSM8K = [f"He has {n} - 3 = {n - 3}.\n#### {n - 3:,}" for n in range(5, 2000, 50
     ("references", "hint"),
     [
         (GSM8K, "{number: {}}"),
-        (["yes", "no", "maybe so"] * 10, "{exact_match: {}}"),
+        (["positive", "negative", "in between"] * 10, "{exact_match: {}}"),
+        (["Yes", "no."] * 10, "{choice: {}}"),
+        (["(B)", "A", "d"] * 10, "{choice: {}}"),
         (["Paris is the capital of France."] * 10, None),
         ([f"A long text about {n} things" for n in range(30)], None),
     ],

@@ -11,6 +11,7 @@ _MOST = 0.9
 _SHORT = 3
 _FEW = 20
 _ENDS_IN_NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(\.\d+)?\s*%?[.)]?$")
+_CHOICE = re.compile(r"\(?[A-Za-z]\)?[.:]?|yes\.?|no\.?", re.IGNORECASE)
 _WORDS = {"rouge_l": "ROUGE-L", "exact_match": "exact match"}
 
 
@@ -49,6 +50,11 @@ def _hint(references: Sequence[Sequence[str]]) -> str:
         return (
             "  nearly all test answers end in a number: --set 'evaluation.metrics={number: {}}'"
             " counts who gets it right, where ROUGE-L counts shared words"
+        )
+    if all(_CHOICE.fullmatch(text) for text in texts):
+        return (
+            "  the test answers are letters, or yes and no: --set 'evaluation.metrics={choice: {}}'"
+            " counts who settles on the right one"
         )
     short = sum(len(text.split()) <= _SHORT for text in texts)
     if short >= _MOST * len(texts) and len(set(texts)) <= _FEW:
