@@ -14,6 +14,7 @@ from conftest_models import VOCAB, random_rows, tiny_model
 from tutelage import DistillTrainer
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.data.arithmetic import build_tokenizer
+from tutelage.data.collate import collate
 from tutelage.errors import ConfigError, DataError
 from tutelage.generation import GenerationSettings
 from tutelage.schedules import CONTROLLERS, ControllerState
@@ -101,8 +102,6 @@ def test_an_ensemble_speaks_at_the_temperature(space):
     models = [tiny_model(seed=2), tiny_model(seed=3, hidden=24)]
     signal = EnsembleTeacher([LiveTeacher(m, VOCAB) for m in models], [1.0, 3.0], space)
     rows = random_rows(3)
-    from tutelage.data.collate import collate
-
     batch = collate(list(rows), 0)
     inputs = (batch["input_ids"], batch["attention_mask"], batch["labels"])
     found = teacher_log_probs(signal, signal.hidden(rows["id"], *inputs), 2.0)
@@ -304,8 +303,6 @@ def test_own_answers_keep_the_prompt_and_label_the_answer():
     own = OwnAnswers(tokenizer, GenerationSettings(max_new_tokens=4))
     model = tiny_model(seed=1)
     rows = random_rows(3)
-    from tutelage.data.collate import collate
-
     batch = {**collate(list(rows), 0), "step": 5, "ids": rows["id"]}
     after = own.replace(model, batch, 0, 0)
     assert after["step"] == 5 and after["ids"] == rows["id"]
@@ -316,6 +313,44 @@ def test_own_answers_keep_the_prompt_and_label_the_answer():
         assert (labels[: len(prompt)] == -100).all() and 1 <= (labels != -100).sum() <= 4
         learned = labels != -100
         assert (after["input_ids"][number][learned] == labels[learned]).all()
+
+
+def test_own_answers_end_where_a_turn_ends_and_cut_ones_do_not(rows):
+    tokenizer = build_tokenizer()
+    end = 7
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [tokenizer.convert_ids_to_tokens(end)]}
+    )
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}4{% endfor %}"
+    assert tokenizer.convert_ids_to_tokens(end) == "4"
+    model = tiny_model(seed=1)
+    batch = {**collate(list(rows), 0), "step": 1, "ids": rows["id"]}
+    warm = GenerationSettings(max_new_tokens=8, sampling_temperature=1.5)
+    labels = OwnAnswers(tokenizer, warm).replace(model, batch, 0, 0)["labels"]
+    learned = [row[row >= 0].tolist() for row in labels]
+    stops = {end, tokenizer.eos_token_id, model.generation_config.eos_token_id}
+    ended = [answer for answer in learned if answer[-1] in stops]
+    cut = [answer for answer in learned if answer[-1] not in stops]
+    assert ended and cut
+    assert any(answer[-1] == end for answer in ended)
+    assert all(len(answer) == 8 for answer in cut)
+    assert all(not stops & set(answer[:-1]) for answer in learned)
+
+
+def test_a_saved_student_stops_where_its_turns_end(tmp_path, rows):
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["4"]})
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}4{% endfor %}"
+    trainer = DistillTrainer(
+        tiny_model(seed=1),
+        config(tmp_path),
+        rows,
+        processing_class=tokenizer,
+        plan=plan_of(rows, ce_weight=1.0),
+    )
+    trainer.save_model(str(tmp_path / "student"))
+    saved = json.loads((tmp_path / "student" / "generation_config.json").read_text())
+    assert {7, tokenizer.eos_token_id} <= set(saved["eos_token_id"])
 
 
 def test_on_policy_without_a_way_to_answer_is_refused(tmp_path, rows):

@@ -71,6 +71,8 @@ def keep_stops(model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
 
     They are saved with the model, so that ``generate`` and every server stop where evaluation does.
     """
+    if getattr(model, "generation_config", None) is None:
+        return model  # it generates nothing
     stops = stop_ids(tokenizer, model)
     if stops:
         model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]

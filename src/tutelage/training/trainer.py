@@ -14,6 +14,7 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback
 
 from tutelage.components import bind
+from tutelage.data import keep_stops
 from tutelage.data.collate import padding_id
 from tutelage.difficulty import example_losses
 from tutelage.divergences import DIVERGENCES
@@ -120,6 +121,8 @@ class DistillTrainer(Trainer):
             callbacks=callbacks,
         )
         self.student = given.student
+        if processing_class is not None:
+            keep_stops(given.student, processing_class)
         self._settings = args
         self._ids, self._writers = given.ids, given.writers
         self.plan = plan if plan is not None else plain_plan(args, self._ids)
