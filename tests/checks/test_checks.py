@@ -85,7 +85,7 @@ def test_nothing_is_wrong(home):
          r"target_modules: The student has no layer 'v_prj'. Did you mean 'v_proj'.*up_proj"),
         ({"training__lora": {"target_modules": ".*attn"}}, "no layer '.*attn'"),
         ({"training__lora": {"target_modules": "*"}}, "is no regular expression"),
-        ({"training__report_to": ["wandb"]}, "training.report_to: the tracker 'wandb' needs"),
+        ({"training__report_to": ["wandb"]}, "training.report_to: the tracker 'wandb' is not"),
         ({"data": {"train": "{home}/row.jsonl"}}, "data.train: .*Did you mean 'rows.jsonl'"),
         ({"data": {"train": "{home}/gap.jsonl"}}, "data.train: .*gap.jsonl', line 2: the column"),
         ({"data": {"train": "{home}/a file"}}, "data.train: .*no known format"),
@@ -167,6 +167,15 @@ def test_a_start_that_fails_leaves_no_folder(home, tmp_path, command):
     with pytest.raises(TutelageError, match=r"data.train: .*line 2"):
         getattr(pipeline, command)(str(path), run_dir=tmp_path / "here")
     assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_a_picture_of_scores_needs_a_place_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "scores.csv").write_text("id,score\na,1\nb,2\n")
+    words = ["plan", "cpd", "--difficulty", "scores.csv", "--set", "output=a file/below"]
+    with pytest.raises(TutelageError, match=r"lies below .*a file', which is a file"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
 
 
 def test_nor_does_one_that_fails_a_little_later(home, tmp_path):

@@ -208,7 +208,10 @@ def read_tokens(folder: Path) -> Tokens | None:
     eos = settings.get("eos_token") or _json(folder / "special_tokens_map.json").get("eos_token")
     if isinstance(eos, dict):
         eos = eos.get("content")
-    template = bool(settings.get("chat_template")) or (folder / "chat_template.jinja").is_file()
+    template = bool(settings.get("chat_template")) or any(
+        (folder / name).exists()
+        for name in ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+    )
     return Tokens(tokenizer.get_vocab(with_added_tokens=True), eos, template)
 
 

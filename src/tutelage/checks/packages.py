@@ -4,17 +4,15 @@ import importlib.util
 
 from tutelage.checks.findings import Findings
 from tutelage.errors import MissingDependencyError
+from tutelage.recipe.trackers import missing_trackers
 
 
 def check_packages(findings: Findings) -> None:
     """Trackers, adapters and the reader of GGUF files."""
-    recipe = findings.loaded.recipe
-    for arm, settings in findings.loaded.arms.items():
-        key = "training" if settings is recipe else f"controls.{arm}.training"
-        for tracker in settings.training.report_to:
-            _need(findings, f"{key}.report_to", tracker, f"the tracker '{tracker}'", tracker)
-        if settings.training.lora is not None:
-            _need(findings, f"{key}.lora", "peft", "LoRA", "peft")
+    for message in missing_trackers(findings.loaded):
+        findings.add("training.report_to", MissingDependencyError(message))
+    if any(arm.training.lora is not None for arm in findings.loaded.arms.values()):
+        _need(findings, "training.lora", "peft", "LoRA", "peft")
     for key, name in model_names(findings):
         if name.lower().endswith(".gguf"):
             _need(findings, key, "gguf", f"'{name}'", "gguf")

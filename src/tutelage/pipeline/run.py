@@ -34,7 +34,6 @@ from tutelage.pipeline.texts import prepare_texts, training_rows
 from tutelage.pipeline.training import train_arm
 from tutelage.pipeline.workshop import Workshop, lacks_bfloat16
 from tutelage.recipe import LoadedRecipe, load_recipe, to_yaml
-from tutelage.recipe.trackers import check_trackers
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,6 @@ def open_session(
     """Look the recipe through, open its run folder, and set up what the stages share."""
     refuse(loaded, run_dir)
     quiet_libraries()
-    check_trackers(loaded)
     recipe = loaded.recipe
     if recipe.training.num_threads is not None:
         torch.set_num_threads(recipe.training.num_threads)

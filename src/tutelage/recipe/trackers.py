@@ -2,7 +2,6 @@
 
 import importlib.util
 
-from tutelage.errors import MissingDependencyError
 from tutelage.recipe.load import LoadedRecipe
 
 
@@ -14,18 +13,8 @@ def missing_trackers(loaded: LoadedRecipe) -> list[str]:
     """
     named = {name: None for arm in loaded.arms.values() for name in arm.training.report_to}
     return [
-        f"training.report_to names {name}, and the package is not installed. Install it with: pip"
-        f" install 'tutelage[{name}]', or leave it out: a run keeps its own records anyway."
+        f"the tracker '{name}' is not installed. Install it with: pip install 'tutelage[{name}]',"
+        " or leave it out: a run keeps its own records anyway."
         for name in named
         if importlib.util.find_spec(name) is None
     ]
-
-
-def check_trackers(loaded: LoadedRecipe) -> None:
-    """Refuse before any work what would fail when training begins.
-
-    Raises:
-        MissingDependencyError: a tracker is not installed.
-    """
-    if missing := missing_trackers(loaded):
-        raise MissingDependencyError(" ".join(missing))
