@@ -4,10 +4,11 @@ import json
 import shutil
 
 import pytest
+import yaml
 from killing import make_models, small_recipe
 
 from tutelage.errors import RunFolderError
-from tutelage.pipeline.run import run
+from tutelage.pipeline.run import prepared, run
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +119,26 @@ def test_a_finished_student_of_another_recipe_is_not_replaced(home):
     assert new["cpd"] != old["cpd"]
     run(recipe, run_dir=own, replace=True)  # and back again, with nothing trained
     assert students(own) == old
+
+
+@pytest.mark.parametrize("objective", ["sft", "kl"])
+def test_a_cut_student_is_healed_once_for_all_arms(home, objective):
+    from tutelage.pipeline import show_plan
+
+    folder, recipe = home
+    cut = {**recipe, "student": {"init_from": "TEACHER", "layers": 1}}
+    changes = ["student.finetune.epochs=1", f"student.finetune.objective={objective}"]
+    path = folder / f"heal-{objective}.yaml"
+    path.write_text(yaml.safe_dump(cut))
+    before = folder / "runs" / f"cut-{objective}"
+    after = folder / "runs" / f"healed-{objective}"
+    with prepared(str(path), run_dir=before) as session:
+        raw = json.loads((session.part("difficulty") / "summary.json").read_text())["mean"]
+    faster = "student.finetune.learning_rate=0.01"
+    shown = show_plan(str(path), [*changes, faster], run_dir=after)
+    assert any("3 updates on 40 examples" in line for line in shown.lines)
+    healed = json.loads((after / "difficulty" / "summary.json").read_text())["mean"]
+    # The teacher of these tests knows nothing; the answers can be learned.
+    assert healed < raw if objective == "sft" else healed != raw
+    assert "student" in json.loads((after / "seconds.json").read_text())["seconds"]
+    assert not list(after.glob("student_start-training*"))

@@ -118,10 +118,10 @@ def _finished(session: Session) -> bool:
 def _student_name(recipe: Recipe) -> str:
     student = recipe.student
     assert student is not None
-    if student.init_from is None:
-        return str(student.model)
     source = _teacher_name(recipe) if student.init_from == "TEACHER" else student.init_from
-    return f"{source}, {student.layers} layers kept" if student.layers else str(source)
+    name = str(student.model if student.init_from is None else source)
+    name += f", {student.layers} layers kept" if student.layers else ""
+    return name if student.finetune is None else f"{name}, fine-tuned before"
 
 
 def _teacher_name(recipe: Recipe) -> str | None:

@@ -85,11 +85,28 @@ def teacher_inputs(session: Session, name: str) -> Inputs:
 
 
 def start_inputs(session: Session) -> Inputs:
-    """Of a student that is cut from another model."""
+    """Of a student that is cut from another model, or healed."""
     student, shop = session.recipe.student, session.shop
     assert student is not None
-    source = shop.identify(shop.cut_from, shop.student_loading)
-    return {"source": source, "layers": student.layers}
+    found: Inputs = {
+        "source": shop.identify(shop.cut_from, shop.student_loading),
+        "layers": student.layers,
+    }
+    settings = student.finetune
+    if settings is not None:
+        found["finetune"] = settings.model_dump(mode="json", exclude={"checkpoint_every", "data"})
+        found["seed"] = session.recipe.seed
+        if settings.data is None:
+            found["data"] = split_of(session, "train")
+        else:
+            data = effective(session.recipe)["data"]
+            keys = ("template", "system", "max_length", "max_prompt_length")
+            found["tokenized"] = {key: data.get(key) for key in keys}
+            found["tokenizer"] = tokenizer_identity(shop.tokenizer)
+            found["sources"] = data_identity(settings.data)
+        if settings.objective == "kl":
+            found["teacher"] = shop.teacher_identity(shop.strongest)
+    return found
 
 
 def difficulty_settings(session: Session, recipe: Recipe) -> Inputs:

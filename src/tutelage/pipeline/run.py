@@ -143,8 +143,7 @@ def prepared(
             prepare_data(session)
         check_positions(session)
         prepare_teachers(session)
-        with first():
-            prepare_student(session)
+        prepare_student(session)
         arms = session.loaded.arms
         with first():
             profiles = {arm: measure_difficulty(session, arms[arm]) for arm in arms}

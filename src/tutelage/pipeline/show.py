@@ -19,6 +19,8 @@ from tutelage.pipeline.pictures import plan_png
 from tutelage.pipeline.plans import compile_recipe, plan_notes
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.run import prepared
+from tutelage.pipeline.session import Session
+from tutelage.pipeline.start import PART, STAGE
 from tutelage.recipe import load_recipe
 from tutelage.report.comparison import natural
 
@@ -78,12 +80,14 @@ def show_plan(
         signal = decide_signals(session).get(name)
         picture = folder / "plan.png"
         metrics = list(metric_lines(session.loaded, rows_of(session, "test")))
+        healed = _healing_lines(session)
     return Shown(
         {**description, "cost": cost.as_dict(), "signal": signal, "picture": str(picture)},
         (
             *description["notes"],
             *metrics,
             *([] if signal is None else [SIGNALS[signal]]),
+            *healed,
             *_cost_lines(cost),
             f"picture: {picture}",
         ),
@@ -172,6 +176,20 @@ def _estimate_line(report: dict[str, Any]) -> str:
         f" interval {low:.2f} to {high:.2f}) and are off by {report['rank_error']:.0f} percentiles"
         " on average (33 is chance)"
     )
+
+
+def _healing_lines(session: Session) -> list[str]:
+    """What was done to the student before difficulty was measured, and what that cost."""
+    record = session.part(PART) / "healed.json"
+    student = session.recipe.student
+    if student is None or student.finetune is None or not record.is_file():
+        return []
+    healed = read_json(record)
+    spent = _duration(session.clock.seconds.get(STAGE, 0.0))
+    return [
+        f"before that the student was fine-tuned (student.finetune): {healed['steps']:,} updates on"
+        f" {healed['examples']:,} examples in {spent}, once for all arms"
+    ]
 
 
 def _cost_lines(cost: Cost) -> tuple[str, ...]:

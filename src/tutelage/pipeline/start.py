@@ -1,22 +1,38 @@
-"""The stage that makes the student that all arms start from: taken, cut, or cut and healed."""
+"""The stage that makes the student that all arms start from: taken, cut, or healed after cutting.
 
+A student that lost layers may be worse than a uniform guess until it is trained again, and what
+it finds hard means little then. ``student.finetune`` heals it first: once for all arms, which share
+it and its cost, and before difficulty is measured.
+"""
+
+import shutil
 from typing import Any
 
-from tutelage.models import keep_layers, load_model
+import torch
+
+from tutelage.data import tokenize_examples
+from tutelage.data.load import load_examples
+from tutelage.files import atomic_write_json
+from tutelage.models import check_same_tokenizer, keep_layers, load_model
+from tutelage.pipeline.folder import part_digest
 from tutelage.pipeline.inputs import start_inputs
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.students import save_checked
+from tutelage.pipeline.tuning import fine_tune
+from tutelage.pipeline.workshop import autocast_dtype
+from tutelage.teachers import TeacherLadder, live_teacher
 from tutelage.training.saving import disk_checked
 
 PART = "student_start"
+STAGE = "student"
 
 
 def find_student(session: Session) -> bool:
     """Say where the student is, and whether it is there already."""
     student = session.recipe.student
     assert student is not None
-    if student.init_from is None:
+    if student.init_from is None and student.finetune is None:
         session.shop.student_place = session.shop.student_source
         return True
     session.shop.student_place = str(session.part(PART))
@@ -24,28 +40,100 @@ def find_student(session: Session) -> bool:
 
 
 def prepare_student(session: Session) -> None:
-    """Build the student when it is cut from another model."""
-    if find_student(session):
-        return
+    """Build the student when it is cut from another model or healed; all processes together."""
     student = session.recipe.student
     assert student is not None
-    with (
-        session.display.task(f"Keeping {student.layers} layers for the student"),
-        session.making(PART, start_inputs(session), "student") as folder,
-        disk_checked(folder),
-    ):
-        save_checked(
-            _cut(session),
-            session.shop.tokenizer,
-            folder,
-            rows_of(session, "train"),
-            lambda: load_model(str(folder), **session.shop.student_loading),
-            "The saved student before training",
-        )
+    with session.processes.first_goes_first():
+        there = find_student(session)
+    if there:
+        return
+    inputs = start_inputs(session)
+    if student.finetune is not None:
+        _heal(session, inputs)
+    elif session.processes.is_first:
+        with (
+            session.display.task(f"Keeping {student.layers} layers for the student"),
+            session.making(PART, inputs, STAGE) as folder,
+            disk_checked(folder),
+        ):
+            _save(session, _cut(session, student.dtype), folder)
+    session.processes.wait()
 
 
-def _cut(session: Session) -> Any:
+def _cut(session: Session, dtype: str) -> Any:
     student, shop = session.recipe.student, session.shop
     assert student is not None
-    model = load_model(shop.cut_from, **shop.student_loading)
+    model = load_model(shop.cut_from, **{**shop.student_loading, "dtype": dtype})
     return model if student.layers is None else keep_layers(model, student.layers)
+
+
+def _save(session: Session, model: Any, folder: Any) -> None:
+    save_checked(
+        model,
+        session.shop.tokenizer,
+        folder,
+        rows_of(session, "train"),
+        lambda: load_model(str(folder), **session.shop.student_loading),
+        "The saved student before training",
+    )
+
+
+def _heal(session: Session, inputs: dict[str, Any]) -> None:
+    """Train the student on answers, or on the teacher's distributions, before anything else."""
+    student = session.recipe.student
+    assert student is not None and student.finetune is not None
+    settings, shop = student.finetune, session.shop
+    rows = _rows(session)
+    work = session.part(f"{PART}-training-{part_digest(PART, inputs)[:8]}")
+    if session.processes.is_first:
+        for other in session.run.path.glob(f"{PART}-training-*"):
+            if other != work:  # it was to become another student
+                shutil.rmtree(other)
+    teacher = None
+    if settings.objective == "kl":
+        autocast = autocast_dtype(settings.precision)
+        check_same_tokenizer(shop.tokenizer_of(shop.strongest), shop.tokenizer)
+        teacher = TeacherLadder(
+            {shop.strongest: lambda: live_teacher(shop.teacher, shop.vocab_size, autocast)}
+        )
+    before = session.clock.seconds.get(STAGE, 0.0)
+    with session.timed(STAGE):
+        trainer = fine_tune(
+            session,
+            settings,
+            _cut(session, "float32"),
+            rows,
+            title="Healing the student",
+            work=work,
+            teacher=teacher,
+        )
+    shop.release_teacher()
+    if not session.processes.is_first:
+        return
+    session.set_aside(PART)
+    with session.run.making(PART, inputs) as folder, disk_checked(folder):
+        _save(session, trainer.model.to(getattr(torch, student.dtype)), folder)
+        shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
+        steps = trainer.state.global_step
+        atomic_write_json(folder / "healed.json", {"steps": steps, "examples": len(rows)})
+    session.keep(PART, inputs, STAGE, session.clock.seconds[STAGE] - before)
+    shutil.rmtree(work)
+
+
+def _rows(session: Session) -> Any:
+    """What a student is healed on: the training data, or a file of its own."""
+    student, data = session.recipe.student, session.recipe.data
+    assert student is not None and student.finetune is not None and data is not None
+    source = student.finetune.data
+    if source is None:
+        return rows_of(session, "train")
+    with session.display.task("Reading the data that the student is healed on") as report:
+        return tokenize_examples(
+            load_examples(source, split="train", seed=session.recipe.seed),
+            session.shop.tokenizer,
+            template=getattr(data, "template", "auto"),
+            system=getattr(data, "system", None),
+            max_length=data.max_length,
+            max_prompt_length=data.max_prompt_length,
+            progress=report,
+        ).dataset

@@ -4,21 +4,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from transformers import set_seed
-
-from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.files import atomic_write_json, fingerprint
 from tutelage.models import check_same_tokenizer, keep_layers, load_model
 from tutelage.pipeline.inputs import teacher_inputs
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.session import TIME, Session
 from tutelage.pipeline.students import save_checked
-from tutelage.pipeline.training import Job, carry_out
-from tutelage.pipeline.workshop import device, loading
-from tutelage.recipe.teaching import FineTune
+from tutelage.pipeline.tuning import fine_tune
+from tutelage.pipeline.workshop import loading
 from tutelage.training.saving import disk_checked
-from tutelage.types import DifficultyProfile, Plan
 
 
 def prepare_teachers(session: Session) -> None:
@@ -75,36 +69,10 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
         check_same_tokenizer(session.shop.tokenizer_of(name), session.shop.tokenizer)
     rows = rows_of(session, "train")
     work = session.cache.part(f"{part}-training")
-    set_seed(session.recipe.seed)
-    micro = min(settings.micro_batch_size, settings.batch_size)
-    job = Job(
-        title="Fine-tuning the teacher" + ("" if name == "teacher" else f" {name}"),
-        folder=work,
-        model=model,
-        plan=_plan(settings, rows["id"], session.recipe.seed),
-        teacher=None,
-        arguments={
-            "learning_rate": settings.learning_rate,
-            "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": -(
-                -settings.batch_size // (micro * session.processes.count)
-            ),
-            "weight_decay": settings.weight_decay,
-            "max_grad_norm": settings.max_grad_norm,
-            "bf16": settings.precision == "bfloat16",
-            "use_cpu": device().type == "cpu",
-            "save_strategy": "steps",
-            "save_steps": settings.checkpoint_every,
-            "logging_steps": 1,
-            "report_to": [],
-            "seed": session.recipe.seed,
-            "dataloader_pin_memory": device().type != "cpu",
-        },
-        metrics=work / "metrics.jsonl",
-    )
     before = session.clock.seconds.get("teacher", 0.0)
+    title = "Fine-tuning the teacher" + ("" if name == "teacher" else f" {name}")
     with session.timed("teacher"):
-        trainer = carry_out(session, job, rows)
+        trainer = fine_tune(session, settings, model, rows, title=title, work=work)
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
             _save(session, name, trainer.model, session.shop.tokenizer, folder)
@@ -125,16 +93,4 @@ def _save(session: Session, name: str, model: Any, tokenizer: Any, folder: Path)
         rows_of(session, "train"),
         lambda: load_model(str(folder), **options),
         f"The saved teacher '{name}'",
-    )
-
-
-def _plan(settings: FineTune, ids: list[str], seed: int) -> Plan:
-    """An ordinary fine-tuning: everything, shuffled, cross-entropy alone."""
-    return compile_plan(
-        DifficultyProfile(tuple(ids), np.zeros(len(ids)), "none"),
-        CurriculumOptions("random", stages=1, passes=settings.epochs, epochs=settings.epochs),
-        batch_size=settings.batch_size,
-        ce_weight=1.0,
-        learning_rate=LearningRate(settings.lr_schedule, settings.warmup_ratio),
-        seed=seed,
     )

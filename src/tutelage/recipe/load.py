@@ -23,7 +23,7 @@ from tutelage.recipe.problems import problems
 from tutelage.recipe.schema import LONGEST_NAME, Recipe
 from tutelage.recipe.words import shown
 
-_PATHS = ("student.model", "student.init_from", "teacher.model")
+_PATHS = ("student.model", "student.init_from", "student.finetune.data", "teacher.model")
 _DATA_PATHS = ("data.train", "data.validation", "data.test")
 _SHARED = (
     "student",

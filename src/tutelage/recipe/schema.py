@@ -101,6 +101,12 @@ class Recipe(Strict):
                     "TEACHER stands for the recipe's teacher, and there is no teacher.model. Give"
                     " one, or name the model to cut from.",
                 )
+        heal = self.student.finetune if self.student is not None else None
+        if heal is not None and heal.objective == "kl" and not self.ladder:
+            raise Misfit(
+                "student.finetune.objective",
+                "kl needs a teacher, and there is no teacher.model. Give one, or use sft.",
+            )
         self._check_names()
         self._check_teachers()
         self._check_schedules()

@@ -18,34 +18,6 @@ from tutelage.recipe.names import check_component, check_schedule, check_style
 from tutelage.recipe.words import below
 
 
-class Student(Strict):
-    """The model that learns: one that exists, or one cut from another."""
-
-    model: NotEmpty | None = Field(
-        default=None, description="Folder, hub name, .gguf file or embedded:NAME."
-    )
-    init_from: NotEmpty | None = Field(
-        default=None,
-        description="Cut the student from this model; TEACHER means the recipe's teacher.",
-    )
-    layers: Positive | None = Field(
-        default=None, description="Keep this many evenly spaced layers; with init_from."
-    )
-    revision: NotEmpty | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    trust_remote_code: bool = Field(
-        default=False, description="Run code that comes with the model."
-    )
-    dtype: Precision = Field(default="float32", description="Type of the weights.")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Student":
-        if (self.model is None) == (self.init_from is None):
-            raise ValueError("give exactly one of `model` and `init_from`")
-        if self.layers is not None and self.init_from is None:
-            raise ValueError("`layers` goes with `init_from`, the model to take them from")
-        return self
-
-
 class FineTune(Strict):
     """Ordinary fine-tuning of the teacher on the training data, before anything else."""
 
@@ -65,6 +37,50 @@ class FineTune(Strict):
     max_grad_norm: float = Field(default=1.0, ge=0, description="Gradient clipping; 0 for none.")
     precision: Precision = Field(default="float32", description="Type of the matrix products.")
     checkpoint_every: Positive = Field(default=50, description="Steps between checkpoints.")
+
+
+class Heal(FineTune):
+    """Training of the student before anything else, once for all arms: heals one that was cut."""
+
+    epochs: float = Field(default=1.0, gt=0, le=1e5, description="Passes over the data.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Peak learning rate.")
+    data: str | None = Field(
+        default=None, description="A file like data.train; the training data when left out."
+    )
+    objective: Literal["sft", "kl"] = Field(
+        default="sft", description="sft: the answers. kl: the teacher's distributions on them."
+    )
+
+
+class Student(Strict):
+    """The model that learns: one that exists, or one cut from another."""
+
+    model: NotEmpty | None = Field(
+        default=None, description="Folder, hub name, .gguf file or embedded:NAME."
+    )
+    init_from: NotEmpty | None = Field(
+        default=None,
+        description="Cut the student from this model; TEACHER means the recipe's teacher.",
+    )
+    layers: Positive | None = Field(
+        default=None, description="Keep this many evenly spaced layers; with init_from."
+    )
+    revision: NotEmpty | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run code that comes with the model."
+    )
+    dtype: Precision = Field(default="float32", description="Type of the weights.")
+    finetune: Heal | None = Field(
+        default=None, description="Train it first, before difficulty is measured."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Student":
+        if (self.model is None) == (self.init_from is None):
+            raise ValueError("give exactly one of `model` and `init_from`")
+        if self.layers is not None and self.init_from is None:
+            raise ValueError("`layers` goes with `init_from`, the model to take them from")
+        return self
 
 
 class Teacher(Strict):

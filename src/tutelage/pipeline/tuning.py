@@ -1,0 +1,81 @@
+"""Ordinary training of one model before the arms: a teacher's fine-tuning, a student's healing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import set_seed
+
+from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
+from tutelage.pipeline.session import Session
+from tutelage.pipeline.training import Job, carry_out
+from tutelage.pipeline.workshop import device
+from tutelage.recipe.teaching import FineTune
+from tutelage.types import DifficultyProfile, Plan
+
+
+def fine_tune(
+    session: Session,
+    settings: FineTune,
+    model: Any,
+    rows: Any,
+    *,
+    title: str,
+    work: Path,
+    teacher: Any = None,
+) -> Any:
+    """Train a model on rows, from the newest checkpoint in ``work``; all processes together.
+
+    Args:
+        session: the run.
+        settings: how.
+        model: what is trained.
+        rows: tokenized data.
+        title: for the progress display.
+        work: where checkpoints and ``metrics.jsonl`` go; whoever calls removes it.
+        teacher: signals by name; with one the model learns its distributions, else the answers.
+
+    Returns:
+        The trainer, at its end.
+    """
+    set_seed(session.recipe.seed)
+    micro = min(settings.micro_batch_size, settings.batch_size)
+    job = Job(
+        title=title,
+        folder=work,
+        model=model,
+        plan=_plan(settings, rows["id"], session.recipe.seed, teacher),
+        teacher=teacher,
+        arguments={
+            "learning_rate": settings.learning_rate,
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": -(
+                -settings.batch_size // (micro * session.processes.count)
+            ),
+            "weight_decay": settings.weight_decay,
+            "max_grad_norm": settings.max_grad_norm,
+            "bf16": settings.precision == "bfloat16",
+            "use_cpu": device().type == "cpu",
+            "save_strategy": "steps",
+            "save_steps": settings.checkpoint_every,
+            "logging_steps": 1,
+            "report_to": [],
+            "seed": session.recipe.seed,
+            "dataloader_pin_memory": device().type != "cpu",
+        },
+        metrics=work / "metrics.jsonl",
+    )
+    return carry_out(session, job, rows)
+
+
+def _plan(settings: FineTune, ids: list[str], seed: int, teacher: Any) -> Plan:
+    """Everything, shuffled; cross-entropy alone, or forward KL to a teacher alone."""
+    return compile_plan(
+        DifficultyProfile(tuple(ids), np.zeros(len(ids)), "none"),
+        CurriculumOptions("random", stages=1, passes=settings.epochs, epochs=settings.epochs),
+        batch_size=settings.batch_size,
+        ce_weight=1.0 if teacher is None else 0.0,
+        learning_rate=LearningRate(settings.lr_schedule, settings.warmup_ratio),
+        teachers=("teacher",) if teacher is None else tuple(teacher),
+        seed=seed,
+    )
