@@ -195,10 +195,19 @@ def test_different_vocabularies_are_named(make_word_tokenizer):
     assert "'a' is 0 in the teacher's and 1 in the student's" in message
     assert "'b' is 1 in the teacher's and 0 in the student's" in message
     assert "text-level supervision" in message
-    with pytest.raises(
-        ModelError, match=r"'<unk>' is 2 in .*'c' is missing in the teacher's and 2"
-    ):
-        check_same_tokenizer(make_word_tokenizer(["a", "b"]), make_word_tokenizer(["a", "b", "c"]))
+
+
+def test_added_tokens_are_named(make_word_tokenizer):
+    """One [PAD] more makes no other family."""
+    plain, padded = make_word_tokenizer(["a", "b"]), make_word_tokenizer(["a", "b"])
+    padded.add_special_tokens({"pad_token": "[PAD]"})
+    for pair, larger in (((plain, padded), "student"), ((padded, plain), "teacher")):
+        with pytest.raises(ModelError) as error:
+            check_same_tokenizer(*pair)
+        message = str(error.value)
+        assert message.startswith(f"The {larger}'s tokenizer is the ")
+        assert "with 1 token added: '[PAD]' (5). All others agree" in message
+        assert "family" not in message
 
 
 def test_different_ends_are_named(make_word_tokenizer):

@@ -104,8 +104,39 @@ def check_models(findings: Findings) -> None:
     if student is not None:
         for arm, settings in findings.loaded.arms.items():
             prefix = "" if settings is recipe else f"controls.{arm}."
+            for key, count in token_counts(settings).items() if student.tokens else ():
+                with findings.about(f"{prefix}{key}"):
+                    check_token_count(key, count, student.tokens.size if student.tokens else 0)
             with findings.about(f"{prefix}training.lora.target_modules"):
                 _check_lora_targets(settings, student)
+
+
+def token_counts(recipe: Recipe) -> dict[str, int]:
+    """How many of the likeliest tokens an arm asks for, by the key that says so."""
+    asked = {
+        "loss.top_k": recipe.loss.top_k,
+        "evaluation.top_k": recipe.evaluation.top_k,
+        "on_policy.top_k": recipe.on_policy.top_k,
+    }
+    return {key: count for key, count in asked.items() if count}
+
+
+def check_token_count(key: str, count: int, size: int) -> None:
+    """Refuse more tokens than there are.
+
+    Args:
+        key: where the recipe says it.
+        count: how many of the likeliest tokens are asked for.
+        size: of the vocabulary.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    if count > size:
+        raise ConfigError(
+            f"{key} is {count:,}, and the tokenizer has {size:,} tokens. Choose a number up to"
+            f" {size:,}, or leave it out."
+        )
 
 
 def see_models(findings: Findings) -> tuple[SeenModel | None, dict[str, SeenModel | None]]:

@@ -51,6 +51,7 @@ def check_same_tokenizer(
     """
     vocabularies = teacher.get_vocab(), student.get_vocab()
     if vocabularies[0] != vocabularies[1]:
+        _refuse_added_tokens(*vocabularies)
         raise ModelError(
             "Teacher and student have different tokenizers, so their next-token distributions"
             f" cannot be compared: {_vocabulary_difference(*vocabularies)}. Choose a pair of one"
@@ -74,6 +75,26 @@ def check_same_tokenizer(
                 " or resize its embeddings with `model.resize_token_embeddings`."
             )
     return size
+
+
+def _refuse_added_tokens(teacher: Mapping[str, int], student: Mapping[str, int]) -> None:
+    """Say so where one tokenizer is the other one with some tokens added, such as a padding."""
+    pairs = ("student", "teacher", student, teacher), ("teacher", "student", teacher, student)
+    for larger, smaller, more, fewer in pairs:
+        if fewer.items() <= more.items():
+            added = sorted(more.keys() - fewer.keys(), key=more.__getitem__)
+            shown = ", ".join(f"{token!r} ({more[token]})" for token in added[:3])
+            raise ModelError(
+                f"The {larger}'s tokenizer is the {smaller}'s with {_tokens(len(added))} added:"
+                f" {shown}. All others agree, so copy the {smaller}'s tokenizer files into the"
+                f" {larger}'s folder (padding needs no token of its own here); or, if the data use"
+                f" them, add them to the {smaller} too, with `tokenizer.add_tokens` and"
+                " `model.resize_token_embeddings`."
+            )
+
+
+def _tokens(count: int) -> str:
+    return f"{count:,} token" + ("s" if count != 1 else "")
 
 
 def _vocabulary_difference(teacher: Mapping[str, int], student: Mapping[str, int]) -> str:

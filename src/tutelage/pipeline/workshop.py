@@ -153,7 +153,7 @@ class Workshop:
         """The student's tokenizer; teachers whose logits are used are checked to have it too."""
         options = self.student_loading
         self._say("the tokenizer", self.student_source)
-        tokenizer = load_tokenizer(
+        tokenizer: Any = load_tokenizer(
             self.student_source,
             revision=options["revision"],
             trust_remote_code=options["trust_remote_code"],
