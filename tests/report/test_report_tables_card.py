@@ -139,6 +139,7 @@ def test_results_table_before_and_after_evaluation(run, tmp_path):
         "cpd reaches",
     ):
         assert part in text
+    (tmp_path / "recipe.json").write_text("{}")
     assert shown(results_table(load_run(tmp_path))).strip() == "Nothing has been evaluated yet."
 
 
