@@ -92,9 +92,12 @@ class _RelativeEntropy(torch.autograd.Function):
         p, gap = ctx.saved_tensors
         if above[0] is None:
             return None, None
-        scaled = above[0].unsqueeze(-1) * p
-        in_p = torch.addcmul(scaled, scaled, gap) if ctx.needs_input_grad[0] else None
-        return in_p, -scaled if ctx.needs_input_grad[1] else None
+        weight = above[0].unsqueeze(-1)
+        in_q = p * -weight if ctx.needs_input_grad[1] else None
+        if not ctx.needs_input_grad[0]:
+            return None, in_q
+        scaled = weight * p
+        return torch.addcmul(scaled, scaled, gap), in_q
 
 
 class _LogMixture(torch.autograd.Function):

@@ -30,6 +30,9 @@ from tutelage.training.tiles import (
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Target = Callable[[Tensor, Tensor, float], Tensor]
 
+_FAR = 1e30
+"""Times a gap of the teacher, it takes a token out of the search for the student's likeliest."""
+
 CE, KD, AGREED, KD_TOKENS, TARGET_ENTROPY = range(5)
 """Positions in ``LossSums.parts``."""
 
@@ -181,9 +184,10 @@ class DistillLoss:
         teacher_logp = ranking = tile.log_probs(rows, tau)
         logits_rV = block.logits_rV.detach()
         if tile.kept_nK is None:
-            # Not by argmax: one of them costs as much as a softmax.
-            others = teacher_logp < teacher_logp.amax(-1, keepdim=True)
-            wanted_r = logits_rV.masked_fill(others, -torch.inf).amax(-1)
+            # Not by argmax or a mask: one of them costs as much as two softmaxes. Of two unequal
+            # log-probabilities the lower is below -log 2, so that gaps are never near 1 / _FAR.
+            gap_rV = teacher_logp - teacher_logp.amax(-1, keepdim=True)
+            wanted_r = torch.add(logits_rV, gap_rV, alpha=_FAR, out=gap_rV).amax(-1)
         else:
             kept_rK = tile.kept_nK[rows]
             soft_rV = with_tail(soft_rV, kept_rK)
