@@ -1,6 +1,19 @@
-"""Writing files so that a reader never sees half of one: a temporary name first, then a rename.
+"""Writing files so that neither a reader nor a kill, at whatever moment, ever meets half of one.
 
-A killed process leaves at most a file or folder whose name starts with ``.tmp-``; it is never read.
+The rules, for everything that is written and read back:
+
+1. Write under a temporary name, flush to the disk, rename. A killed process leaves at most a file
+   or folder whose name starts with ``.tmp-``; it is never read, and goes when the run begins anew.
+2. Remove a folder by renaming it to such a name first (:func:`remove_directory`): it is there
+   wholly or not at all, so it does not matter which of its files goes first.
+3. What proves that something counts comes last: the manifest of a part, the marker of a
+   checkpoint, the checksum of a shard. Without its proof it is not there.
+4. What says for which inputs a work folder is (``inputs.json``) comes before everything in it.
+   Work without it is nobody's, and is begun anew.
+5. Proofs are sealed (:func:`write_sealed`): an empty, torn or changed one counts as not there.
+   They hold size and checksum of every file that they vouch for (:func:`checksums`).
+6. A log that grows is vouched for up to where it stood: by the checkpoint that was made then, or
+   line by line.
 """
 
 import contextlib
@@ -11,6 +24,7 @@ import os
 import secrets
 import shutil
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +42,27 @@ _NO_PLACE = {
     errno.ENOENT,
 }
 """A path that is none, or below something that is no folder."""
+_BLOCK = 1 << 20
+
+
+NO_ROOM = {
+    errno.ENOSPC: ("The disk is full", "Free some space"),
+    errno.EDQUOT: ("Your quota of the disk is used up", "Free some space or have the quota raised"),
+    errno.EFBIG: (
+        "A file would become larger than is allowed here",
+        "Raise the limit (`ulimit -f unlimited`) or use another disk",
+    ),
+}
+"""What the operating system says when a file has no room: what is wrong, and what to do."""
+
+
+def no_room(path: str | Path, number: int) -> RunFolderError:
+    """The error for a file that has no room, by the number of the system's error."""
+    what, remedy = NO_ROOM[number]
+    return RunFolderError(
+        f"{what}: '{path}' was not written. What was there before is unharmed. {remedy} and give"
+        " the same command again: it continues from there."
+    )
 
 
 @contextlib.contextmanager
@@ -38,11 +73,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, RunFolderError):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunFolderError(
-                f"The disk is full: '{path}' was not written. What was there before is unharmed."
-                " Free some space and give the same command again: it continues from there."
-            ) from error
+        if error.errno in NO_ROOM:
+            raise no_room(path, error.errno) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise RunFolderError(
                 f"'{path}' cannot be written: {error.strerror}. Choose another folder."
@@ -71,7 +103,10 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
         try:
             with temporary.open("xb") as file:
                 file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
+            sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -111,15 +146,18 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         try:
             yield temporary
             _give_usual_modes(temporary)
-            if path.exists():
-                # A folder cannot be replaced in one step: the old one moves aside first.
-                aside = _temporary(path.parent)
-                aside.mkdir()
-                os.replace(path, aside / "old")
+            sync_tree(temporary)
+            # A folder cannot be replaced in one step: the old one moves aside first.
+            old = _moved_aside(path)
+            try:
                 os.replace(temporary, path)
-                shutil.rmtree(aside)
-            else:
-                os.replace(temporary, path)
+            except OSError:
+                if old is not None:
+                    os.replace(old, path)
+                raise
+            sync(path.parent)
+            if old is not None:
+                shutil.rmtree(old)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -131,6 +169,45 @@ def _give_usual_modes(folder: Path) -> None:
         mode = path.stat().st_mode
         if path.is_file() and mode | usual != mode:
             path.chmod(stat.S_IMODE(mode | usual))
+
+
+def remove_directory(path: str | Path) -> None:
+    """Remove a folder, wholly or not at all; nothing happens when there is none."""
+    path = Path(path)
+    with disk_errors(path):
+        old = _moved_aside(path)
+        if old is not None:
+            shutil.rmtree(old)
+
+
+def _moved_aside(path: Path) -> Path | None:
+    """The temporary name that the folder at ``path`` was given; None when there is none."""
+    if not path.exists():
+        return None
+    aside = _temporary(path.parent)
+    os.replace(path, aside)
+    return aside
+
+
+def sync(path: str | Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk for good."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot flush a folder, and do not need to.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: str | Path) -> None:
+    """Wait until everything in a folder is on the disk for good."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            sync(os.path.join(place, name))
+        sync(place)
 
 
 def remove_leftovers(folder: str | Path) -> None:
@@ -152,19 +229,22 @@ def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a JSON Lines file of ours; a last line cut short by a kill is left out."""
+    """The rows of a JSON Lines file of ours up to the first that a kill cut short or damaged."""
     path = Path(path)
     if not path.exists():
         return []
     rows = []
     # Not splitlines(): text inside a row may hold other characters that end a line in Unicode.
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         if not line:
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except ValueError:
             break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
     return rows
 
 
@@ -173,11 +253,84 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def read_json_or(path: str | Path, default: Any) -> Any:
+    """The value in a JSON file of ours; ``default`` when it is not there, empty, torn or damaged.
+
+    For records without which a run goes on; see :func:`read_sealed` for proofs.
+    """
+    try:
+        value = read_json(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return default
+    return value if isinstance(value, type(default)) else default
+
+
+def plain_json(value: Any) -> Any:
+    """The value as JSON gives it back: tuples become lists, keys become text."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+SEAL = "seal"
+
+
+def write_sealed(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object with the fingerprint of its content, by which any change shows."""
+    plain = plain_json(dict(value))
+    atomic_write_json(path, {**plain, SEAL: fingerprint(plain)})
+
+
+def read_sealed(path: str | Path) -> dict[str, Any] | None:
+    """What :func:`write_sealed` wrote; None when it is not there, empty, torn or changed since."""
+    value = read_json_or(path, {})
+    return value if value.pop(SEAL, None) == fingerprint(value) else None
+
+
+def checksums(folder: str | Path, without: tuple[str, ...] = ()) -> dict[str, list[int]]:
+    """Size and CRC-32 of every file in a folder, by its path below it; see :func:`damaged_file`.
+
+    Damage is what they find, not forgery: the checksum is read as fast as the file itself.
+
+    Args:
+        folder: an existing folder.
+        without: names of files that are left out.
+    """
+    folder = Path(folder)
+    return {
+        str(path.relative_to(folder)): [path.stat().st_size, file_crc32(path)]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in without
+    }
+
+
+def damaged_file(folder: str | Path, files: Mapping[str, Any]) -> str | None:
+    """The first file that is missing or is not as :func:`checksums` found it; None: all are."""
+    for name, (size, checksum) in files.items():
+        path = Path(folder) / name
+        if not path.is_file() or path.stat().st_size != size or file_crc32(path) != checksum:
+            return name
+    return None
+
+
+def file_crc32(path: str | Path, size: int | None = None) -> int:
+    """The checksum of a file; any change of up to four neighbouring bytes changes it.
+
+    Args:
+        path: the file.
+        size: of its first so many bytes alone.
+    """
+    checksum, left = 0, size
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK if left is None else min(_BLOCK, left)):
+            checksum = zlib.crc32(block, checksum)
+            left = None if left is None else left - len(block)
+    return checksum
+
+
 def file_sha256(path: str | Path) -> str:
     """The SHA-256 of a file's content, as hexadecimal digits."""
     with Path(path).open("rb") as file:
         digest = hashlib.sha256()
-        while block := file.read(1 << 20):
+        while block := file.read(_BLOCK):
             digest.update(block)
         return digest.hexdigest()
 

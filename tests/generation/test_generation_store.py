@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch, failing, number)
                 patch.setattr("tutelage.generation.store.os.write", full)
             else:
                 patch.setattr("tutelage.generation.store.os.fsync", full)
-            with pytest.raises(RunFolderError, match=r"disk is full.*texts\.jsonl"):
+            with pytest.raises(RunFolderError, match=r"(disk is full|quota).*texts\.jsonl"):
                 store.add(CHUNKS[1])
         assert content(tmp_path) == before
         assert list(store) == CHUNKS[0]

@@ -11,7 +11,7 @@ from transformers.trainer_callback import TrainerCallback
 from conftest_models import random_rows, tiny_model
 from tutelage import DistillConfig, DistillTrainer
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
-from tutelage.errors import ConfigError, DataError, NonFiniteLossError
+from tutelage.errors import ConfigError, DataError, NonFiniteLossError, RunFolderError
 from tutelage.training.callbacks import MetricsFile, Rhythm
 from tutelage.training.checkpoints import checkpoints, is_complete, last_checkpoint
 from tutelage.types import DifficultyProfile
@@ -213,6 +213,80 @@ def test_resume_is_exact_to_the_bit(tmp_path, rows, kill_at, substep):
         for f in (tmp_path / "whole", folder)
     ]
     assert strip[0] == strip[1]
+
+
+@pytest.mark.parametrize("asked", ["path", True])
+def test_nothing_is_trained_from_a_checkpoint_at_the_limit(tmp_path, rows, asked):
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "logging_steps": 1}
+    whole = make(tmp_path, rows, plan=cpd_plan(rows), **options)
+    whole.train()
+    newest = last_checkpoint(tmp_path)
+    resumed = make(tmp_path, rows, plan=cpd_plan(rows), **options)
+    done = resumed.train(resume_from_checkpoint=newest if asked == "path" else asked)
+    assert done.global_step == resumed.state.global_step == 4
+    assert torch.equal(weights(whole), weights(resumed))
+    assert last_checkpoint(tmp_path) == newest
+    # With a later limit it goes on from there, as an unbroken run does.
+    options["max_steps"] = 6
+    longer = make(tmp_path, rows, plan=cpd_plan(rows), **options)
+    longer.train(resume_from_checkpoint=str(newest))
+    unbroken = make(tmp_path / "unbroken", rows, plan=cpd_plan(rows), **options)
+    unbroken.train()
+    assert torch.equal(weights(longer), weights(unbroken))
+
+
+@pytest.mark.parametrize("what", ["byte", "step", "marker", "renamed", "missing", "nothing"])
+def test_a_checkpoint_that_is_not_as_it_was_written_is_refused(tmp_path, rows, what):
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    make(tmp_path, rows, plan=cpd_plan(rows), **options).train()
+    newest = last_checkpoint(tmp_path)
+    if what == "byte":
+        content = bytearray((newest / "optimizer.pt").read_bytes())
+        content[len(content) // 2] ^= 1
+        (newest / "optimizer.pt").write_bytes(content)
+    elif what == "step":
+        state = newest / "trainer_state.json"
+        state.write_text(state.read_text().replace('"global_step": 2', '"global_step": 1'))
+    elif what == "marker":
+        (newest / "complete.json").write_text("")
+    elif what == "renamed":
+        newest = newest.rename(tmp_path / "checkpoint-9")
+    elif what == "missing":
+        (newest / "scheduler.pt").unlink()
+    else:
+        newest = tmp_path / "checkpoint-7"
+    trainer = make(tmp_path, rows, plan=cpd_plan(rows), **options)
+    with pytest.raises(RunFolderError, match="cannot be continued from"):
+        trainer.train(resume_from_checkpoint=str(newest))
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 2
+
+
+@pytest.mark.parametrize("save_steps", [1, 3])
+def test_log_records_do_not_depend_on_where_checkpoints_are(tmp_path, rows, save_steps):
+    options = {"logging_steps": 2, "save_strategy": "steps", "keep_checkpoints": 99}
+    whole = make(tmp_path / "whole", rows, plan=cpd_plan(rows), save_steps=50, **options)
+    whole.train()
+    cut = make(tmp_path / "cut", rows, plan=cpd_plan(rows), save_steps=save_steps, **options)
+    cut.train()
+    resumed = make(tmp_path / "cut", rows, plan=cpd_plan(rows), save_steps=save_steps, **options)
+    resumed.train(resume_from_checkpoint=tmp_path / "cut/checkpoint-3")
+
+    def records(trainer):
+        timed = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
+        return [r for r in trainer.state.log_history if "loss" in r and not r.keys() & {*timed}]
+
+    assert records(whole) == records(cut) == records(resumed)
+
+
+def test_checkpoints_come_by_time_too(tmp_path, rows):
+    options = {"save_strategy": "steps", "save_steps": 1000, "checkpoint_minutes": 1e-9}
+    make(tmp_path, rows, plan=cpd_plan(rows), **options).train()
+    assert (tmp_path / "checkpoint-1").is_dir() or len(checkpoints(tmp_path)) == 2
+    make(
+        tmp_path / "none", rows, plan=cpd_plan(rows), **{**options, "checkpoint_minutes": None}
+    ).train()
+    assert len(checkpoints(tmp_path / "none")) == 1
 
 
 def test_only_whole_checkpoints_are_kept(tmp_path, rows):

@@ -132,15 +132,15 @@ class _Rounding:
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._before = torch.backends.mkldnn.matmul.fp32_precision
-                torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+                self._before = _mkldnn().fp32_precision
+                _mkldnn().fp32_precision = "bf16"
             self._inside += 1
 
     def __exit__(self, *error: Any) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                torch.backends.mkldnn.matmul.fp32_precision = self._before
+                _mkldnn().fp32_precision = self._before
 
 
 _ROUNDING = _Rounding()
@@ -169,7 +169,12 @@ def products_in(dtype: torch.dtype, device: torch.device) -> Products:
 
 def _can_round() -> bool:
     """Whether this version of torch can be told to round inside a product on a CPU."""
-    return hasattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision")
+    return hasattr(_mkldnn(), "fp32_precision")
+
+
+def _mkldnn() -> Any:
+    """The settings of products on a CPU; None in versions of torch without them."""
+    return getattr(torch.backends.mkldnn, "matmul", None)
 
 
 class Float32Results(TorchFunctionMode):

@@ -7,7 +7,7 @@ from typing import Any
 
 from tutelage.curriculum import load_plan, plan_folder
 from tutelage.errors import RunFolderError
-from tutelage.files import atomic_write_json, read_json
+from tutelage.files import atomic_write_json, read_json, read_json_or
 from tutelage.models import ModelSize
 from tutelage.pipeline.caching import decide_signals, store_needs
 from tutelage.pipeline.cards import write_cards
@@ -80,7 +80,7 @@ def check_disk(session: Session) -> None:
 def write_run_file(session: Session) -> None:
     """Write ``run.json`` and ``versions.json``, which the report opens with."""
     path = session.run.path / "run.json"
-    before = read_json(path) if path.exists() else {}
+    before = read_json_or(path, {})
     recipe, loaded = session.recipe, session.loaded
     # The same command on a finished run finds everything there, and finishes nothing.
     finished = None if session.clock.worked else before.get("finished")

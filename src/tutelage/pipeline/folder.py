@@ -2,30 +2,37 @@
 
 Every part (data, profile, plan, student, evaluation ...) is a folder that is written elsewhere
 and renamed into place when it is whole. Beside its files lies a manifest with the fingerprint of
-everything that went into it. A part whose fingerprint is the one wanted now is fresh, and is not
-made again.
+everything that went into it, and with the checksum of every file. A part whose fingerprint is the
+one wanted now, and whose files are as they were written, is fresh and is not made again.
 """
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from tutelage.errors import RunFolderError
 from tutelage.files import (
+    TEMPORARY_PREFIX,
     atomic_directory,
-    atomic_write_json,
     atomic_write_text,
+    checksums,
+    damaged_file,
     disk_errors,
     fingerprint,
-    read_json,
+    read_sealed,
     remove_leftovers,
+    write_sealed,
 )
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+RECORD = "recipe.json"
+"""What makes a folder the run folder of a recipe."""
+CARD = "README.md"
+"""Written into a finished student by the report, and again by each; no manifest vouches for it."""
+FORMAT = 3
 """Raised when the files of a part change their meaning, so that older parts are made again."""
 
 
@@ -34,10 +41,16 @@ class PartsFolder:
 
     Args:
         path: the folder; made when it is first written to.
+
+    Attributes:
+        tell: called with a line where a part is found damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.tell: Callable[[str], Any] = lambda text: None
+        self._verified: set[str] = set()
+        self._told: set[str] = set()
 
     def part(self, name: str) -> Path:
         """The folder of a part, for example ``part("arms/cpd/plan")``."""
@@ -45,27 +58,55 @@ class PartsFolder:
 
     def fingerprint(self, name: str) -> str:
         """The fingerprint in a part's manifest; empty when there is no such part."""
-        manifest = self.part(name) / MANIFEST
-        return read_json(manifest)["fingerprint"] if manifest.is_file() else ""
-
-    def fresh(self, name: str, inputs: Mapping[str, Any]) -> bool:
-        """Whether a part was made from exactly these inputs."""
-        return self.fingerprint(name) == part_digest(name, inputs)
+        return self._manifest(name).get("fingerprint", "")
 
     def inputs(self, name: str) -> dict[str, Any] | None:
         """What a part was made from; None when there is no such part."""
-        manifest = self.part(name) / MANIFEST
-        return read_json(manifest)["inputs"] if manifest.is_file() else None
+        return self._manifest(name).get("inputs")
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        return read_sealed(self.part(name) / MANIFEST) or {}
+
+    def fresh(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether a part was made from exactly these inputs and is as it was written.
+
+        The checksums are looked at once in the life of a process.
+        """
+        manifest = self._manifest(name)
+        if not manifest and (self.part(name) / MANIFEST).exists():
+            self._tell_damage(name, MANIFEST)
+        if manifest.get("fingerprint") != part_digest(name, inputs):
+            return False
+        if name not in self._verified:
+            damaged = damaged_file(self.part(name), manifest["files"])
+            if damaged is not None:
+                self._tell_damage(name, damaged)
+                return False
+            self._verified.add(name)
+        return True
+
+    def _tell_damage(self, name: str, file: str) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            self.tell(
+                f"{name}: '{self.part(name) / file}' is missing, or was changed or damaged after it"
+                " was written, so this part is made anew"
+            )
 
     @contextlib.contextmanager
     def making(self, name: str, inputs: Mapping[str, Any]) -> Iterator[Path]:
         """Yield a temporary folder that becomes the part when the block ends well."""
         with atomic_directory(self.part(name)) as folder:
             yield folder
-            atomic_write_json(
+            write_sealed(
                 folder / MANIFEST,
-                {"fingerprint": part_digest(name, inputs), "inputs": dict(inputs)},
+                {
+                    "fingerprint": part_digest(name, inputs),
+                    "inputs": dict(inputs),
+                    "files": checksums(folder, without=(MANIFEST, CARD)),
+                },
             )
+        self._verified.add(name)
 
 
 def kind_of(name: str) -> str:
@@ -137,21 +178,39 @@ class RunFolder(PartsFolder):
     def take_over(self) -> None:
         """Make the folder that of this recipe."""
         if self._wants_lock:
+            # First what makes it a run folder: killed before, it is as good as empty.
+            write_sealed(self.path / RECORD, {"fingerprint": self.recipe_fingerprint})
             atomic_write_text(self.path / "recipe.yaml", self._recipe_yaml)
-            atomic_write_json(self.path / "recipe.json", {"fingerprint": self.recipe_fingerprint})
 
     def __exit__(self, *exception: object) -> None:
         if self._lock is not None:
             self._lock.close()
 
     def _check_recipe(self) -> None:
-        record = self.path / "recipe.json"
-        others = [p for p in self.path.iterdir() if p.name != ".lock"]
-        if not record.is_file() and others:
-            raise RunFolderError(
-                f"'{self.path}' is not empty and is no run folder (it has '{others[0].name}')."
-                " Choose another folder with --run-dir, or an empty one."
-            )
+        record = read_sealed(self.path / RECORD)
+        if record is None:
+            self._check_empty()
         self.of_other_recipe = (
-            record.is_file() and read_json(record)["fingerprint"] != self.recipe_fingerprint
+            record is not None and record["fingerprint"] != self.recipe_fingerprint
         )
+
+    def _check_empty(self) -> None:
+        """Without a record only an empty folder is taken, or one whose recipe.yaml is this one."""
+        recipe = self.path / "recipe.yaml"
+        if recipe.is_file() and recipe.read_bytes() == self._recipe_yaml.encode("utf-8"):
+            return
+        others = [
+            path.name
+            for path in sorted(self.path.iterdir())
+            if path.name not in (".lock", RECORD) and not path.name.startswith(TEMPORARY_PREFIX)
+        ]
+        if others:
+            why = (
+                f"its {RECORD} is damaged and its recipe.yaml is not this recipe"
+                if (self.path / RECORD).exists()
+                else f"it has '{others[0]}'"
+            )
+            raise RunFolderError(
+                f"'{self.path}' is not empty and is no run folder ({why}). Choose another folder"
+                " with --run-dir, or an empty one."
+            )

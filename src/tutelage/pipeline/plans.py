@@ -1,6 +1,5 @@
 """The stage that compiles the plan of an arm."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tutelage.curriculum import (
     save_plan,
 )
 from tutelage.difficulty import load_profile
-from tutelage.files import read_json
+from tutelage.files import read_json, remove_directory
 from tutelage.pipeline.inputs import difficulty_part, plan_inputs
 from tutelage.pipeline.measuring import write_profile
 from tutelage.pipeline.pictures import plan_png
@@ -105,7 +104,7 @@ def prepare_plan(
         with session.making(name, inputs, "") as folder:
             if old not in (None, plan_fingerprint(plan)):
                 # Plans that were made from the old one are none any more.
-                shutil.rmtree(session.part(f"arms/{arm}/replanned"), ignore_errors=True)
+                remove_directory(session.part(f"arms/{arm}/replanned"))
             write_plan(session, recipe, folder, plan, profile)
             if available is not None:
                 np.save(folder / AVAILABLE, available)

@@ -69,8 +69,11 @@ class Display:
     def note(self, text: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
-            text = printable(text)
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Print a line that is no mere progress: whoever asked for quiet sees it too."""
+        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def task(self, title: str) -> Iterator[Report]:

@@ -174,11 +174,13 @@ def open_session(
     path = Path(run_dir) if run_dir else output / f"{recipe.name}-{loaded.fingerprint[:8]}"
     folder = RunFolder(path, loaded.fingerprint, to_yaml(loaded), lock=processes.is_first)
     display = Display(quiet if processes.is_first else True)
+    cache = PartsFolder(output / "cache")
+    if processes.is_first:
+        folder.tell = cache.tell = display.warn
     with _leaves_nothing_new(path), folder:
         processes.wait()
         clock = Clock(path, keeps=processes.is_first)
         display.beat = clock.beat
-        cache = PartsFolder(output / "cache")
         yield Session(loaded, folder, cache, Workshop(loaded, display), display, processes, clock)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import atomic_directory, atomic_write_json, read_json
+from tutelage.files import atomic_directory, read_json, read_sealed, remove_directory, write_sealed
 from tutelage.pipeline.folder import MANIFEST, PartsFolder, kind_of, part_digest
 
 RECORD = "shared.json"
@@ -71,7 +71,7 @@ class SharedParts:
             for beside in _BESIDE.get(kind, ()):
                 if (own.parent / beside).exists():
                     _copy(own.parent / beside, folder / beside)
-            atomic_write_json(folder / RECORD, {"part": name, "run": str(run.path), **record})
+            write_sealed(folder / RECORD, {"part": name, "run": str(run.path), **record})
 
     def take(
         self, run: PartsFolder, name: str, inputs: Mapping[str, Any]
@@ -82,12 +82,13 @@ class SharedParts:
             The facts about its making; None when there is none that is whole.
         """
         kept, kind = self.place(name, inputs), kind_of(name)
-        if not kept.fresh(kind, inputs):
+        record = read_sealed(kept.path / RECORD)
+        if record is None or not kept.fresh(kind, inputs):
             return None
         own = run.part(name)
         if not run.fresh(name, inputs):
             for old in (*_BESIDE.get(kind, ()), *_OF_OLD.get(kind, ())):
-                _remove(own.parent / old)
+                remove_directory(own.parent / old)
         for one in _BESIDE.get(kind, ()):
             if (kept.path / one).exists() and not (own.parent / one).exists():
                 _copy(kept.path / one, own.parent / one)
@@ -95,7 +96,7 @@ class SharedParts:
         with atomic_directory(own) as folder:
             for child in kept.part(kind).iterdir():
                 _copy(child, folder / child.name)
-        return read_json(kept.path / RECORD)
+        return record
 
     def relatives(self, name: str, recipe: str) -> list[tuple[Mapping[str, Any], str]]:
         """Inputs of the kept parts of the same name and recipe, and the runs that made them.
@@ -108,7 +109,7 @@ class SharedParts:
         records = sorted(self.path.glob(f"{kind}-*/{RECORD}"), key=_age)[:_LOOKED_AT]
         for path in records:
             with contextlib.suppress(OSError, ValueError, KeyError):
-                record = read_json(path)
+                record = read_sealed(path) or {}
                 if record["part"] == name and record["recipe"] == recipe:
                     inputs = read_json(path.parent / kind / MANIFEST)["inputs"]
                     found.append((inputs, record["run"]))
@@ -119,13 +120,6 @@ def _age(path: Path) -> float:
     with contextlib.suppress(OSError):
         return -path.stat().st_mtime
     return 0.0
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

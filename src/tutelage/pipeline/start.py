@@ -6,15 +6,15 @@ it and its cost, and before difficulty is measured.
 """
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tutelage.data import tokenize_examples
 from tutelage.data.load import load_examples
-from tutelage.files import atomic_write_json
+from tutelage.files import atomic_write_json, remove_directory
 from tutelage.models import check_same_tokenizer, keep_layers, load_model
-from tutelage.pipeline.folder import part_digest
 from tutelage.pipeline.inputs import start_inputs
 from tutelage.pipeline.prepare import rows_of
 from tutelage.pipeline.session import Session
@@ -41,13 +41,18 @@ def find_student(session: Session) -> bool:
 
 def prepare_student(session: Session) -> None:
     """Build the student when it is cut from another model or healed; all processes together."""
-    student = session.recipe.student
-    assert student is not None
     with session.processes.first_goes_first():
         there = find_student(session)
-    if there:
-        return
-    inputs = start_inputs(session)
+    if not there:
+        _make(session, start_inputs(session))
+    if session.processes.is_first:
+        remove_directory(_work(session))
+    session.processes.wait()
+
+
+def _make(session: Session, inputs: dict[str, Any]) -> None:
+    student = session.recipe.student
+    assert student is not None
     if student.finetune is not None:
         _heal(session, inputs)
     elif session.processes.is_first:
@@ -84,11 +89,7 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
     assert student is not None and student.finetune is not None
     settings, shop = student.finetune, session.shop
     rows = _rows(session)
-    work = session.part(f"{PART}-training-{part_digest(PART, inputs)[:8]}")
-    if session.processes.is_first:
-        for other in session.run.path.glob(f"{PART}-training-*"):
-            if other != work:  # it was to become another student
-                shutil.rmtree(other)
+    work = _work(session)
     teacher = None
     if settings.objective == "kl":
         autocast = autocast_dtype(settings.precision)
@@ -105,6 +106,7 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
             rows,
             title="Healing the student",
             work=work,
+            inputs=inputs,
             teacher=teacher,
         )
     shop.release_teacher()
@@ -117,7 +119,11 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
         steps = trainer.state.global_step
         atomic_write_json(folder / "healed.json", {"steps": steps, "examples": len(rows)})
     session.keep(PART, inputs, STAGE, session.clock.seconds[STAGE] - before)
-    shutil.rmtree(work)
+
+
+def _work(session: Session) -> Path:
+    """Where the checkpoints of a student's healing are, as long as it is not done."""
+    return session.part(f"{PART}-training")
 
 
 def _rows(session: Session) -> Any:

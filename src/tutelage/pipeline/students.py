@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.data import keep_stops
-from tutelage.files import atomic_write_json, read_json
+from tutelage.files import atomic_write_json, read_json, remove_directory
 from tutelage.models.adapters import add_adapters, merge_adapters, with_adapter
 from tutelage.models.behaviour import (
     RECORD,
@@ -21,6 +21,7 @@ from tutelage.models.behaviour import (
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.workshop import Workshop, device
 from tutelage.recipe import Recipe
+from tutelage.training.checkpoints import MARKER
 from tutelage.training.saving import disk_checked
 
 
@@ -50,7 +51,7 @@ def save_students(
     """
     lora = session.loaded.arms[arm].training.lora
     for name in ("student_last", "evaluation_last"):  # of an earlier student with other inputs
-        shutil.rmtree(session.part(f"arms/{arm}/{name}"), ignore_errors=True)
+        remove_directory(session.part(f"arms/{arm}/{name}"))
     step = trainer.state.global_step
     selected = read_json(best / "selected.json") if best is not None and best.is_dir() else None
     with session.run.making(f"arms/{arm}/student", inputs) as folder, disk_checked(folder):
@@ -69,7 +70,7 @@ def save_students(
         else:
             _save_last(session, arm, trainer.model, folder, rows)
             atomic_write_json(folder / "selected.json", {"step": step})
-        for name in ("training_args.bin", RECORD):
+        for name in ("training_args.bin", RECORD, MARKER):
             with contextlib.suppress(FileNotFoundError):
                 (folder / name).unlink()
 

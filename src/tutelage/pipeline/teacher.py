@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import atomic_write_json, fingerprint
+from tutelage.files import atomic_write_json, fingerprint, remove_directory
 from tutelage.models import check_same_tokenizer, keep_layers, load_model
 from tutelage.pipeline.inputs import teacher_inputs
 from tutelage.pipeline.prepare import rows_of
@@ -25,6 +25,9 @@ def prepare_teachers(session: Session) -> None:
         if not find_teacher(session, name):
             inputs = teacher_inputs(session, name)
             _make(session, name, _part(inputs), inputs)
+        if session.recipe.ladder[name].finetune is not None and session.processes.is_first:
+            remove_directory(_work(session, _part(teacher_inputs(session, name))))
+        session.processes.wait()
 
 
 def find_teacher(session: Session, name: str) -> bool:
@@ -40,6 +43,11 @@ def find_teacher(session: Session, name: str) -> bool:
         return False
     session.took(part, name if name == "teacher" else f"teacher {name}", "teacher")
     return True
+
+
+def _work(session: Session, part: str) -> Path:
+    """Where the checkpoints of a teacher's fine-tuning are, as long as it is not done."""
+    return session.cache.part(f"{part}-training")
 
 
 def _part(inputs: dict[str, Any]) -> str:
@@ -68,18 +76,17 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
         # The tokenized training data are the student's.
         check_same_tokenizer(session.shop.tokenizer_of(name), session.shop.tokenizer)
     rows = rows_of(session, "train")
-    work = session.cache.part(f"{part}-training")
+    work = _work(session, part)
     before = session.clock.seconds.get("teacher", 0.0)
     title = "Fine-tuning the teacher" + ("" if name == "teacher" else f" {name}")
     with session.timed("teacher"):
-        trainer = fine_tune(session, settings, model, rows, title=title, work=work)
+        trainer = fine_tune(session, settings, model, rows, title=title, work=work, inputs=inputs)
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
             _save(session, name, trainer.model, session.shop.tokenizer, folder)
             shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
             spent = session.clock.seconds["teacher"] - before
             atomic_write_json(folder / TIME, {"seconds": spent})
-        shutil.rmtree(work)
     session.processes.wait()
 
 

@@ -2,124 +2,26 @@
 
 import dataclasses
 import functools
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import set_seed
-from transformers.integrations import TensorBoardCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tutelage.curriculum import load_plan, plan_fingerprint
-from tutelage.files import atomic_directory, atomic_write_json, read_json
+from tutelage.files import remove_directory
 from tutelage.generation import GenerationSettings
 from tutelage.pipeline.inputs import training_inputs
+from tutelage.pipeline.jobs import Job, carry_out, start_over_unless_same
 from tutelage.pipeline.plans import refreshes
-from tutelage.pipeline.progress import Report
 from tutelage.pipeline.session import Session, training_stage
-from tutelage.pipeline.students import keep_best, save_students, with_lora
+from tutelage.pipeline.students import save_students, with_lora
 from tutelage.pipeline.workshop import device
 from tutelage.recipe import Recipe
-from tutelage.training import DistillConfig, DistillTrainer
-from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, Rhythm
-from tutelage.training.checkpoints import checkpoint_step, last_checkpoint
+from tutelage.training import DistillConfig
 from tutelage.training.on_policy import OwnAnswers
-from tutelage.training.saving import disk_checked
 from tutelage.types import Plan
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training to carry out.
-
-    Attributes:
-        title: for the progress display.
-        folder: where checkpoints and logs go.
-        model: what is trained.
-        plan: what to do at which step; None for a plain run as ``arguments`` say.
-        teacher: the teacher, or None.
-        arguments: further arguments of ``DistillConfig``.
-        metrics: file of the training records.
-        validator: named metrics of a model, or None.
-        validate_after: steps after which to validate.
-        best: called with the trainer when validation is better than before; with its metric's name.
-        until: stop after this step of the plan, with a checkpoint; None for its end.
-        tensorboard: folder of TensorBoard's files; None to write none.
-        own_answers: how the student answers on on-policy steps.
-    """
-
-    title: str
-    folder: Path
-    model: Any
-    plan: Plan | None
-    teacher: Any
-    arguments: dict[str, Any]
-    metrics: Path
-    validator: Callable[[Any], dict[str, float]] | None = None
-    validate_after: tuple[int, ...] = ()
-    metric: str | None = None
-    best: Path | None = None
-    until: int | None = None
-    tensorboard: Path | None = None
-    own_answers: OwnAnswers | None = None
-
-
-def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
-    """Train, from the newest whole checkpoint if there is one, to the end of the plan."""
-    limit = {} if job.until is None else {"max_steps": job.until}
-    arguments = DistillConfig(
-        output_dir=str(job.folder), disable_tqdm=True, **{**job.arguments, **limit}
-    )
-    with session.display.task(job.title) as report:
-        trainer = DistillTrainer(
-            job.model,
-            arguments,
-            rows,
-            teacher=job.teacher,
-            plan=job.plan,
-            processing_class=session.shop.tokenizer,
-            vocab_size=session.shop.vocab_size,
-            validator=job.validator,
-            own_answers=job.own_answers,
-        )
-        for callback in _callbacks(job, trainer, report, session.clock.spent, rows):
-            trainer.add_callback(callback)
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
-        checkpoint = last_checkpoint(job.folder)
-        if job.tensorboard is not None and session.processes.is_first:
-            done = 0 if checkpoint is None else checkpoint_step(checkpoint)
-            trainer.add_callback(_tensorboard(job.tensorboard, done))
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    session.processes.wait()
-    return trainer
-
-
-def _callbacks(
-    job: Job, trainer: DistillTrainer, report: Report, spent: Callable[[], float], rows: Any
-) -> Iterator[Any]:
-    def keep(step: int, value: float) -> None:
-        assert job.best is not None
-        with atomic_directory(job.best) as folder, disk_checked(folder):
-            keep_best(trainer, folder, rows)
-            atomic_write_json(folder / "selected.json", {"step": step, job.metric: value})
-
-    yield MetricsFile(job.metrics, spent)
-    yield Rhythm(job.validate_after)
-    yield ProgressReport(report)
-    if job.validator is not None:
-        path = job.metrics.with_name("validation.jsonl")
-        yield BestStudent(path, job.metric, keep if job.best is not None else None)
-
-
-def _tensorboard(folder: Path, done: int) -> TensorBoardCallback:
-    """TensorBoard's files, beside the checkpoints and not among them; lost steps are forgotten."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    return TensorBoardCallback(SummaryWriter(str(folder), purge_step=done + 1))
 
 
 def train_arm(
@@ -146,35 +48,41 @@ def train_arm(
     plan = load_plan(session.part(f"arms/{arm}/plan"))
     inputs = training_inputs(session, arm, validation_steps(session))
     student = f"arms/{arm}/student"
-    if session.run.fresh(student, inputs):
-        return
     work = session.part(f"arms/{arm}/training")
-    _start_over_unless_same(session, work, inputs)
-    make_job = functools.partial(_job, session, arm, validator, teachers)
-    with session.timed(training_stage(arm)):
-        for done in refreshes(recipe):
-            until = int((plan.step_stage <= done).sum())
-            if until >= (recipe.training.max_steps or plan.total_steps):
-                break
-            name = f"arms/{arm}/replanned/after_stage_{done}"
-            made_from = {"student": inputs, "plan": plan_fingerprint(plan)}
-            if not session.run.fresh(name, made_from):
-                assert write_next_plan is not None
-                trainer = carry_out(session, make_job(plan, until), rows)
-                if session.processes.is_first:
-                    with session.run.making(name, made_from) as folder:
-                        write_next_plan(folder, trainer.model, plan, done)
-                session.processes.wait()
-            plan = load_plan(session.part(name))
-        job = make_job(plan)
-        trainer = carry_out(session, job, rows)
-    if session.processes.is_first:
-        session.set_aside(student)
-        save_students(session, arm, inputs, trainer, job.best, rows)
+    if not session.run.fresh(student, inputs):
+        beside = ("metrics.jsonl", "validation.jsonl", "tracking")
         stage = training_stage(arm)
-        session.keep(student, inputs, stage, session.clock.seconds[stage])
-        shutil.rmtree(work)
+        start_over_unless_same(session, work, inputs, beside, forget=stage)
+        make_job = functools.partial(_job, session, arm, validator, teachers)
+        with session.timed(stage):
+            for done in refreshes(recipe):
+                until = _steps_of(plan, done)
+                if until >= (recipe.training.max_steps or plan.total_steps):
+                    break
+                name = f"arms/{arm}/replanned/after_stage_{done}"
+                made_from = {"student": inputs, "plan": plan_fingerprint(plan)}
+                if not session.run.fresh(name, made_from):
+                    assert write_next_plan is not None
+                    trainer = carry_out(session, make_job(plan, until), rows)
+                    if session.processes.is_first:
+                        with session.run.making(name, made_from) as folder:
+                            write_next_plan(folder, trainer.model, plan, done)
+                    session.processes.wait()
+                plan = load_plan(session.part(name))
+            job = make_job(plan)
+            trainer = carry_out(session, job, rows)
+        if session.processes.is_first:
+            session.set_aside(student)
+            save_students(session, arm, inputs, trainer, job.best, rows)
+            session.keep(student, inputs, stage, session.clock.seconds[stage])
+    if session.processes.is_first:
+        remove_directory(work)
     session.processes.wait()
+
+
+def _steps_of(plan: Plan, stages: int) -> int:
+    """How many steps the first stages of a plan have."""
+    return int((plan.step_stage <= stages).sum())
 
 
 def _job(
@@ -207,6 +115,7 @@ def _job(
         if "tensorboard" in recipe.training.report_to
         else None,
         own_answers=_own_answers(session, recipe),
+        log_after=tuple(_steps_of(plan, stages) for stages in refreshes(recipe)),
     )
 
 
@@ -226,20 +135,6 @@ def _own_answers(session: Session, recipe: Recipe) -> OwnAnswers | None:
         ),
         recipe.seed,
     )
-
-
-def _start_over_unless_same(session: Session, work: Path, inputs: dict[str, Any]) -> None:
-    """Checkpoints are continued only when they were made from the same inputs."""
-    if session.processes.is_first:
-        record = work / "inputs.json"
-        if not record.exists() or read_json(record) != inputs:
-            shutil.rmtree(work, ignore_errors=True)
-            for name in ("metrics.jsonl", "validation.jsonl"):
-                (work.parent / name).unlink(missing_ok=True)
-            shutil.rmtree(work.parent / "tracking", ignore_errors=True)
-            session.clock.forget(training_stage(work.parent.name))
-            atomic_write_json(record, inputs)
-    session.processes.wait()
 
 
 def validation_steps(session: Session) -> list[int]:

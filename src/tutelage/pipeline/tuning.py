@@ -1,5 +1,6 @@
 """Ordinary training of one model before the arms: a teacher's fine-tuning, a student's healing."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import numpy as np
 from transformers import set_seed
 
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
+from tutelage.pipeline.jobs import Job, carry_out, start_over_unless_same
 from tutelage.pipeline.session import Session
-from tutelage.pipeline.training import Job, carry_out
 from tutelage.pipeline.workshop import device
 from tutelage.recipe.teaching import FineTune
 from tutelage.types import DifficultyProfile, Plan
@@ -22,6 +23,7 @@ def fine_tune(
     *,
     title: str,
     work: Path,
+    inputs: Mapping[str, Any],
     teacher: Any = None,
 ) -> Any:
     """Train a model on rows, from the newest checkpoint in ``work``; all processes together.
@@ -33,11 +35,13 @@ def fine_tune(
         rows: tokenized data.
         title: for the progress display.
         work: where checkpoints and ``metrics.jsonl`` go; whoever calls removes it.
+        inputs: what the model is made from; checkpoints of other inputs are not continued.
         teacher: signals by name; with one the model learns its distributions, else the answers.
 
     Returns:
         The trainer, at its end.
     """
+    start_over_unless_same(session, work, inputs)
     set_seed(session.recipe.seed)
     micro = min(settings.micro_batch_size, settings.batch_size)
     job = Job(

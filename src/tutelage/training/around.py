@@ -6,6 +6,9 @@ import torch
 from torch import nn
 from transformers.trainer_callback import TrainerCallback, TrainerState
 
+from tutelage.errors import NonFiniteLossError
+from tutelage.files import atomic_write_json
+
 
 class AroundSteps(TrainerCallback):
     """Begin with a new optimizer where the plan says so; move the share after each step."""
@@ -44,4 +47,18 @@ class GradientCheck(TrainerCallback):
         if finite & losses.all():
             return
         ids = [example_id for flag, ids in trainer.finite_losses if not flag for example_id in ids]
-        trainer.stop_for_non_finite("loss" if ids else "gradient", ids or trainer.step_ids)
+        _stop(trainer, "loss" if ids else "gradient", ids or trainer.step_ids)
+
+
+def _stop(trainer: Any, what: str, ids: list[str]) -> None:
+    """Save which examples were in hand, and stop."""
+    step = trainer.state.global_step
+    record = {"step": step + 1, "what": what, "ids": ids, **vars(trainer.step_values(step))}
+    path = f"{trainer.args.output_dir}/non_finite_{trainer.args.process_index}.json"
+    atomic_write_json(path, record)
+    raise NonFiniteLossError(
+        f"The {what} became NaN or infinite at step {step + 1} of {trainer.plan.total_steps}, so"
+        f" training stopped; the last checkpoint is unharmed. The {len(ids)} example ids in"
+        f" hand are saved in '{path}'. Look at them, lower the learning rate, or train in"
+        " float32."
+    )

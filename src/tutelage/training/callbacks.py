@@ -66,13 +66,15 @@ class MetricsFile(TrainerCallback):
 
 
 class Rhythm(TrainerCallback):
-    """Validate at given steps, and log whenever a checkpoint is made.
+    """Validate after given steps, and log after given ones and the last.
 
-    The second makes every logged window start and end at the same steps in a resumed run.
+    Logged windows start and end at the same steps in a resumed run: a checkpoint holds the sums of
+    the one that is open.
     """
 
-    def __init__(self, validate_after: Sequence[int] = ()) -> None:
+    def __init__(self, validate_after: Sequence[int] = (), log_after: Sequence[int] = ()) -> None:
         self._validate_after = frozenset(validate_after)
+        self._log_after = frozenset(log_after)
 
     def on_step_end(
         self,
@@ -84,7 +86,7 @@ class Rhythm(TrainerCallback):
         """Ask for what this step calls for."""
         if state.global_step in self._validate_after:
             control.should_evaluate = True
-        if control.should_save:
+        if state.global_step in self._log_after or state.global_step >= state.max_steps:
             control.should_log = True
 
 

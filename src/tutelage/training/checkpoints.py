@@ -1,40 +1,84 @@
 """Checkpoints that are known to be whole.
 
-A checkpoint counts only when its marker is there; the marker is written last and names every file
-with its size. What a killed process left half-written is found and removed.
+A checkpoint counts only when its marker is there; the marker is written last and holds the checksum
+of every file, and of the logs as they were then. What a killed process left half-written, and what
+was damaged since, is passed over and removed.
 """
 
 import json
 import re
-import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from tutelage.files import atomic_write_json, atomic_write_text, read_json
+from tutelage.files import (
+    atomic_write_text,
+    checksums,
+    damaged_file,
+    file_crc32,
+    read_sealed,
+    remove_directory,
+    sync_tree,
+    write_sealed,
+)
 
 MARKER = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-def mark_complete(folder: str | Path) -> None:
-    """Write the marker of a checkpoint whose files are all there."""
+def mark_complete(folder: str | Path, logs: Iterable[str | Path] = ()) -> None:
+    """Write the marker of a folder whose files are all there.
+
+    Args:
+        folder: the checkpoint.
+        logs: files that grow with the training; the marker vouches for what they hold now.
+    """
     folder = Path(folder)
-    files = {
-        str(path.relative_to(folder)): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    atomic_write_json(folder / MARKER, {"files": files})
+    sync_tree(folder)
+    # Logs by name: a run folder may be moved.
+    held = {path.name: _upto_now(path) for path in map(Path, logs)}
+    write_sealed(
+        folder / MARKER,
+        {"folder": folder.name, "files": checksums(folder, without=(MARKER,)), "logs": held},
+    )
+
+
+def _upto_now(log: Path) -> list[int]:
+    return [log.stat().st_size, file_crc32(log)] if log.is_file() else [0, 0]
 
 
 def is_complete(folder: Path) -> bool:
     """Whether a checkpoint has its marker and every file has the size that the marker says."""
-    if not (folder / MARKER).is_file():
+    marker = read_sealed(folder / MARKER)
+    if marker is None:
         return False
-    files = read_json(folder / MARKER)["files"]
+    sizes = {name: size for name, (size, _) in marker["files"].items()}
     return all(
         (folder / name).is_file() and (folder / name).stat().st_size == size
-        for name, size in files.items()
+        for name, size in sizes.items()
     )
+
+
+def damage(folder: Path, logs: Iterable[str | Path] = ()) -> str | None:
+    """What is wrong with a checkpoint, in a few words; None when all of it is as it was written.
+
+    Args:
+        folder: the checkpoint.
+        logs: the logs that were named when it was made.
+    """
+    marker = read_sealed(folder / MARKER)
+    if marker is None:
+        return f"it has no whole '{MARKER}'"
+    if marker["folder"] != folder.name:
+        return f"it was made as '{marker['folder']}'"
+    bad = damaged_file(folder, marker["files"])
+    if bad is not None:
+        return f"'{bad}' is missing or damaged"
+    for log in map(Path, logs):
+        size, checksum = marker["logs"].get(log.name, [0, 0])
+        if size and not (log.is_file() and file_crc32(log, size) == checksum):
+            return f"the log '{log.name}' was changed or damaged"
+    return None
 
 
 def checkpoint_step(folder: Path) -> int:
@@ -50,9 +94,30 @@ def checkpoints(folder: str | Path) -> list[Path]:
     return sorted(found, key=checkpoint_step)
 
 
-def last_checkpoint(folder: str | Path) -> Path | None:
-    """The newest whole checkpoint, or None."""
-    return next((path for path in reversed(checkpoints(folder)) if is_complete(path)), None)
+def last_checkpoint(
+    folder: str | Path,
+    *,
+    last_step: int | None = None,
+    wrong: Callable[[Path], str | None] = damage,
+    tell: Callable[[str], Any] = lambda text: None,
+) -> Path | None:
+    """The newest checkpoint that is as it was written, or None.
+
+    Args:
+        folder: where the checkpoints are.
+        last_step: look at none after this step.
+        wrong: what is wrong with a checkpoint, or None.
+        tell: called with a line for each one that is passed over, unless a kill left it unfinished.
+    """
+    for path in reversed(checkpoints(folder)):
+        if last_step is not None and checkpoint_step(path) > last_step:
+            continue
+        reason = wrong(path)
+        if reason is None:
+            return path
+        if (path / MARKER).exists():
+            tell(f"'{path}' cannot be continued from: {reason}.")
+    return None
 
 
 def rotate(folder: str | Path, keep: int, spared: str | Path | None = None) -> None:
@@ -60,9 +125,7 @@ def rotate(folder: str | Path, keep: int, spared: str | Path | None = None) -> N
     whole = [path for path in checkpoints(folder) if is_complete(path)]
     for path in checkpoints(folder):
         if path not in whole[-max(keep, 1) :] and path != (spared and Path(spared)):
-            # The marker goes first, so that a kill in the middle leaves no half that looks whole.
-            (path / MARKER).unlink(missing_ok=True)
-            shutil.rmtree(path)
+            remove_directory(path)
 
 
 def truncate_log(path: str | Path, last_step: int) -> None:
@@ -71,13 +134,14 @@ def truncate_log(path: str | Path, last_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         if not line:
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError:  # a line cut short by a kill
             break
-        if row["step"] <= last_step:
-            kept.append(line + "\n")
+        if not isinstance(row, dict) or row.get("step", last_step + 1) > last_step:
+            break
+        kept.append(line + "\n")
     atomic_write_text(path, "".join(kept))

@@ -69,6 +69,13 @@ class DistillConfig(TrainingArguments):
     keep_checkpoints: int = field(
         default=2, metadata={"help": "How many complete checkpoints to keep."}
     )
+    checkpoint_minutes: float | None = field(
+        default=5.0,
+        metadata={
+            "help": "Where checkpoints are made, make one after so many minutes too; None: by steps"
+            " alone."
+        },
+    )
 
     def __post_init__(self) -> None:
         refuse_unknown_to_distillation(self)

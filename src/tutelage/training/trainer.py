@@ -3,7 +3,8 @@
 import functools
 import logging
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,16 @@ from tutelage.data import keep_stops
 from tutelage.data.collate import padding_id
 from tutelage.difficulty import example_losses
 from tutelage.divergences import DIVERGENCES
-from tutelage.errors import ConfigError, NonFiniteLossError
-from tutelage.files import atomic_write_json
+from tutelage.errors import ConfigError
+from tutelage.files import remove_directory
 from tutelage.models.head import check_head, response_hidden
 from tutelage.models.packing import runs_packed
 from tutelage.targets import TARGETS
 from tutelage.teachers import TeacherSignal, live_teacher
+from tutelage.training import resume
 from tutelage.training.around import AroundSteps, GradientCheck
 from tutelage.training.batches import PlannedRows, PlanSampler, collate_visits, join_by_id
 from tutelage.training.budget import count_labels, split_by_tokens
-from tutelage.training.checkpoints import mark_complete, rotate
 from tutelage.training.config import DistillConfig
 from tutelage.training.half import half_precision_note
 from tutelage.training.inputs import addressed_rows, given_inputs
@@ -78,6 +79,7 @@ class DistillTrainer(Trainer):
             takes the place of the cross-entropy on ``eval_dataset``.
         own_answers: how the student answers on the plan's on-policy steps.
         callbacks: further callbacks of transformers.
+        logs: files that grow with the training; each checkpoint vouches for what they held then.
 
     Raises:
         ConfigError: the plan needs a teacher and there is none; a setting contradicts the plan.
@@ -94,6 +96,7 @@ class DistillTrainer(Trainer):
 
     # compute_loss divides by the token count of the whole step itself.
     loss_is_scaled_for_ga = True
+    _resumed_at = _logged_step = 0
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class DistillTrainer(Trainer):
         validator: Callable[[nn.Module], dict[str, float]] | None = None,
         own_answers: OwnAnswers | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        logs: Sequence[str | Path] = (),
     ) -> None:
         given = given_inputs(model, args, train_dataset, teacher, plan, vocab_size)
         self._plan_rules_lr = plan is not None
@@ -166,8 +170,10 @@ class DistillTrainer(Trainer):
         self._response_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
         self.finite_losses: list[tuple[Tensor, list[str]]] = []
         self._last_values: StepValues | None = None
+        self._logs = tuple(logs)
         self.add_callback(GradientCheck(self))
         self.add_callback(AroundSteps(self))
+        self.add_callback(resume.TimedCheckpoints(self, args.checkpoint_minutes))
 
     def _live(self, model: nn.Module) -> TeacherSignal:
         """A teacher that runs beside the student."""
@@ -297,19 +303,6 @@ class DistillTrainer(Trainer):
         if self.adaptive is not None and observed[1]:
             self.adaptive.observe(observed[0], self.state.global_step - 1)
 
-    def stop_for_non_finite(self, what: str, ids: list[str]) -> None:
-        """Save which examples were in hand, and stop."""
-        step = self.state.global_step
-        record = {"step": step + 1, "what": what, "ids": ids, **vars(self.step_values(step))}
-        path = f"{self.args.output_dir}/non_finite_{self.args.process_index}.json"
-        atomic_write_json(path, record)
-        raise NonFiniteLossError(
-            f"The {what} became NaN or infinite at step {step + 1} of {self.plan.total_steps}, so"
-            f" training stopped; the last checkpoint is unharmed. The {len(ids)} example ids in"
-            f" hand are saved in '{path}'. Look at them, lower the learning rate, or train in"
-            " float32."
-        )
-
     # ---- learning rate, log, evaluation, checkpoints ------------------------------------------
 
     def create_scheduler(
@@ -323,9 +316,7 @@ class DistillTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the parts of the loss and the plan's values to a training record."""
         if "loss" in logs:
-            steps = self.state.global_step - getattr(
-                self, "_logged_step", self._initial_global_step
-            )
+            steps = self.state.global_step - self._logged_step
             self._logged_step = self.state.global_step
             parts = self._over_processes(self._parts).tolist()
             step = self.state.global_step - 1
@@ -390,22 +381,37 @@ class DistillTrainer(Trainer):
         )
         return float(losses.loss_sums.sum() / max(losses.num_tokens.sum(), 1))
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **keywords: Any) -> Any:
-        """Train, from a checkpoint if one is given, as ``transformers.Trainer.train``."""
-        if self.adaptive is not None and isinstance(resume_from_checkpoint, str):
-            self.adaptive.load(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **keywords)
+    def train(
+        self, resume_from_checkpoint: str | Path | bool | None = None, **keywords: Any
+    ) -> Any:
+        """Train, from a checkpoint if one is given, as ``transformers.Trainer.train``.
+
+        True takes the newest whole one in the output folder. With one that stands at the last step
+        nothing is trained; one that is damaged or not whole is refused with ``RunFolderError``.
+        """
+        folder = str(self.args.output_dir)
+        self._resumed_at, checkpoint = resume.checkpoint_asked(resume_from_checkpoint, folder)
+        if checkpoint is not None:
+            resume.load_beside(self, checkpoint)
+        return super().train(resume_from_checkpoint=checkpoint, **keywords)
+
+    def set_initial_training_values(self, *arguments: Any, **keywords: Any) -> Any:
+        """No pass over the data where the checkpoint stands at the last step already.
+
+        transformers compares step and limit only after a step, and would make one too many.
+        """
+        values = super().set_initial_training_values(*arguments, **keywords)
+        return (0, *values[1:]) if self._resumed_at >= values[-1] else values
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save, then mark as whole, then remove older ones: a kill at any moment loses nothing."""
         folder = f"{self.args.output_dir}/checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            remove_directory(folder)  # of an earlier run: its marker must not vouch for new files
+        self.accelerator.wait_for_everyone()
         with disk_checked(folder):
             super()._save_checkpoint(model, trial)
-            if self.adaptive is not None and self.args.should_save:
-                self.adaptive.save(folder)
+            resume.save_beside(self, folder)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            mark_complete(folder)
-            # With load_best_model_at_end, transformers goes back to the best one.
-            best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
-            rotate(str(self.args.output_dir), self._settings.keep_checkpoints, best)
+            resume.close_checkpoint(self, folder, self._logs)

@@ -21,13 +21,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tutelage.errors import StoreError
-from tutelage.files import atomic_write_bytes, atomic_write_json, read_json
+from tutelage.files import atomic_write_bytes, atomic_write_json, file_crc32, read_json
 from tutelage.teachers.store.keys import Keys
 
 KEYS, TOKENS = "keys", "tokens"
 """Tensors of a shard that say whose signal it holds: one number for each example."""
-
-_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -120,15 +118,6 @@ def _is_damaged(path: Path) -> bool:
     if path.stat().st_size != record["bytes"]:
         return True
     return file_crc32(path) != record["crc32"]
-
-
-def file_crc32(path: Path) -> int:
-    """The checksum of a file; any change of up to four neighbouring bytes changes it."""
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
 
 
 def read_location(paths: Sequence[Path]) -> Location:

@@ -20,6 +20,7 @@ from tutelage.errors import StoreError
 from tutelage.files import TEMPORARY_PREFIX
 from tutelage.models.head import batch_hidden, head_logits
 from tutelage.models.packing import packing
+from tutelage.teachers.store.head import FILE as HEAD
 from tutelage.teachers.store.head import head_content, take_head, write_head
 from tutelage.teachers.store.keys import Keys, describe_rows
 from tutelage.teachers.store.shards import read_location, whole_shards, write_shard
@@ -143,10 +144,12 @@ def begin_store(folder: str | Path, spec: StoreSpec, model: nn.Module, **details
     if (folder / MANIFEST).is_file():
         check_spec(folder, read_manifest(folder), spec)
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    # A killed process may have left the head, which comes before the manifest: it is written again.
+    others = [p for p in folder.glob("*") if p.name != HEAD and not _is_temporary(p)]
+    if others:
         raise StoreError(
-            f"'{folder}' is not empty and is no teacher store. Name another folder, or an empty"
-            " one."
+            f"'{folder}' is not empty and is no teacher store (it has '{others[0].name}' and no"
+            f" {MANIFEST}). Name another folder, or an empty one."
         )
     head = take_head(model, spec.vocab_size, DTYPES[spec.dtype])
     content = head_content(head) if spec.kind == "hidden" else b""
@@ -160,6 +163,10 @@ def begin_store(folder: str | Path, spec: StoreSpec, model: nn.Module, **details
         head_crc32=zlib.crc32(content),
         **details,
     )
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(TEMPORARY_PREFIX)
 
 
 def _remove_old_leftovers(folder: Path) -> None:

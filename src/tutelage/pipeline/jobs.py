@@ -1,0 +1,202 @@
+"""Carrying out a training: from where it was cut off, with its logs, to its end."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from tutelage.files import (
+    atomic_directory,
+    atomic_write_json,
+    plain_json,
+    read_json,
+    read_jsonl,
+    read_sealed,
+    remove_directory,
+    write_sealed,
+)
+from tutelage.pipeline.progress import Report
+from tutelage.pipeline.session import Session
+from tutelage.pipeline.students import keep_best
+from tutelage.training import DistillConfig, DistillTrainer
+from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, Rhythm
+from tutelage.training.checkpoints import (
+    checkpoint_step,
+    checkpoints,
+    damage,
+    last_checkpoint,
+    mark_complete,
+)
+from tutelage.training.on_policy import OwnAnswers
+from tutelage.training.saving import disk_checked
+from tutelage.types import Plan
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training to carry out.
+
+    Attributes:
+        title: for the progress display.
+        folder: where checkpoints and logs go.
+        model: what is trained.
+        plan: what to do at which step; None for a plain run as ``arguments`` say.
+        teacher: the teacher, or None.
+        arguments: further arguments of ``DistillConfig``.
+        metrics: file of the training records.
+        validator: named metrics of a model, or None.
+        validate_after: steps after which to validate.
+        best: called with the trainer when validation is better than before; with its metric's name.
+        until: stop after this step of the plan, with a checkpoint; None for its end.
+        tensorboard: folder of TensorBoard's files; None to write none.
+        own_answers: how the student answers on on-policy steps.
+        log_after: steps after which a record is written, whatever else is logged.
+    """
+
+    title: str
+    folder: Path
+    model: Any
+    plan: Plan | None
+    teacher: Any
+    arguments: dict[str, Any]
+    metrics: Path
+    validator: Callable[[Any], dict[str, float]] | None = None
+    validate_after: tuple[int, ...] = ()
+    metric: str | None = None
+    best: Path | None = None
+    until: int | None = None
+    tensorboard: Path | None = None
+    own_answers: OwnAnswers | None = None
+    log_after: tuple[int, ...] = ()
+
+    @property
+    def validations(self) -> Path:
+        """File of the validations."""
+        return self.metrics.with_name("validation.jsonl")
+
+
+def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
+    """Train, from the newest whole checkpoint if there is one, to the end of the plan."""
+    limit = {} if job.until is None else {"max_steps": job.until}
+    arguments = DistillConfig(
+        output_dir=str(job.folder), disable_tqdm=True, **{**job.arguments, **limit}
+    )
+    with session.display.task(job.title) as report:
+        trainer = DistillTrainer(
+            job.model,
+            arguments,
+            rows,
+            teacher=job.teacher,
+            plan=job.plan,
+            processing_class=session.shop.tokenizer,
+            vocab_size=session.shop.vocab_size,
+            validator=job.validator,
+            own_answers=job.own_answers,
+            logs=(job.metrics, job.validations),
+        )
+        for callback in _callbacks(job, trainer, report, session.clock.spent, rows):
+            trainer.add_callback(callback)
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        checkpoint = _newest_checkpoint(session, job)
+        if checkpoint is not None:
+            done, steps = checkpoint_step(checkpoint), trainer.plan.total_steps
+            session.display.note(f"{job.title}: continuing at step {done:,} of {steps:,}")
+        if job.tensorboard is not None and session.processes.is_first:
+            done = 0 if checkpoint is None else checkpoint_step(checkpoint)
+            trainer.add_callback(_tensorboard(job.tensorboard, done))
+        trainer.train(resume_from_checkpoint=checkpoint)
+    session.processes.wait()
+    return trainer
+
+
+def _tensorboard(folder: Path, done: int) -> TensorBoardCallback:
+    """TensorBoard's files, beside the checkpoints and not among them; lost steps are forgotten."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return TensorBoardCallback(SummaryWriter(str(folder), purge_step=done + 1))
+
+
+def start_over_unless_same(
+    session: Session,
+    work: Path,
+    inputs: Mapping[str, Any],
+    beside: Sequence[str] = (),
+    forget: str | None = None,
+) -> None:
+    """Checkpoints are continued only when they were made from the same inputs.
+
+    Args:
+        session: the run.
+        work: the folder of the checkpoints; its record of the inputs is written before them.
+        inputs: what they are to be made from.
+        beside: names of files and folders beside it that go with the checkpoints.
+        forget: the stage whose time begins at nothing then.
+    """
+    if session.processes.is_first:
+        record, sealed = work / "inputs.json", {"inputs": plain_json(inputs)}
+        if read_sealed(record) != sealed:
+            remove_directory(work)
+            for name in beside:
+                remove_directory(work.parent / name)
+            if forget is not None:
+                session.clock.forget(forget)
+            write_sealed(record, sealed)
+    session.processes.wait()
+
+
+def _newest_checkpoint(session: Session, job: Job) -> Path | None:
+    """Where a job goes on: the newest checkpoint that is as it was written, with logs and best."""
+    found = last_checkpoint(
+        job.folder,
+        last_step=job.until,
+        wrong=functools.partial(_wrong_with, job),
+        tell=session.run.tell,
+    )
+    session.processes.wait()
+    if session.processes.is_first:
+        # Newer ones are damaged, unfinished, or followed a plan that has to be made anew.
+        for path in checkpoints(job.folder):
+            if found is None or checkpoint_step(path) > checkpoint_step(found):
+                remove_directory(path)
+    return found
+
+
+def _wrong_with(job: Job, checkpoint: Path) -> str | None:
+    """What keeps a job from going on from a checkpoint, or None."""
+    reason = damage(checkpoint, (job.metrics, job.validations))
+    if reason is not None or job.best is None:
+        return reason
+    done = checkpoint_step(checkpoint)
+    rows = [row for row in read_jsonl(job.validations) if row["step"] <= done]
+    if not rows:
+        return None
+    values = [row[str(job.metric)] for row in rows]
+    best = rows[values.index(max(values))]["step"]
+    broken = damage(job.best)
+    if broken is not None:
+        return f"of the best student so far, {broken}"
+    kept = read_json(job.best / "selected.json")["step"]
+    # A better one from after the checkpoint comes again.
+    return None if kept == best or kept > done else f"the best student of step {best} is not there"
+
+
+def _callbacks(
+    job: Job, trainer: DistillTrainer, report: Report, spent: Callable[[], float], rows: Any
+) -> Iterator[Any]:
+    def keep(step: int, value: float) -> None:
+        assert job.best is not None
+        with atomic_directory(job.best) as folder, disk_checked(folder):
+            keep_best(trainer, folder, rows)
+            atomic_write_json(folder / "selected.json", {"step": step, job.metric: value})
+            mark_complete(folder)
+
+    yield MetricsFile(job.metrics, spent)
+    yield Rhythm(job.validate_after, job.log_after)
+    yield ProgressReport(report)
+    if job.validator is not None:
+        yield BestStudent(job.validations, job.metric, keep if job.best is not None else None)

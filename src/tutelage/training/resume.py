@@ -1,0 +1,144 @@
+"""Going on from a checkpoint: which one, what is loaded beside weights, and making it in time."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import TrainerCallback
+
+from tutelage.errors import RunFolderError
+from tutelage.files import atomic_write_json, read_json
+from tutelage.training.checkpoints import (
+    checkpoint_step,
+    damage,
+    last_checkpoint,
+    mark_complete,
+    rotate,
+)
+
+CHECKPOINT_SHARE = 20
+"""Checkpoints by time take at most one part in so many of the training's time."""
+
+
+def checkpoint_asked(asked: str | Path | bool | None, folder: str) -> tuple[int, str | None]:
+    """The step and the path of the checkpoint that is to be continued; 0 and None: from the start.
+
+    Args:
+        asked: its path; True: the newest whole one; False or None: none.
+        folder: where the checkpoints are.
+
+    Raises:
+        RunFolderError: there is none, or it is not as it was written.
+    """
+    if asked is None or asked is False:
+        return 0, None
+    path = last_checkpoint(folder) if asked is True else Path(asked).absolute()
+    if path is None:
+        raise RunFolderError(
+            f"There is no whole checkpoint in '{folder}' to go on from. Leave"
+            " resume_from_checkpoint out to begin anew."
+        )
+    reason = damage(path) if path.is_dir() else "there is no such folder"
+    if reason is not None:
+        raise RunFolderError(
+            f"The checkpoint '{path}' cannot be continued from: {reason}. Name another one, or say"
+            " resume_from_checkpoint=True, which takes the newest whole one."
+        )
+    return checkpoint_step(path), str(path)
+
+
+def save_beside(trainer: Any, folder: str | Path) -> None:
+    """Write what transformers does not know of: a controller's state, and the open log record.
+
+    Of that the sums since the last record, by each process its own: so a record covers the same
+    steps in a resumed run, wherever its checkpoints are.
+    """
+    if trainer.adaptive is not None and trainer.args.should_save:
+        trainer.adaptive.save(folder)
+    atomic_write_json(
+        _window_file(trainer, folder),
+        {
+            "logged_step": trainer._logged_step,
+            "parts": trainer._parts.tolist(),
+            "response_tokens": int(trainer._response_tokens),
+        },
+    )
+
+
+def close_checkpoint(trainer: Any, folder: str | Path, logs: Sequence[str | Path]) -> None:
+    """Mark a checkpoint as whole, then remove older ones."""
+    mark_complete(folder, logs)
+    args = trainer.args
+    # With load_best_model_at_end, transformers goes back to the best one.
+    best = trainer.state.best_model_checkpoint if args.load_best_model_at_end else None
+    rotate(str(args.output_dir), args.keep_checkpoints, best)
+
+
+def load_beside(trainer: Any, folder: str | Path) -> None:
+    """Take from a checkpoint what :func:`save_beside` wrote.
+
+    With another number of processes the sums begin anew.
+    """
+    if trainer.adaptive is not None:
+        trainer.adaptive.load(folder)
+    path = _window_file(trainer, folder)
+    if not path.is_file():
+        return
+    saved = read_json(path)
+    trainer._logged_step = saved["logged_step"]
+    trainer._parts.copy_(torch.tensor(saved["parts"], dtype=torch.float64))
+    trainer._response_tokens.fill_(saved["response_tokens"])
+
+
+def _window_file(trainer: Any, folder: str | Path) -> Path:
+    return Path(folder) / f"window_{trainer.args.process_index}_of_{trainer.args.world_size}.json"
+
+
+class TimedCheckpoints(TrainerCallback):
+    """Ask for a checkpoint where the last one is some minutes ago; the first process's clock rules.
+
+    Args:
+        trainer: whose checkpoints they are.
+        minutes: between two of them; None for none.
+    """
+
+    def __init__(self, trainer: Any, minutes: float | None) -> None:
+        self._trainer = trainer
+        self._minutes = minutes
+        self._last = self._asked = time.monotonic()
+        self._took = 0.0
+
+    def on_train_begin(self, *arguments: Any, **keywords: Any) -> None:
+        """Count from here."""
+        self._last = time.monotonic()
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **keywords: Any,
+    ) -> None:
+        """Look at the clock."""
+        self._asked = time.monotonic()
+        if self._minutes is None or args.save_strategy == "no":
+            return
+        wait = max(self._minutes * 60, CHECKPOINT_SHARE * self._took)
+        if self._first_says(self._asked - self._last > wait):
+            control.should_save = True
+
+    def _first_says(self, flag: bool) -> bool:
+        """What the first process says, on all of them."""
+        args = self._trainer.args
+        if args.world_size == 1:
+            return flag
+        mine = torch.tensor(int(flag and args.process_index == 0), device=args.device)
+        return bool(self._trainer.accelerator.reduce(mine, "sum"))
+
+    def on_save(self, *arguments: Any, **keywords: Any) -> None:
+        """Count from here."""
+        self._last = time.monotonic()
+        self._took = self._last - self._asked
