@@ -14,7 +14,7 @@ ROOT = Path(tutelage.__file__).parent
 LAYERS = [
     {
         "errors", "types", "components", "files", "hashes", "numerics", "ids", "placeholders",
-        "printing",
+        "printing", "interrupts",
     },
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},

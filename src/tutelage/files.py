@@ -66,6 +66,17 @@ def no_room(path: str | Path, number: int) -> RunFolderError:
 
 
 @contextlib.contextmanager
+def room_errors(path: str | Path) -> Iterator[None]:
+    """Say what has no room, wherever in the block a write was refused for it."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, RunFolderError) or error.errno not in NO_ROOM:
+            raise
+        raise no_room(error.filename or path, error.errno) from error
+
+
+@contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn the disk's refusals into one message that says what was not written."""
     try:

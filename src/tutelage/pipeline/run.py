@@ -12,7 +12,7 @@ import torch
 
 from tutelage import TORCH_CAME_FIRST
 from tutelage.checks import refuse
-from tutelage.files import read_json
+from tutelage.files import read_json, room_errors
 from tutelage.pipeline.caching import prepare_stores, teachers_of
 from tutelage.pipeline.checks import check_models
 from tutelage.pipeline.clock import Clock
@@ -177,7 +177,7 @@ def open_session(
     cache = PartsFolder(output / "cache")
     if processes.is_first:
         folder.tell = cache.tell = display.warn
-    with _leaves_nothing_new(path), folder:
+    with room_errors(path), _leaves_nothing_new(path), folder:
         processes.wait()
         clock = Clock(path, keeps=processes.is_first)
         display.beat = clock.beat

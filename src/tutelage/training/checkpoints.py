@@ -39,7 +39,7 @@ def mark_complete(folder: str | Path, logs: Iterable[str | Path] = ()) -> None:
     held = {path.name: _upto_now(path) for path in map(Path, logs)}
     write_sealed(
         folder / MARKER,
-        {"folder": folder.name, "files": checksums(folder, without=(MARKER,)), "logs": held},
+        {"step": _step(folder), "files": checksums(folder, without=(MARKER,)), "logs": held},
     )
 
 
@@ -69,8 +69,8 @@ def damage(folder: Path, logs: Iterable[str | Path] = ()) -> str | None:
     marker = read_sealed(folder / MARKER)
     if marker is None:
         return f"it has no whole '{MARKER}'"
-    if marker["folder"] != folder.name:
-        return f"it was made as '{marker['folder']}'"
+    if marker["step"] != _step(folder):
+        return f"it was made after step {marker['step']}"
     bad = damaged_file(folder, marker["files"])
     if bad is not None:
         return f"'{bad}' is missing or damaged"
@@ -83,9 +83,15 @@ def damage(folder: Path, logs: Iterable[str | Path] = ()) -> str | None:
 
 def checkpoint_step(folder: Path) -> int:
     """The optimizer step after which a checkpoint was made."""
+    step = _step(folder)
+    assert step is not None
+    return step
+
+
+def _step(folder: Path) -> int | None:
+    """The step in a checkpoint's name; None for another folder that is marked as whole."""
     match = _NAME.fullmatch(folder.name)
-    assert match is not None
-    return int(match.group(1))
+    return None if match is None else int(match.group(1))
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
