@@ -8,7 +8,9 @@ import yaml
 from killing import make_models, small_recipe
 
 from tutelage.errors import RunFolderError
-from tutelage.pipeline.run import prepared, run
+from tutelage.pipeline.forecast import forecast
+from tutelage.pipeline.run import open_session, prepared, run
+from tutelage.recipe import Recipe, load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +144,140 @@ def test_a_cut_student_is_healed_once_for_all_arms(home, objective):
     assert healed < raw if objective == "sft" else healed != raw
     assert "student" in json.loads((after / "seconds.json").read_text())["seconds"]
     assert not list(after.glob("student_start-training*"))
+
+
+def remade(folder, recipe, changes):
+    """The first parts that changes of a finished recipe remake; what hangs on them follows."""
+    found = set()
+    with open_session(load_recipe(recipe, changes), folder / "runs" / "first", True) as session:
+        there = session.ready
+
+        def ready(name, inputs):
+            if not there(name, inputs):
+                found.add(name)
+            return name not in found
+
+        session.ready = ready
+        forecast(session, replace=True)
+    return found
+
+
+DATA, PROFILE = {"data"}, {"difficulty"}
+CPD, BOTH = {"arms/cpd/student"}, {"arms/cpd/student", "arms/sft/student"}
+PLAN = {"arms/cpd/plan"}  # that of a control is open until it is there
+BEFORE = {"references/student_before/evaluation"}
+TEACHER = {"references/teacher/evaluation"}
+TESTS = (
+    BEFORE
+    | TEACHER
+    | {f"arms/{arm}/{part}" for arm in ("cpd", "sft") for part in ("evaluation", "evaluation_last")}
+)
+REMAKES = {
+    "title=x": set(), "description=x": set(), "paper=x": set(), "differs_from_paper=x": set(),
+    "seed=7": PLAN,
+    "student.dtype=bfloat16": PROFILE | BEFORE,
+    "student.finetune.epochs=1": {"student_start"},
+    "teacher.dtype=bfloat16": CPD | TESTS,
+    "teacher.signal=live": set(), "teacher.signal=topk && teacher.top_k=4": CPD | (TESTS - TEACHER),
+     "teacher.top_k=3": set(),
+    "teacher.store=here": set(),
+    "on_policy.fraction=0.5": PLAN, "on_policy.max_new_tokens=3": set(),
+    "on_policy.top_p=0.5": set(), "on_policy.sampling_temperature=2": set(),
+    "data.train=41": DATA, "data.validation=7": DATA, "data.test=11": DATA,
+    "data.levels=[1,2]": DATA,
+    "data.label_noise=0.1": DATA, "data.data_seed=3": DATA, "data.max_length=64": DATA,
+    "difficulty.kind=response_length": PROFILE, "difficulty.sample=20": PROFILE,
+    "difficulty.batch_tokens=99": set(), "difficulty.refresh=1": PLAN,
+    "curriculum.kind=baby_steps": PLAN, "curriculum.stages=4": PLAN, "curriculum.passes=3": PLAN,
+    "curriculum.order=hard_first": PLAN, "curriculum.remainder=drop": PLAN,
+    "loss.divergence.kind=reverse_kl": CPD, "loss.tau2_scaling=false": CPD, "loss.top_k=4": CPD,
+    "loss.adaptive={kind: taid}": PLAN, "loss.ce_weight=0.25": PLAN, "loss.student_share=0.2": PLAN,
+    "training.learning_rate=0.02": BOTH, "training.weight_decay=0.5": BOTH,
+    "training.adam_beta1=0.5": BOTH, "training.adam_beta2=0.5": BOTH,
+    "training.max_grad_norm=0.5": BOTH, "training.micro_batch_size=4": BOTH,
+    "training.micro_batch_tokens=64": BOTH, "training.padding_free=false": BOTH,
+    "training.lora.rank=2": BOTH, "training.max_steps=3": BOTH,
+    "training.batch_size=4": PLAN, "training.lr_schedule=linear": PLAN,
+    "training.warmup_ratio=0.5": PLAN, "training.min_lr_ratio=0.5": PLAN,
+    "training.precision=bfloat16": PROFILE,
+    "training.log_every=3": set(), "training.checkpoint_every=7": set(),
+    "training.keep_checkpoints=1": set(), "training.report_to=[tensorboard]": set(),
+    "training.num_threads=2": set(), "training.gradient_checkpointing=true": set(),
+    "training.tile_tokens=64": set(),
+    "selection.metric=null": BOTH, "selection.every=5": BOTH, "selection.limit=3": BOTH,
+    "selection.keep=last": BOTH,
+    "evaluation.max_new_tokens=7": TESTS | BOTH, "evaluation.max_total_tokens=90": TESTS | BOTH,
+    "evaluation.precision=bfloat16": TESTS | BOTH,
+    "evaluation.metrics.exact_match.after=null": TESTS | BOTH,
+    "evaluation.sampling_temperature=0.5": TESTS, "evaluation.seeds=[1, 2]": TESTS,
+    "evaluation.limit=5": TESTS, "evaluation.top_p=0.5": set(), "evaluation.top_k=2": set(),
+    "evaluation.batch_tokens=99": set(), "evaluation.teacher=false": set(),
+    "evaluation.student_before=false": set(), "evaluation.checkpoints=selected": set(),
+    "evaluation.agreement=false": TESTS - TEACHER,
+    "arm=other": {"arms/other/plan"}, "name=other": PLAN,
+}  # fmt: skip
+"""What is set, and what has to be made anew first."""
+
+
+@pytest.mark.parametrize("change", REMAKES)
+def test_what_a_setting_remakes(home, change):
+    folder, recipe = home
+    expected = REMAKES[change]
+    there = {str(path.parent.relative_to(folder / "runs" / "first"))
+             for path in (folder / "runs" / "first").rglob("manifest.json")}  # fmt: skip
+    found = remade(folder, recipe, change.split(" && "))
+    assert {name for name in found if "evaluation" not in name} == {
+        name for name in expected if "evaluation" not in name
+    }
+    # Evaluations of students that are to be trained again are open.
+    open_arms = {name.split("/")[1] for name in found if name.endswith(("/student", "/plan"))}
+    tests = {n for n in expected & there if "evaluation" in n and n.split("/")[1] not in open_arms}
+    assert {name for name in found if "evaluation" in name} == tests
+
+
+ELSEWHERE = (
+    # Other models, files or written texts than the small run has: which inputs hold them.
+    "controls", "output", "teachers", "teacher_schedule",  # plan_inputs, training_inputs
+    "teacher.model", "teacher.revision", "teacher.trust_remote_code", "teacher.layers",
+    "teacher.finetune",  # teacher_inputs
+    "student.model", "student.revision", "student.trust_remote_code", "student.init_from",
+    "student.layers", "student.finetune",  # start_inputs
+    "supervision",  # written_inputs, texts_inputs
+    "data.kind", "data.columns", "data.limit_", "data.long_prompts", "data.max_prompt_length",
+    "data.system", "data.template", "data.test_share", "data.validation_share",  # data_inputs
+    "curriculum.epochs", "curriculum.iteration_ratio", "curriculum.min_examples",
+    "curriculum.restart", "curriculum.total_steps",  # plan_inputs: the whole section
+    "loss.distill_temperature", "loss.target", "on_policy.top_k", "training.lora",
+)  # fmt: skip
+
+
+def test_every_setting_is_said_to_remake_something_or_nothing():
+    from tutelage.recipe.reference import _models
+
+    def keys(model, path=""):
+        for name, field in model.model_fields.items():
+            below = _models(field.annotation)
+            for child in below:
+                yield from keys(child, f"{path}{name}.")
+            if not below:
+                yield f"{path}{name}"
+
+    said = {part.split("=")[0] for change in REMAKES for part in change.split(" && ")}
+    unsaid = {
+        key
+        for key in keys(Recipe)
+        if not any(one == key or one.startswith(f"{key}.") for one in said)
+        and not key.startswith(ELSEWHERE)
+    }
+    assert not unsaid, f"add to REMAKES, and to effects.NO_RESULT where no result changes: {unsaid}"
+
+
+def test_other_test_data_retrain_nothing(home):
+    folder, recipe = home
+    own = folder / "runs" / "tests"
+    shutil.copytree(folder / "runs" / "first", own)
+    before = made(own)
+    with prepared(changed(recipe, data={"test": 12}), run_dir=own):
+        pass
+    after = made(own)
+    assert {name for name in after if after[name] != before.get(name)} == {"data"}

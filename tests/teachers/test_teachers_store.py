@@ -281,3 +281,20 @@ def test_width_of_a_token():
 def test_as_many_tokens_as_there_are_cannot_be_kept(top_k):
     with pytest.raises(ConfigError, match=r"to be kept of a vocabulary of 64\..*signal: hidden"):
         spec_of("topk", vocab_size=64, top_k=top_k)
+
+
+def test_rows_are_hashed_once_for_a_process(monkeypatch):
+    from datasets import Dataset
+
+    from tutelage.teachers.store import keys
+
+    rows = Dataset.from_dict(
+        {"id": ["a", "b"], "input_ids": [[1, 2], [3, 4]], "labels": [[-100, 2], [-100, 4]]}
+    )
+    seen = []
+    monkeypatch.setattr(keys, "row_key", lambda *row: seen.append(row[0]) or len(seen))
+    first = keys.describe_rows(rows)
+    again = keys.describe_rows(rows.select([0, 1]).select_columns(["id", "input_ids", "labels"]))
+    assert keys.describe_rows(rows) is first and seen[:2] == ["a", "b"]
+    assert list(again[1]) == [2, 2]
+    assert keys.describe_rows(rows.select([1]))[1].tolist() == [2] and seen[-1] == "b"
