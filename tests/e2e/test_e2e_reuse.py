@@ -115,6 +115,14 @@ def test_a_finished_student_of_another_recipe_is_not_replaced(home):
     with pytest.raises(RunFolderError, match=r"replaced: cpd, sft\. .*--replace"):
         run(other, run_dir=own)
     assert made(own) == before and (own / "recipe.yaml").read_bytes() == written
+
+
+@pytest.mark.slow
+def test_students_are_replaced_where_that_is_said(home):
+    folder, recipe = home
+    own = folder / "runs" / "replaced"
+    shutil.copytree(folder / "runs" / "first", own)
+    other = changed(recipe, difficulty={"kind": "response_length"})
     old = students(own)
     run(other, run_dir=own, replace=True)
     new = students(own)
@@ -123,7 +131,7 @@ def test_a_finished_student_of_another_recipe_is_not_replaced(home):
     assert students(own) == old
 
 
-@pytest.mark.parametrize("objective", ["sft", "kl"])
+@pytest.mark.parametrize("objective", ["sft", pytest.param("kl", marks=pytest.mark.slow)])
 def test_a_cut_student_is_healed_once_for_all_arms(home, objective):
     from tutelage.pipeline import show_plan
 
@@ -144,6 +152,15 @@ def test_a_cut_student_is_healed_once_for_all_arms(home, objective):
     assert healed < raw if objective == "sft" else healed != raw
     assert "student" in json.loads((after / "seconds.json").read_text())["seconds"]
     assert not list(after.glob("student_start-training*"))
+
+
+@pytest.fixture(scope="module")
+def finished(home, tmp_path_factory):
+    """The finished run with a cache of its own, in which nothing else is made."""
+    folder, recipe = home
+    own = tmp_path_factory.mktemp("finished")
+    shutil.copytree(folder / "runs" / "first", own / "runs" / "first")
+    return own, {**recipe, "output": str(own / "runs")}
 
 
 def remade(folder, recipe, changes):
@@ -220,8 +237,8 @@ REMAKES = {
 
 
 @pytest.mark.parametrize("change", REMAKES)
-def test_what_a_setting_remakes(home, change):
-    folder, recipe = home
+def test_what_a_setting_remakes(finished, change):
+    folder, recipe = finished
     expected = REMAKES[change]
     there = {str(path.parent.relative_to(folder / "runs" / "first"))
              for path in (folder / "runs" / "first").rglob("manifest.json")}  # fmt: skip

@@ -100,7 +100,7 @@ def start_inputs(session: Session) -> Inputs:
             found["data"] = split_of(session, "train")
         else:
             data = effective(session.recipe)["data"]
-            keys = ("template", "system", "max_length", "max_prompt_length")
+            keys = ("columns", "template", "system", "max_length", "max_prompt_length")
             found["tokenized"] = {key: data.get(key) for key in keys}
             found["tokenizer"] = tokenizer_identity(shop.tokenizer)
             found["sources"] = data_identity(settings.data)

@@ -135,7 +135,12 @@ def _rows(session: Session) -> Any:
         return rows_of(session, "train")
     with session.display.task("Reading the data that the student is healed on") as report:
         return tokenize_examples(
-            load_examples(source, split="train", seed=session.recipe.seed),
+            load_examples(
+                source,
+                split="train",
+                seed=session.recipe.seed,
+                names={str(ours): theirs for ours, theirs in getattr(data, "columns", {}).items()},
+            ),
             session.shop.tokenizer,
             template=getattr(data, "template", "auto"),
             system=getattr(data, "system", None),
