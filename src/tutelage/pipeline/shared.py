@@ -84,6 +84,7 @@ class SharedParts:
         kept, kind = self.place(name, inputs), kind_of(name)
         record = read_sealed(kept.path / RECORD)
         if record is None or not kept.fresh(kind, inputs):
+            remove_directory(kept.path)  # damaged: it is kept again when it is made again
             return None
         own = run.part(name)
         if not run.fresh(name, inputs):
