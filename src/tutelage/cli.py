@@ -184,6 +184,46 @@ def report_command(
     _say(f"report: {path}")
 
 
+@app.command("runs")
+def runs_command(
+    output: Annotated[Path, typer.Option(help="Where the run folders are.")] = Path("runs"),
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Say what no run needs, and remove it with --yes.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """List the runs: when, how far, how big, how good; or clean what is left of them."""
+    from dataclasses import asdict
+
+    from tutelage.pipeline.estimate import size_text
+    from tutelage.pipeline.listing import leftovers, list_runs, remove
+
+    if not clean:
+        runs = list_runs(output)
+        if json_:
+            typer.echo(json.dumps([asdict(run) for run in runs], indent=2, default=str))
+            return
+        for run in runs:
+            scores = [f"{name} {mean:.3f}" for name, mean in run.scores.items()]
+            words = [run.recipe, run.when, run.state, size_text(run.bytes), *scores]
+            typer.echo(f"{run.folder}: {', '.join(words)}")
+        return
+    left = leftovers(output)
+    total = size_text(sum(one.bytes for one in left))
+    if json_:
+        typer.echo(json.dumps([asdict(one) for one in left], indent=2, default=str))
+    for one in left if not json_ else ():
+        typer.echo(f"{one.path}: {one.why}, {size_text(one.bytes)}")
+    if not left:
+        typer.echo("there is nothing to clean", err=True)
+    elif yes or (sys.stdin.isatty() and not json_ and typer.confirm(f"Remove this ({total})?")):
+        remove(left)
+        typer.echo(f"removed: {total}", err=True)
+    else:
+        typer.echo(f"nothing was removed; --yes removes this ({total})", err=True)
+
+
 @app.command("ls")
 def ls_command(
     family: Annotated[

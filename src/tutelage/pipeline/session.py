@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.files import read_json
+from tutelage.files import atomic_write_json, read_json, read_json_or
 from tutelage.pipeline.changes import changes, reason
 from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.folder import PartsFolder, RunFolder, kind_of
@@ -21,6 +21,9 @@ from tutelage.teachers import TeacherStore
 
 _ALIKE = 3
 """A part of another run is compared with when no more than so many of its inputs differ."""
+
+USED = "cache.json"
+"""In a run folder: what the run has used in the cache, beside parts."""
 
 TIME = "seconds.json"
 """In a part of the cache: how long making it took."""
@@ -139,6 +142,14 @@ class Session:
             self.shared.put(self.run, name, inputs, record)
         except (OSError, RunFolderError) as error:
             self.display.note(f"note: {name} is not kept for other runs: {error}")
+
+    def cached(self, name: str) -> Path:
+        """Where something is in the cache; the run folder says that the run uses it."""
+        record = self.run.path / USED
+        known = read_json_or(record, [])
+        if self.processes.is_first and name not in known:
+            atomic_write_json(record, sorted([*known, name]))
+        return self.cache.part(name)
 
     def took(self, part: str, title: str, stage: str) -> None:
         """Say that something in the cache is used again, and charge what making it took.

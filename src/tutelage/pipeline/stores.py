@@ -56,7 +56,7 @@ def store_place(session: Session, name: str, recipe: Recipe, kind: str) -> Store
         top_k=teacher.top_k if kind == "topk" else None,
     )
     own = Path(teacher.store) if teacher.store else None
-    return StorePlace(name, own or session.cache.part(f"store-{spec.key}"), spec)
+    return StorePlace(name, own or session.cached(f"store-{spec.key}"), spec)
 
 
 def learns_distributions(recipe: Recipe) -> bool:

@@ -38,7 +38,7 @@ def find_teacher(session: Session, name: str) -> bool:
         return True
     inputs = teacher_inputs(session, name)
     part = _part(inputs)
-    session.shop.teacher_places[name] = str(session.cache.part(part))
+    session.shop.teacher_places[name] = str(session.cached(part))
     if not session.cache.fresh(part, inputs):
         return False
     session.took(part, name if name == "teacher" else f"teacher {name}", "teacher")

@@ -59,7 +59,7 @@ class Library:
         inputs = written_inputs(self._session, name, recipe)
         key = fingerprint(inputs)[:16]
         if key not in self._stores:
-            self._stores[key] = TextStore(self._session.cache.part(f"texts-{key}"), inputs)
+            self._stores[key] = TextStore(self._session.cached(f"texts-{key}"), inputs)
         return self._stores[key]
 
     def write(self, name: str, model: Callable[[], Any], recipe: Recipe, ids: list[str]) -> None:
