@@ -99,7 +99,7 @@ def load_rows(source: str | None, options: argparse.Namespace, limit: int) -> tu
     if source is None:
         return _made_up(options, limit), load_tokenizer("embedded:arithmetic-student")
     from tutelage.data import load_examples, tokenize_examples
-    from tutelage.pipeline.workshop import find_model
+    from tutelage.models.places import find_model
 
     tokenizer = load_tokenizer(options.tokenizer or find_model("smollm2:instruct"))
     examples = load_examples(source, limit=2 * limit, seed=options.seed)

@@ -42,6 +42,12 @@ class StoreError(TutelageError, ValueError):
     """A teacher store is missing, damaged, incomplete, or was made from another teacher."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else says, on one line without its full stop; or its kind."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the nearest known name, or an empty string when none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)

@@ -337,15 +337,6 @@ def file_crc32(path: str | Path, size: int | None = None) -> int:
     return checksum
 
 
-def file_sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's content, as hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(_BLOCK):
-            digest.update(block)
-        return digest.hexdigest()
-
-
 def fingerprint(value: Any) -> str:
     """The SHA-256 of a JSON value in its canonical form: the same value, the same 64 digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

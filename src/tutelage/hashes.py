@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import atomic_write_json, fingerprint, read_json
+from tutelage.files import read_sealed, write_sealed
 
 _SMALL = 16 << 20
 """Files below this are hashed every time: that takes less than looking after them."""
@@ -122,10 +122,8 @@ def _sha256(path: Path, done: list[int]) -> str:
 def _read_memory() -> dict[str, Any]:
     """What is remembered; nothing when the file is missing or damaged."""
     try:
-        content = read_json(cache_folder() / _MEMORY)
-        entries = content["files"]
-        return entries if content["check"] == fingerprint(entries) else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return (read_sealed(cache_folder() / _MEMORY) or {"files": {}})["files"]
+    except OSError:
         return {}
 
 
@@ -134,6 +132,4 @@ def _remember(fresh: dict[str, Any]) -> None:
     entries = {**_read_memory(), **fresh}
     entries = dict(list(entries.items())[-_MOST_REMEMBERED:])
     with contextlib.suppress(OSError):
-        atomic_write_json(
-            cache_folder() / _MEMORY, {"files": entries, "check": fingerprint(entries)}
-        )
+        write_sealed(cache_folder() / _MEMORY, {"files": entries})

@@ -127,7 +127,7 @@ def test_every_file_that_decides_counts(saved_llama, name):
 
 def test_what_says_nothing_about_the_model_does_not_count(saved_llama):
     before = model_identity(str(saved_llama))
-    for name in ("README.md", "manifest.json", "selected.json", "metrics.jsonl"):
+    for name in ("README.md", "manifest.json", "selected.json", "metrics.jsonl", "seconds.json"):
         (saved_llama / name).write_text("{}")
     assert model_identity(str(saved_llama)) == before
 
@@ -154,3 +154,9 @@ def test_data_of_a_folder_are_known_by_content(tmp_path):
     file.write_text("1235")
     after = data_identity(str(folder)), data_identity(str(file))
     assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_data_below_the_home_folder_are_known_by_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "train.jsonl").write_text("1234")
+    assert data_identity("~/train.jsonl") == data_identity(str(tmp_path / "train.jsonl"))

@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from tutelage.errors import ConfigError, ModelError
-from tutelage.models.prune import keep_layers, layer_indices
+from tutelage.models.prune import keep_layers
+from tutelage.models.shorten import layer_indices
 
 VOCAB, LAYERS = 40, 6
 SMALL = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.checks.findings import Findings
-from tutelage.checks.models import see_models
+from tutelage.checks.models import SeenModel
 from tutelage.data.load import find_shape, named_rows
 from tutelage.data.read import looks_like_a_file
 from tutelage.data.templates import STYLES, TEMPLATES
@@ -20,8 +20,13 @@ _LARGE = 32_000_000
 """Bytes of a file that can only be read as a whole, and is not for a look at its first rows."""
 
 
-def check_data(findings: Findings) -> None:
-    """Files are there, can be read, and their first rows are examples with all that is named."""
+def check_data(findings: Findings, student: SeenModel | None) -> None:
+    """Files are there, can be read, and their first rows are examples with all that is named.
+
+    Args:
+        findings: what is found so far.
+        student: as far as it is on this machine.
+    """
     settings = findings.loaded.recipe.data
     if not isinstance(settings, FileData):
         return
@@ -31,9 +36,10 @@ def check_data(findings: Findings) -> None:
         if not source:
             continue
         with findings.about(f"data.{split}"):
-            if not is_here(source) or _takes_long(Path(source)):
+            if not is_here(source) or _takes_long(Path(source).expanduser()):
                 continue
-            _check_rows(findings, settings, split, columns if split == "train" else {})
+            content = _check_rows(findings, settings, split, columns if split == "train" else {})
+            _check_chat(findings, settings, split, student, conversations=bool(content.messages))
 
 
 def is_here(source: str) -> bool:
@@ -50,7 +56,8 @@ def _takes_long(path: Path) -> bool:
 
 def _check_rows(
     findings: Findings, settings: FileData, split: str, columns: Mapping[str, str]
-) -> None:
+) -> Any:
+    """What the last row that was looked at says."""
     source = getattr(settings, split)
     names = {str(ours): theirs for ours, theirs in settings.columns.items()}
     rows = named_rows(source, split, tuple(columns), names)
@@ -75,13 +82,12 @@ def _check_rows(
     if settings.template not in TEMPLATES:
         _check_fields(findings, "data.template", settings.template, known)
     _check_prompts(findings, known)
-    _check_chat(findings, settings, split, bool(content.messages))
+    return content
 
 
 def _check_prompts(findings: Findings, known: tuple[str, ...]) -> None:
     """What teachers are asked names fields that there are."""
-    for arm, recipe in findings.loaded.arms.items():
-        prefix = "" if recipe is findings.loaded.recipe else f"controls.{arm}."
+    for prefix, recipe in findings.arms():
         if recipe.uses_text and recipe.supervision.prompt not in STYLES:
             key = f"{prefix}supervision.prompt"
             _check_fields(findings, key, recipe.supervision.prompt, (*known, "prompt"))
@@ -99,13 +105,19 @@ def _check_fields(findings: Findings, key: str, template: str, known: tuple[str,
             )
 
 
-def _check_chat(findings: Findings, settings: FileData, split: str, conversations: bool) -> None:
+def _check_chat(
+    findings: Findings,
+    settings: FileData,
+    split: str,
+    student: SeenModel | None,
+    *,
+    conversations: bool,
+) -> None:
     """Conversations, and rows that are to be some, need a chat template."""
     if settings.template != "chat" and not (conversations and settings.template == "auto"):
         return
-    student, _ = see_models(findings)
-    tokens = None if student is None else student.tokens
-    if tokens is not None and not tokens.has_chat_template:
+    tokenizer = None if student is None else student.tokenizer
+    if tokenizer is not None and not tokenizer.has_chat_template:
         asks = "the rows are conversations" if conversations else "data.template is chat"
         findings.add(
             "data.template" if settings.template == "chat" else f"data.{split}",
@@ -119,8 +131,7 @@ def _check_chat(findings: Findings, settings: FileData, split: str, conversation
 def _columns_of_difficulties(findings: Findings) -> dict[str, str]:
     """Columns of the data that some difficulty reads, and the key that names each."""
     found: dict[str, str] = {}
-    for arm, recipe in findings.loaded.arms.items():
-        prefix = "" if recipe is findings.loaded.recipe else f"controls.{arm}."
+    for prefix, recipe in findings.arms():
         for column in _columns_of(recipe):
             found.setdefault(column, f"{prefix}difficulty")
     return found

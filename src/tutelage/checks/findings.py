@@ -1,12 +1,12 @@
 """Everything that is found, at once."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tutelage.errors import ConfigError, TutelageError
-from tutelage.recipe import LoadedRecipe
+from tutelage.recipe import LoadedRecipe, Recipe
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,16 @@ class Findings:
         if finding.text not in {known.text for known in self.found}:
             self.found.append(finding)
 
+    def arms(self) -> Iterator[tuple[str, Recipe]]:
+        """The recipe of each arm, with what its keys begin with: nothing, or ``controls.NAME.``."""
+        for arm, recipe in self.loaded.arms.items():
+            yield "" if recipe is self.loaded.recipe else f"controls.{arm}.", recipe
+
+    def teacher_key(self, name: str) -> str:
+        """Where the recipe speaks of a teacher."""
+        recipe = self.loaded.recipe
+        return f"teachers.{list(recipe.ladder).index(name)}" if recipe.teachers else "teacher"
+
     @contextlib.contextmanager
     def about(self, key: str) -> Iterator[None]:
         """Keep what the block raises as a finding about a key."""
@@ -65,21 +75,18 @@ def check_recipe(loaded: LoadedRecipe, run_dir: str | Path | None = None) -> lis
         run_dir: the run folder, when it is not the recipe's own.
     """
     from tutelage.checks.data import check_data
-    from tutelage.checks.models import check_models
+    from tutelage.checks.models import check_models, see_models
     from tutelage.checks.packages import check_packages
     from tutelage.checks.places import check_places
     from tutelage.checks.updates import check_updates
 
     findings = Findings(loaded)
     check_places(findings, run_dir)
-    steps: Iterable[Callable[[Findings], None]] = (
-        check_packages,
-        check_models,
-        check_data,
-        check_updates,
-    )
-    for step in steps:
-        step(findings)
+    check_packages(findings)
+    student, teachers = see_models(findings)
+    check_models(findings, student, teachers)
+    check_data(findings, student)
+    check_updates(findings)
     return findings.found
 
 

@@ -1,8 +1,6 @@
 """Models as far as their configurations, tokenizers and the headers of their weights tell."""
 
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +8,26 @@ from typing import Any
 
 from tutelage.checks.findings import Findings
 from tutelage.errors import ConfigError, ModelError, did_you_mean
-from tutelage.models.gate import check_folder, read_config, stored_tensors
+from tutelage.files import read_json_or
+from tutelage.models.gate import (
+    VOCABULARIES,
+    check_folder,
+    number_of_layers,
+    read_config,
+    stored_tensors,
+)
+from tutelage.models.lora_targets import missing_targets
 from tutelage.models.places import find_model, is_gguf, local_place
-from tutelage.models.same_tokenizer import check_same_tokenizer
+from tutelage.models.same_tokenizer import check_same_tokenizer, vocabulary_size
+from tutelage.models.shorten import layer_indices
 from tutelage.recipe import Recipe
 from tutelage.recipe.teaching import Student, Teacher
 
-_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
-class Tokens:
+class SeenTokenizer:
     """What the files of a tokenizer say, without transformers."""
 
     vocabulary: Mapping[str, int]
@@ -36,11 +42,6 @@ class Tokens:
     def get_vocab(self) -> Mapping[str, int]:
         """All tokens and their ids."""
         return self.vocabulary
-
-    @property
-    def size(self) -> int:
-        """The number of real tokens."""
-        return 1 + max(self.vocabulary.values(), default=-1)
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,12 @@ class SeenModel:
     @cached_property
     def layers(self) -> int | None:
         """How many layers it has; None when its configuration does not say so in a known way."""
-        config = read_config(self.folder)
-        text = config.get("text_config") or config
-        return next((text[key] for key in _LAYERS if isinstance(text.get(key), int)), None)
+        return number_of_layers(read_config(self.folder))
 
     @cached_property
-    def tokens(self) -> Tokens | None:
+    def tokenizer(self) -> SeenTokenizer | None:
         """Its tokenizer; None when it is in a form that only transformers reads."""
-        return read_tokens(self.folder)
+        return read_tokenizer(self.folder)
 
     def loaded_tokenizer(self) -> Any:
         """Its tokenizer as a run loads it: slow to import, and its word is final."""
@@ -76,39 +75,49 @@ class SeenModel:
         return load_tokenizer(str(self.folder), trust_remote_code=self.section.trust_remote_code)
 
 
-def check_models(findings: Findings) -> None:
-    """Every model that the recipe names, and what it asks of them."""
-    recipe = findings.loaded.recipe
-    student, teachers = see_models(findings)
-    for key, model in [("student", student), *_with_keys(recipe, teachers)]:
+def check_models(
+    findings: Findings, student: SeenModel | None, teachers: Mapping[str, SeenModel | None]
+) -> None:
+    """Every model that the recipe names, and what it asks of them; see :func:`see_models`."""
+    there = {findings.teacher_key(name): seen for name, seen in teachers.items()}
+    for key, model in {"student": student, **there}.items():
         if model is None:
             continue
         with findings.about(f"{key}.layers"):
-            _check_layers(model.section.layers, model.layers)
+            if model.section.layers is not None and model.layers is not None:
+                layer_indices(model.layers, model.section.layers)
         # A tokenizer that only transformers reads is not looked at, unless there seems to be none.
-        if model.tokens is None and not _has_other_tokenizer(model.folder):
+        if model.tokenizer is None and not any((model.folder / n).exists() for n in VOCABULARIES):
             with findings.about(f"{key}.model"):
                 model.loaded_tokenizer()
     _check_pairs(findings, student, teachers)
-    for key, teacher in _with_keys(recipe, teachers):
-        size = teacher.tokens.size if teacher is not None and teacher.tokens is not None else None
-        asked = None if teacher is None else teacher.section
-        if isinstance(asked, Teacher) and asked.signal == "topk" and size and asked.top_k >= size:
-            findings.add(
-                f"{key}.top_k",
-                ConfigError(
-                    f"{asked.top_k:,} tokens are to be kept of a vocabulary of {size:,}. Choose"
-                    " fewer, or signal: hidden, which keeps them all."
-                ),
-            )
-    if student is not None:
-        for arm, settings in findings.loaded.arms.items():
-            prefix = "" if settings is recipe else f"controls.{arm}."
-            for key, count in token_counts(settings).items() if student.tokens else ():
-                with findings.about(f"{prefix}{key}"):
-                    check_token_count(key, count, student.tokens.size if student.tokens else 0)
-            with findings.about(f"{prefix}training.lora.target_modules"):
-                _check_lora_targets(settings, student)
+    for key, teacher in there.items():
+        if teacher is not None:
+            _check_top_k(findings, key, teacher)
+    if student is None:
+        return
+    size = None if student.tokenizer is None else vocabulary_size(student.tokenizer)
+    for prefix, settings in findings.arms():
+        for key, count in token_counts(settings).items() if size else ():
+            with findings.about(f"{prefix}{key}"):
+                check_token_count(key, count, size or 0)
+        with findings.about(f"{prefix}training.lora.target_modules"):
+            _check_lora_targets(settings, student)
+
+
+def _check_top_k(findings: Findings, key: str, teacher: SeenModel) -> None:
+    section, tokenizer = teacher.section, teacher.tokenizer
+    if not isinstance(section, Teacher) or section.signal != "topk" or tokenizer is None:
+        return
+    size = vocabulary_size(tokenizer)
+    if section.top_k >= size:
+        findings.add(
+            f"{key}.top_k",
+            ConfigError(
+                f"{section.top_k:,} tokens are to be kept of a vocabulary of {size:,}. Choose"
+                " fewer, or signal: hidden, which keeps them all."
+            ),
+        )
 
 
 def token_counts(recipe: Recipe) -> dict[str, int]:
@@ -143,7 +152,7 @@ def see_models(findings: Findings) -> tuple[SeenModel | None, dict[str, SeenMode
     """The student (or what it is cut from) and the teachers, where they are on this machine."""
     recipe = findings.loaded.recipe
     teachers = {
-        name: _see(findings, f"{_key_of(recipe, name)}.model", teacher.model, teacher)
+        name: _see(findings, f"{findings.teacher_key(name)}.model", teacher.model, teacher)
         for name, teacher in recipe.ladder.items()
     }
     student = recipe.student
@@ -155,17 +164,6 @@ def see_models(findings: Findings) -> tuple[SeenModel | None, dict[str, SeenMode
         return seen, teachers
     key = "student.model" if student.init_from is None else "student.init_from"
     return _see(findings, key, student.model or student.init_from, student), teachers
-
-
-def _key_of(recipe: Recipe, name: str) -> str:
-    return f"teachers.{list(recipe.ladder).index(name)}" if recipe.teachers else "teacher"
-
-
-def _with_keys(
-    recipe: Recipe, teachers: Mapping[str, SeenModel | None]
-) -> Iterator[tuple[str, SeenModel | None]]:
-    for name, teacher in teachers.items():
-        yield _key_of(recipe, name), teacher
 
 
 def _see(
@@ -216,15 +214,7 @@ def _downloaded(name: str, revision: str | None) -> Path | None:
     return folder if folder is not None and any(folder.glob("*.safetensors")) else None
 
 
-def _check_layers(wanted: int | None, there: int | None) -> None:
-    if wanted is not None and there is not None and wanted > there:
-        raise ConfigError(
-            f"{wanted} layers cannot be kept of a model that has {there}. Choose a number from 1"
-            f" to {there}."
-        )
-
-
-def read_tokens(folder: Path) -> Tokens | None:
+def read_tokenizer(folder: Path) -> SeenTokenizer | None:
     """The tokenizer in a folder; None when it has no tokenizer.json that could be read."""
     from tokenizers import Tokenizer
 
@@ -235,28 +225,16 @@ def read_tokens(folder: Path) -> Tokens | None:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception:  # whatever it is, transformers will say it
         return None
-    settings = _json(folder / "tokenizer_config.json")
-    eos = settings.get("eos_token") or _json(folder / "special_tokens_map.json").get("eos_token")
+    settings = read_json_or(folder / "tokenizer_config.json", {})
+    special = read_json_or(folder / "special_tokens_map.json", {})
+    eos = settings.get("eos_token") or special.get("eos_token")
     if isinstance(eos, dict):
         eos = eos.get("content")
     template = bool(settings.get("chat_template")) or any(
         (folder / name).exists()
         for name in ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
     )
-    return Tokens(tokenizer.get_vocab(with_added_tokens=True), eos, template)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _has_other_tokenizer(folder: Path) -> bool:
-    names = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
-    return any((folder / name).exists() for name in names)
+    return SeenTokenizer(tokenizer.get_vocab(with_added_tokens=True), eos, template)
 
 
 def _check_pairs(
@@ -265,76 +243,35 @@ def _check_pairs(
     """Teachers whose distributions are compared with the student's have the student's tokens."""
     if student is None:
         return
-    recipe = findings.loaded.recipe
-    for name in _logits_of(findings):
+    for name in findings.loaded.compared_teachers:
         teacher = teachers.get(name)
         if teacher is None or teacher.folder == student.folder:
             continue
-        with findings.about(f"{_key_of(recipe, name)}.model"):
+        with findings.about(f"{findings.teacher_key(name)}.model"):
             try:
-                if student.tokens is not None and teacher.tokens is not None:
-                    check_same_tokenizer(teacher.tokens, student.tokens)
+                if student.tokenizer is not None and teacher.tokenizer is not None:
+                    check_same_tokenizer(teacher.tokenizer, student.tokenizer)
             except ModelError:
                 check_same_tokenizer(teacher.loaded_tokenizer(), student.loaded_tokenizer())
-
-
-def _logits_of(findings: Findings) -> list[str]:
-    """The teachers that some arm takes distributions from."""
-    names: list[str] = []
-    for recipe in findings.loaded.arms.values():
-        if recipe.uses_text or not recipe.needs_teacher or recipe.loss.is_cross_entropy_alone:
-            continue
-        ladder = list(recipe.ladder)
-        ends = {"strongest": ladder[-1:], "weakest": ladder[:1]}
-        names += ends.get(recipe.teacher_schedule.kind, ladder)
-    return list(dict.fromkeys(names))
 
 
 def _check_lora_targets(recipe: Recipe, student: SeenModel) -> None:
     """The layers that get an adapter exist, each of those that are named."""
     lora = recipe.training.lora
-    if lora is None or lora.target_modules == "all-linear":
+    if lora is None:
         return
-    stored = {
+    stored = [
         name.removesuffix(".weight")
         for name, tensor in stored_tensors(student.folder).items()
         if name.endswith(".weight") and len(tensor.shape) == 2
-    }
-    if not _missing_targets(lora.target_modules, stored):
+    ]
+    if not missing_targets(lora.target_modules, stored):
         return
     # Weights may be stored under other names than the layers have: the model itself decides.
-    modules = _module_names(student)
-    missing = _missing_targets(lora.target_modules, modules)
-    if missing:
-        known = sorted({name.rpartition(".")[2] for name in modules})
-        raise ConfigError(
-            f"The student has no layer {missing[0]!r}.{did_you_mean(missing[0], known)} Layers"
-            f" that can have an adapter: {', '.join(known)}; or all-linear."
-        )
-
-
-def _missing_targets(targets: str | list[str], names: set[str]) -> list[str]:
-    if isinstance(targets, str):
-        try:
-            pattern = re.compile(targets)
-        except re.error as error:
-            raise ConfigError(
-                f"{targets!r} is no regular expression: {error}. Write a list of names."
-            ) from error
-        return [] if any(pattern.fullmatch(name) for name in names) else [targets]
-    return [t for t in targets if not any(n == t or n.endswith(f".{t}") for n in names)]
-
-
-def _module_names(student: SeenModel) -> set[str]:
-    """Names of the layers with weights to adapt, of a model that is built without its weights."""
     from tutelage.models import load_config
+    from tutelage.models.adapters import check_lora_targets
     from tutelage.models.load import skeleton
 
     trusted = student.section.trust_remote_code
     config = load_config(str(student.folder), trust_remote_code=trusted)
-    kinds = ("Linear", "Conv1D", "Embedding")
-    return {
-        name
-        for name, module in skeleton(config, trust_remote_code=trusted).named_modules()
-        if type(module).__name__.endswith(kinds)
-    }
+    check_lora_targets(skeleton(config, trust_remote_code=trusted), lora.target_modules)

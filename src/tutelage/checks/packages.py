@@ -4,14 +4,20 @@ import importlib.util
 
 from tutelage.checks.findings import Findings
 from tutelage.errors import MissingDependencyError
-from tutelage.recipe.trackers import missing_trackers
 
 
 def check_packages(findings: Findings) -> None:
     """Trackers, adapters and the reader of GGUF files."""
-    for message in missing_trackers(findings.loaded):
-        findings.add("training.report_to", MissingDependencyError(message))
-    if any(arm.training.lora is not None for arm in findings.loaded.arms.values()):
+    for tracker in {name: None for _, arm in findings.arms() for name in arm.training.report_to}:
+        if importlib.util.find_spec(tracker) is None:
+            findings.add(
+                "training.report_to",
+                MissingDependencyError(
+                    f"the tracker '{tracker}' is not installed. Install it with: pip install"
+                    f" 'tutelage[{tracker}]', or leave it out: a run keeps its own records anyway."
+                ),
+            )
+    if any(arm.training.lora is not None for _, arm in findings.arms()):
         _need(findings, "training.lora", "peft", "LoRA", "peft")
     for key, name in model_names(findings):
         if name.lower().endswith(".gguf"):
@@ -37,8 +43,5 @@ def model_names(findings: Findings) -> list[tuple[str, str]]:
         named.append(("student.model", recipe.student.model))
         if recipe.student.init_from != "TEACHER":
             named.append(("student.init_from", recipe.student.init_from))
-    if recipe.teachers:
-        named += [(f"teachers.{n}.model", t.model) for n, t in enumerate(recipe.teachers)]
-    elif recipe.teacher is not None:
-        named.append(("teacher.model", recipe.teacher.model))
+    named += [(f"{findings.teacher_key(n)}.model", t.model) for n, t in recipe.ladder.items()]
     return [(key, name) for key, name in named if name is not None]

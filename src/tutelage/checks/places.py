@@ -20,8 +20,7 @@ def check_places(findings: Findings, run_dir: str | Path | None) -> None:
         check_folder_can_be(Path(findings.loaded.recipe.output))
     for name, teacher in findings.loaded.recipe.ladder.items():
         if teacher.store is not None:
-            key = f"teachers.{name}.store" if findings.loaded.recipe.teachers else "teacher.store"
-            with findings.about(key):
+            with findings.about(f"{findings.teacher_key(name)}.store"):
                 check_folder_can_be(Path(teacher.store))
 
 

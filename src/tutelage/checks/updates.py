@@ -20,12 +20,12 @@ def check_updates(findings: Findings) -> None:
     """Controls make the updates of the main arm: one for each of their stages at least."""
     recipe = findings.loaded.recipe
     most = most_updates(recipe, _most_rows(recipe))
-    for arm, control in findings.loaded.arms.items():
+    for prefix, control in findings.arms():
         stages = control.curriculum.stages
         if control is recipe or most is None or stages <= most:
             continue
         findings.add(
-            f"controls.{arm}.curriculum.stages",
+            f"{prefix}curriculum.stages",
             ConfigError(
                 f"{stages} stages, but all arms make the updates of the main arm, and that makes"
                 f" {most} at most, so that some stages would get none. Set it to {most} or less,"

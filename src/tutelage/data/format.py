@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.chat import SPOKEN, SYSTEM_ROLES, request_text, write_chat
-from tutelage.data.templates import TEMPLATES
-from tutelage.data.templates import check_template as check_template
+from tutelage.data.templates import TEMPLATES, check_template
 from tutelage.errors import ConfigError, DataError, did_you_mean
 from tutelage.placeholders import fill, placeholders
 from tutelage.types import Example

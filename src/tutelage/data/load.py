@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tutelage.data.read import Row, read_rows
-from tutelage.data.row import wrong_type
+from tutelage.data.read import read_rows
+from tutelage.data.row import Row, wrong_type
 from tutelage.data.turns import read_tools, read_turns, turn_content
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
 from tutelage.files import fingerprint

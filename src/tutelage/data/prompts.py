@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from tutelage.data.chat import request_text
 from tutelage.data.encode import tokenize_prompts
 from tutelage.data.format import render, template_name
-from tutelage.data.templates import check_style as check_style
+from tutelage.data.templates import check_style
 from tutelage.errors import ConfigError, DataError
 from tutelage.types import Example, Message, check_unique
 

@@ -9,10 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tutelage.data.row import Row as Row
-from tutelage.data.row import check_columns_differ
+from tutelage.data.row import Row, check_columns_differ
 from tutelage.data.text_files import check_content, read_csv, read_json, read_jsonl
-from tutelage.errors import DataError, did_you_mean
+from tutelage.errors import DataError, did_you_mean, first_line
 
 _CHUNK = 4096  # rows that are Python objects at once
 
@@ -92,7 +91,7 @@ def _read_parquet(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row
                     yield Row(f"'{path}', row {number}", columns, names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"'{path}' cannot be read as parquet: {_first_line(error)}. Write the file again."
+            f"'{path}' cannot be read as parquet: {first_line(error)}. Write the file again."
         ) from error
     except UnicodeDecodeError as error:
         raise _not_text(path, number + 1, error) from error
@@ -112,7 +111,7 @@ def _read_arrow(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
                     yield Row(f"'{path}', row {number}", columns, names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"'{path}' cannot be read as Arrow: {_first_line(error)}. Write the file again."
+            f"'{path}' cannot be read as Arrow: {first_line(error)}. Write the file again."
         ) from error
     except UnicodeDecodeError as error:
         raise _not_text(path, number + 1, error) from error
@@ -179,7 +178,7 @@ def _read_saved(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
         advice = f" Name one of its files: {', '.join(files[:5])}." if files else ""
         raise DataError(
             f"'{path}' is a folder, but none that `datasets.save_to_disk` wrote"
-            f" ({_first_line(error)}), and it has no file called '{split}'."
+            f" ({first_line(error)}), and it has no file called '{split}'."
             f"{advice or ' Name a data file instead.'}"
         ) from error
     if isinstance(data, datasets.DatasetDict):
@@ -203,7 +202,7 @@ def _read_hub(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise DataError(
             f"'{source}' is no file here, and as a data set of the hub (split '{split}') it cannot"
-            f" be loaded: {_first_line(error)}. Check the name, its config (`name:config`), the"
+            f" be loaded: {first_line(error)}. Check the name, its config (`name:config`), the"
             " split and the network, or give a local file."
         ) from error
     if not isinstance(data, datasets.Dataset):
@@ -223,11 +222,6 @@ def _dataset_rows(data: Any, name: str, wanted: Sequence[str]) -> Iterator[Row]:
 def _columns_to_read(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """The columns that are wanted; one of the others when none is, so that there are still rows."""
     return [column for column in found if column in wanted] or list(found[:1])
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
 _READERS: dict[str, Callable[[Path, str, Sequence[str]], Iterator[Row]]] = {

@@ -3,19 +3,22 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from tutelage.data.row import check_columns_differ
 from tutelage.data.text_files import check_content, find_delimiter
-from tutelage.errors import DataError
+from tutelage.errors import DataError, first_line
 from tutelage.files import disk_errors
 from tutelage.ids import Ids
 from tutelage.types import DifficultyProfile
+
+_COMPUTE: Any = pyarrow.compute  # its functions are made at import, where no type checker sees them
 
 
 def save_profile(
@@ -77,10 +80,9 @@ def _read_table(path: Path) -> pa.Table:
             delimiter = pacsv.ParseOptions(delimiter=_delimiter(path))
             table = pacsv.read_csv(path, convert_options=types, parse_options=delimiter)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
         raise DataError(
-            f"'{path}' cannot be read as a difficulty file: {reason} It must be CSV or parquet"
-            " with the columns id and score."
+            f"'{path}' cannot be read as a difficulty file: {first_line(error)}. It must be CSV or"
+            " parquet with the columns id and score."
         ) from error
     check_columns_differ(table.column_names, f"'{path}'")
     return table
@@ -105,8 +107,9 @@ def _ids(path: Path, column: pa.ChunkedArray) -> Ids:
         )
     missing = column.is_null()
     if text:
-        missing = pc.or_kleene(missing, pc.equal(pc.utf8_trim_whitespace(column), ""))
-    rows = pc.index(missing.combine_chunks(), True).as_py()
+        blank = _COMPUTE.equal(_COMPUTE.utf8_trim_whitespace(column), "")
+        missing = _COMPUTE.or_kleene(missing, blank)
+    rows = _COMPUTE.index(missing.combine_chunks(), True).as_py()
     if rows >= 0:
         raise DataError(
             f"'{path}', row {rows + 1}: the id is empty. Each score belongs to an example: give"

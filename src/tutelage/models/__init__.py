@@ -14,15 +14,16 @@ if TYPE_CHECKING:
         load_model,
         load_tokenizer,
     )
-    from tutelage.models.prune import keep_layers, layer_indices
+    from tutelage.models.prune import keep_layers
     from tutelage.models.same_tokenizer import check_same_tokenizer
+    from tutelage.models.shorten import layer_indices
 
 _HOMES = {
     "ModelSize": "load",
     "check_same_tokenizer": "same_tokenizer",
     "describe_model": "load",
     "keep_layers": "prune",
-    "layer_indices": "prune",
+    "layer_indices": "shorten",
     "load_config": "load",
     "load_model": "load",
     "load_tokenizer": "load",

@@ -1,14 +1,19 @@
 """LoRA adapters: on which layers they go, and how they are read back or merged."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from tutelage.errors import ConfigError, MissingDependencyError, ModelError, did_you_mean
+from tutelage.errors import (
+    ConfigError,
+    MissingDependencyError,
+    ModelError,
+    did_you_mean,
+    first_line,
+)
+from tutelage.models.lora_targets import ALL_LINEAR, missing_targets
 
-_ALL_LINEAR = "all-linear"
 _CAN_HAVE_ONE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d)
 
 
@@ -24,19 +29,8 @@ def check_lora_targets(model: nn.Module, targets: str | Sequence[str]) -> None:
     Raises:
         ConfigError: with the names that there are.
     """
-    if targets == _ALL_LINEAR:
-        return
     layers = [name for name, module in model.named_modules() if _can_have_one(module)]
-    if isinstance(targets, str):
-        try:
-            wrong = [] if any(re.fullmatch(targets, name) for name in layers) else [targets]
-        except re.error as error:
-            raise ConfigError(
-                f"training.lora.target_modules is '{targets}', which is no regular expression:"
-                f" {error}. Write a list of names, or {_ALL_LINEAR}."
-            ) from error
-    else:
-        wrong = [t for t in targets if not any(n == t or n.endswith(f".{t}") for n in layers)]
+    wrong = missing_targets(targets, layers)
     if wrong or not targets:
         known = sorted({name.rpartition(".")[2] for name in layers})
         named = "', '".join(wrong) or "nothing"
@@ -44,7 +38,7 @@ def check_lora_targets(model: nn.Module, targets: str | Sequence[str]) -> None:
             f"training.lora.target_modules names '{named}', and no layer of this"
             f" {type(model).__name__} that can have an adapter is called so."
             f"{did_you_mean(wrong[0] if wrong else '', known)} Known: {', '.join(known)}; or"
-            f" {_ALL_LINEAR}."
+            f" {ALL_LINEAR}."
         )
 
 
@@ -80,7 +74,7 @@ def add_adapters(model: Any, lora: Any) -> Any:
     except ValueError as error:
         raise ConfigError(
             f"LoRA adapters cannot be put on a {type(model).__name__} as training.lora says:"
-            f" {str(error).splitlines()[0]}. Choose other target_modules."
+            f" {first_line(error)}. Choose other target_modules."
         ) from error
 
 
@@ -101,7 +95,7 @@ def with_adapter(base: Any, folder: str) -> Any:
     except Exception as error:  # a broken folder fails wherever its content is used
         raise ModelError(
             f"The LoRA adapter in '{folder}' cannot be put on its {type(base).__name__}:"
-            f" {(str(error).strip() or type(error).__name__).splitlines()[0]}. Train it again."
+            f" {first_line(error)}. Train it again."
         ) from error
 
 

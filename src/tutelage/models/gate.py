@@ -23,12 +23,16 @@ _HEADER_LIMIT = 100_000_000  # that of the safetensors format
 _LFS = b"version https://git-lfs"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _MODEL_FILES = {".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".tiktoken"}
-_NOT_OF_THE_MODEL = {"manifest.json", "selected.json", "check.json", "trainer_state.json"}
+_NOT_OF_THE_MODEL = {
+    "manifest.json", "selected.json", "check.json", "trainer_state.json", "healed.json",
+    "seconds.json",
+}  # fmt: skip
 _COUNTS = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "hidden_size", "n_embd", "d_model",
     "num_attention_heads", "n_head", "n_heads", "num_key_value_heads", "head_dim", "vocab_size",
     "intermediate_size", "max_position_embeddings", "n_positions",
 )  # fmt: skip
+_LAYERS = _COUNTS[:4]
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "embedding_size")
 _LAYER = re.compile(
     r"^(?:(?:model|transformer|gpt_neox|backbone|decoder|language_model)\.)*"
@@ -37,6 +41,10 @@ _LAYER = re.compile(
 _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings)\.weight$")
 _GUESS = 4
 """A configuration with so many times the layers that the weights have is not built at all."""
+
+
+VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+"""Files of tokenizers that have no tokenizer.json."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         ModelError: there is none, or it is damaged.
     """
     return _config(folder)
+
+
+def number_of_layers(config: Mapping[str, Any]) -> int | None:
+    """The layers of a model that writes text; None where its configuration has no usual key."""
+    text = config.get("text_config") or config
+    return next((text[key] for key in _LAYERS if isinstance(text.get(key), int)), None)
 
 
 def stored_tensors(folder: Path) -> dict[str, Stored]:
@@ -255,7 +269,7 @@ def _check_types(folder: Path, tensors: Mapping[str, Stored]) -> None:
 def _check_shapes(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
     """Layers and vocabulary of the configuration are those of the weights."""
     found = [int(match[1]) for name in tensors if (match := _LAYER.match(name))]
-    layers = next((config[k] for k in _COUNTS[:4] if isinstance(config.get(k), int)), None)
+    layers = number_of_layers(config)
     if found and layers is not None:
         # Layers beyond the last that predict several tokens at once are known and left out.
         extra = config.get("num_nextn_predict_layers") or 0

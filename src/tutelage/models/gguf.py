@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tutelage.errors import MissingDependencyError, ModelError
+from tutelage.errors import MissingDependencyError, ModelError, first_line
 from tutelage.files import atomic_directory
 from tutelage.hashes import cache_folder, content_sha256
 
@@ -68,8 +68,9 @@ def _converted(file: Path, part: str, read: Callable[[], Any]) -> Path:
 @contextlib.contextmanager
 def _no_bars() -> Iterator[None]:
     """Without the bar over tensors, which fills a log with lines and which no setting silences."""
-    from transformers import modeling_gguf_pytorch_utils as reader
+    from transformers import modeling_gguf_pytorch_utils
 
+    reader: Any = modeling_gguf_pytorch_utils  # its bar is no public name
     shown = reader.tqdm
     reader.tqdm = functools.partial(shown, disable=True)
     try:
@@ -87,10 +88,9 @@ def _attempt(file: Path, read: Callable[[], Any]) -> Any:
             f" is missing ({error}). Install them: pip install -U 'tutelage[gguf]' transformers."
         ) from error
     except Exception as error:  # a cut or foreign binary file fails wherever it is read
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ModelError(
-            f"'{file}' cannot be read as a GGUF model: {reason}. Download it again, or use the"
-            " safetensors version of the model."
+            f"'{file}' cannot be read as a GGUF model: {first_line(error)}. Download it again, or"
+            " use the safetensors version of the model."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Loading models and tokenizers, and checking that a teacher and a student fit each other.
+"""Loading models and tokenizers, or their configurations alone.
 
 A model is named by a local folder, a hub name, a ``.gguf`` file, or ``embedded:<name>`` for one
 that comes with the package. Weights are read from safetensors alone, because reading a pickle runs
@@ -26,9 +26,10 @@ from tutelage.errors import (
     MissingDependencyError,
     ModelError,
     TutelageError,
+    first_line,
     unknown_name,
 )
-from tutelage.models.gate import check_folder, check_no_pointers
+from tutelage.models.gate import VOCABULARIES, check_folder, check_no_pointers
 from tutelage.models.generation_defaults import mend_generation_config
 from tutelage.models.gguf import gguf_model_folder, gguf_tokenizer_folder
 from tutelage.models.hub import hub_folder
@@ -40,10 +41,7 @@ DTYPES: Mapping[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt",
-    "spiece.model", "tekken.json",
-)  # fmt: skip
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", *VOCABULARIES)
 _Loaded = TypeVar("_Loaded")
 
 
@@ -306,7 +304,7 @@ def _attempt(name: str, folder: Path | None, load: Callable[[], _Loaded]) -> _Lo
     except TutelageError:
         raise
     except Exception as error:  # a broken folder fails wherever its content is used
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         if folder is not None:
             raise ModelError(
                 f"'{name}' cannot be loaded from '{folder}': {reason}. Save or download it again; a"

@@ -9,39 +9,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from tutelage.errors import ConfigError, ModelError
-from tutelage.models.shorten import shorten
+from tutelage.errors import ModelError, first_line
+from tutelage.models.shorten import layer_indices, shorten
 
 _LINEAR = re.compile("Linear|Lightning|Delta")
 _OWN_NUMBER = {"layer_idx", "layer_id"}
 _NO_SETTINGS = {"training", "gradient_checkpointing", *_OWN_NUMBER}
-
-
-def layer_indices(total: int, num_layers: int) -> list[int]:
-    r"""Which layers to keep, from 0: evenly spaced, with the first and the last.
-
-    .. math:: k_i = \left\lfloor \frac{i\,(L - 1)}{n - 1} + \frac12 \right\rfloor, \quad 0 \le i < n
-
-    for n of L layers; a single layer is the first one. Computed in whole numbers.
-
-    Args:
-        total: number of layers L.
-        num_layers: how many to keep, n.
-
-    Raises:
-        ConfigError: ``num_layers`` is below 1 or above ``total``.
-
-    Examples:
-        >>> layer_indices(30, 10)
-        [0, 3, 6, 10, 13, 16, 19, 23, 26, 29]
-    """
-    if not 1 <= num_layers <= total:
-        raise ConfigError(
-            f"{num_layers} layers cannot be kept of a model that has {total}. Choose a number from"
-            f" 1 to {total}."
-        )
-    gaps = max(1, num_layers - 1)
-    return [(2 * i * (total - 1) + gaps) // (2 * gaps) for i in range(num_layers)]
 
 
 def keep_layers(model: PreTrainedModel, num_layers: int) -> PreTrainedModel:
@@ -181,8 +154,9 @@ def _check_configured(student: PreTrainedModel, path: str) -> None:
         with torch.device("meta"):
             expected = type(student)(copy.deepcopy(student.config))
     except Exception as error:  # configurations refuse in many ways
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise _UnfitError(f"its configuration would contradict itself ({reason})") from error
+        raise _UnfitError(
+            f"its configuration would contradict itself ({first_line(error)})"
+        ) from error
     shapes = {name: tensor.shape for name, tensor in student.state_dict().items()}
     wanted = {name: tensor.shape for name, tensor in expected.state_dict().items()}
     wrong = sorted(n for n in wanted.keys() | shapes.keys() if wanted.get(n) != shapes.get(n))

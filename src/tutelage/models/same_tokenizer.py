@@ -6,7 +6,7 @@ from typing import Protocol
 from tutelage.errors import ModelError
 
 
-class Tokens(Protocol):
+class Tokenizer(Protocol):
     """What two tokenizers are compared by; those of transformers have it."""
 
     @property
@@ -24,9 +24,14 @@ class Tokens(Protocol):
         ...
 
 
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """The number of real tokens: the highest id plus one."""
+    return 1 + max(tokenizer.get_vocab().values(), default=-1)
+
+
 def check_same_tokenizer(
-    teacher: Tokens,
-    student: Tokens,
+    teacher: Tokenizer,
+    student: Tokenizer,
     *,
     teacher_head: int | None = None,
     student_head: int | None = None,
@@ -44,7 +49,7 @@ def check_same_tokenizer(
         student_head: rows of the student's output head; None to leave it unchecked.
 
     Returns:
-        The highest token id plus one.
+        See ``vocabulary_size``.
 
     Raises:
         ModelError: the vocabularies or the end-of-sequence tokens differ, or a head is too small.
@@ -66,7 +71,7 @@ def check_same_tokenizer(
             " teacher's tokenizer files into the student's folder, or set the student's"
             " `eos_token` to the teacher's."
         )
-    size = 1 + max(vocabularies[0].values(), default=-1)
+    size = vocabulary_size(teacher)
     for owner, head in (("teacher", teacher_head), ("student", student_head)):
         if head is not None and head < size:
             raise ModelError(

@@ -1,4 +1,4 @@
-"""The configuration of a model that keeps some of its layers.
+"""Which layers a shorter model keeps, and its configuration.
 
 Architectures say in many ways which layer is of which kind: a list with an entry for each layer, a
 list of numbers of layers, so many layers at the beginning, or every so-manieth one. Each way is cut
@@ -6,9 +6,12 @@ along here. What cannot be expressed afterwards is found when the student is com
 configuration would build.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PretrainedConfig
+from tutelage.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 _NUMBERS_OF_LAYERS = (
     "mlp_only_layers", "moe_layers", "full_attn_idxs", "attn_layer_indices", "hybrid_layer_ids",
@@ -19,7 +22,34 @@ _EVERY_SO_MANY = ("attn_layer", "expert_layer")
 _NO_LISTS_OF_LAYERS = ("token_id", "section", "architectures")
 
 
-def shorten(config: PretrainedConfig, total: int, kept: list[int]) -> None:
+def layer_indices(total: int, num_layers: int) -> list[int]:
+    r"""Which layers to keep, from 0: evenly spaced, with the first and the last.
+
+    .. math:: k_i = \left\lfloor \frac{i\,(L - 1)}{n - 1} + \frac12 \right\rfloor, \quad 0 \le i < n
+
+    for n of L layers; a single layer is the first one. Computed in whole numbers.
+
+    Args:
+        total: number of layers L.
+        num_layers: how many to keep, n.
+
+    Raises:
+        ConfigError: ``num_layers`` is below 1 or above ``total``.
+
+    Examples:
+        >>> layer_indices(30, 10)
+        [0, 3, 6, 10, 13, 16, 19, 23, 26, 29]
+    """
+    if not 1 <= num_layers <= total:
+        raise ConfigError(
+            f"{num_layers} layers cannot be kept of a model that has {total}. Choose a number from"
+            f" 1 to {total}."
+        )
+    gaps = max(1, num_layers - 1)
+    return [(2 * i * (total - 1) + gaps) // (2 * gaps) for i in range(num_layers)]
+
+
+def shorten(config: "PretrainedConfig", total: int, kept: list[int]) -> None:
     """Make a configuration in place that of the kept layers.
 
     Args:

@@ -20,7 +20,7 @@ from tutelage.pipeline.stores import (
 )
 from tutelage.pipeline.texts import training_rows
 from tutelage.pipeline.topk_error import topk_error, topk_error_text
-from tutelage.pipeline.workshop import device, teachers_used
+from tutelage.pipeline.workshop import device
 from tutelage.recipe import Recipe
 from tutelage.teachers import (
     LiveTeacher,
@@ -133,7 +133,7 @@ def stores_wanted(
 def _wanted(session: Session, arm: str, kind: str) -> Iterator[tuple[StorePlace, Any]]:
     """The stores that an arm reads, and the rows that it reads there."""
     recipe = session.loaded.arms[arm]
-    for name in teachers_used(recipe) if kind != LIVE else ():
+    for name in recipe.teachers_used if kind != LIVE else ():
         place = store_place(session, name, recipe, kind)
         for rows in rows_to_store(session, arm, name):
             yield place, rows
@@ -175,7 +175,7 @@ def strongest_signal(session: Session) -> TeacherSignal:
     signals = read_json(session.part("signal") / "signal.json") if _decided(session) else {}
     for arm, kind in signals.items():
         recipe = session.loaded.arms[arm]
-        if kind == "hidden" and shop.strongest in teachers_used(recipe):
+        if kind == "hidden" and shop.strongest in recipe.teachers_used:
             place = store_place(session, shop.strongest, recipe, kind)
             return StoredTeacher(open_store(session, place), tested_rows(session), device())
     return LiveTeacher(shop.teacher, shop.vocab_size)

@@ -61,7 +61,7 @@ def tokenizer_identity(tokenizer: Any) -> str:
 
 def data_identity(source: str) -> dict[str, Any]:
     """Fingerprint of a data file or folder; for a hub name the name."""
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_file():
         return {"sha256": content_sha256(path)}
     if path.is_dir():

@@ -21,7 +21,7 @@ from tutelage.difficulty import needs
 from tutelage.files import fingerprint, read_json
 from tutelage.pipeline.identity import data_identity, tokenizer_identity
 from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import loading, teachers_used
+from tutelage.pipeline.workshop import loading
 from tutelage.recipe import Recipe, effective
 
 SPLITS = ("train", "validation", "test")
@@ -252,7 +252,7 @@ def training_inputs(session: Session, arm: str, validate_after: Sequence[int]) -
         "seed": recipe.seed,
     }
     if not recipe.loss.is_cross_entropy_alone:
-        found["teachers"] = {n: session.shop.teacher_identity(n) for n in teachers_used(recipe)}
+        found["teachers"] = {n: session.shop.teacher_identity(n) for n in recipe.teachers_used}
         found["teacher_schedule"] = values["teacher_schedule"]
         found["signal"] = _signal(session)
     if recipe.difficulty.refresh is not None:

@@ -11,7 +11,8 @@ from tutelage.data import ending_note, load_examples, tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.load import LoadedExamples
 from tutelage.errors import DataError
-from tutelage.files import atomic_write_json, file_sha256, fingerprint
+from tutelage.files import atomic_write_json, fingerprint
+from tutelage.hashes import content_sha256
 from tutelage.pipeline.inputs import SPLITS, SPLITS_FILE, data_inputs
 from tutelage.pipeline.session import Session
 from tutelage.training.saving import disk_checked
@@ -89,7 +90,7 @@ def _content(folder: Path, tokenizer: str) -> str:
 
     What is made from one split is made anew when that split changes, and not when another does.
     """
-    rows = [file_sha256(path) for path in sorted(folder.glob("*.arrow"))]
+    rows = [content_sha256(path) for path in sorted(folder.glob("*.arrow"))]
     return fingerprint({"rows": rows, "tokenizer": tokenizer})
 
 

@@ -1,4 +1,4 @@
-"""Stages after training: evaluation, model card, report."""
+"""The stages that evaluate: the references, and the students of the arms."""
 
 import functools
 from collections.abc import Callable

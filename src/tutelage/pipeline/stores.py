@@ -12,7 +12,7 @@ from tutelage.models.head import check_head
 from tutelage.pipeline.estimate import size_text
 from tutelage.pipeline.identity import tokenizer_identity
 from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import autocast_dtype, teachers_used
+from tutelage.pipeline.workshop import autocast_dtype
 from tutelage.recipe import Recipe
 from tutelage.teachers import (
     Need,
@@ -69,7 +69,7 @@ def may_store(session: Session, recipe: Recipe) -> bool:
     return (
         learns_distributions(recipe)
         and not recipe.on_policy.is_used
-        and all(session.shop.shares_tokenizer(name) for name in teachers_used(recipe))
+        and all(session.shop.shares_tokenizer(name) for name in recipe.teachers_used)
     )
 
 

@@ -1,4 +1,4 @@
-"""Stages that train: the plan of an arm, the arm itself, and a teacher's fine-tuning."""
+"""The stage that trains an arm as its plan says, and plans anew where the recipe measures again."""
 
 import dataclasses
 import functools

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from tutelage.data import keep_stops
-from tutelage.difficulty import needs
 from tutelage.errors import ModelError
 from tutelage.hashes import unhashed_bytes
 from tutelage.models import (
@@ -22,9 +21,9 @@ from tutelage.models import (
 from tutelage.models.adapters import with_adapter
 from tutelage.models.gate import is_adapter, model_files
 from tutelage.models.head import head_size
-from tutelage.models.places import find_model as find_model
-from tutelage.models.places import is_gguf, local_place
+from tutelage.models.places import find_model, is_gguf, local_place
 from tutelage.models.products import fast_in
+from tutelage.models.same_tokenizer import vocabulary_size
 from tutelage.pipeline.estimate import size_text
 from tutelage.pipeline.identity import model_identity
 from tutelage.pipeline.progress import Display
@@ -69,14 +68,6 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bfloat16" else None
 
 
-def teachers_used(recipe: Recipe) -> tuple[str, ...]:
-    """Names of the teachers that an arm takes anything from, from weak to strong."""
-    names = tuple(recipe.ladder)
-    if not recipe.needs_teacher:
-        return ()
-    return {"strongest": names[-1:], "weakest": names[:1]}.get(recipe.teacher_schedule.kind, names)
-
-
 class Workshop:
     """Loads what the arms of a recipe name; they share student, teachers and data.
 
@@ -90,10 +81,10 @@ class Workshop:
     """
 
     def __init__(self, loaded: LoadedRecipe, display: Display | None = None) -> None:
+        self._loaded = loaded
         self.recipe = loaded.recipe
         self._display = display or Display(quiet=True)
         self._said: set[tuple[str, str]] = set()
-        self.arms = tuple(loaded.arms.values())
         self.teacher_places: dict[str, str] = {}
         self.student_place: str | None = None
 
@@ -158,7 +149,7 @@ class Workshop:
             revision=options["revision"],
             trust_remote_code=options["trust_remote_code"],
         )
-        for name in self._logits_of():
+        for name in self._loaded.compared_teachers:
             if not self.is_student_source(name):
                 check_same_tokenizer(self.tokenizer_of(name), tokenizer)
         return tokenizer
@@ -169,20 +160,6 @@ class Workshop:
             self._said.add((what, place))
             more = " (a .gguf file is converted once)" if is_gguf(place) else ""
             self._display.note(f"Loading {what}: {place}{more}")
-
-    def _logits_of(self) -> set[str]:
-        """Teachers whose distributions some arm learns from, or is measured by."""
-        names = {
-            name
-            for arm in self.arms
-            if not arm.loss.is_cross_entropy_alone
-            for name in teachers_used(arm)
-        }
-        if any(
-            "teacher_losses" in needs(a.difficulty.kind, a.difficulty.options) for a in self.arms
-        ):
-            names.add(self.strongest)
-        return names
 
     @property
     def cut_from(self) -> str:
@@ -214,7 +191,7 @@ class Workshop:
     @functools.cached_property
     def vocab_size(self) -> int:
         """Number of real tokens, to which both heads are cut."""
-        return check_same_tokenizer(self.tokenizer, self.tokenizer)
+        return vocabulary_size(self.tokenizer)
 
     @functools.cached_property
     def student_size(self) -> ModelSize:

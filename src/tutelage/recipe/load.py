@@ -65,12 +65,26 @@ class LoadedRecipe:
             path = path.rpartition(".")[0]
         return "default"
 
+    @property
+    def compared_teachers(self) -> tuple[str, ...]:
+        """Teachers whose distributions some arm learns from or is measured by.
+
+        They need the student's tokens.
+        """
+        names = [n for arm in self.arms.values() for n in _compared(arm)]
+        return tuple(dict.fromkeys(names))
+
     @cached_property
     def fingerprint(self) -> str:
         """64 digits that differ when any result may differ; see ``effects.NO_RESULT``."""
         values = effective(self.recipe)
         values["controls"] = {name: effective(arm) for name, arm in list(self.arms.items())[1:]}
         return fingerprint(values)
+
+
+def _compared(arm: Recipe) -> tuple[str, ...]:
+    learned = () if arm.loss.is_cross_entropy_alone else arm.teachers_used
+    return (*learned, *(tuple(arm.ladder)[-1:] if arm.measures_teacher else ()))
 
 
 @dataclass(frozen=True)

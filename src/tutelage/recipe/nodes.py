@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, first_line
 
 _TAG = "tag:yaml.org,2002:"
 _CORE_SCHEMA = (
@@ -181,7 +181,7 @@ def parse(text: str, label: str, folder: Path | None = None, *, lines: bool = Tr
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"{label}: this is not a text file in YAML: {str(error).splitlines()[0]}."
+            f"{label}: this is not a text file in YAML: {first_line(error)}."
         ) from error
     if root is None:
         return Node(None, label, folder)

@@ -121,6 +121,20 @@ class Recipe(Strict):
         return {} if one is None or one.model is None else {"teacher": one}
 
     @property
+    def teachers_used(self) -> tuple[str, ...]:
+        """Names of the teachers that anything is taken from, from weak to strong."""
+        names = tuple(self.ladder)
+        if not self.needs_teacher:
+            return ()
+        ends = {"strongest": names[-1:], "weakest": names[:1]}
+        return ends.get(self.teacher_schedule.kind, names)
+
+    @property
+    def measures_teacher(self) -> bool:
+        """Whether the teacher's loss is a part of difficulty."""
+        return "teacher_losses" in needs_of(self.difficulty.kind, self.difficulty.options)
+
+    @property
     def rounded_step(self) -> float | None:
         """The learning rate where weights are trained in 16 bits, which lose small steps."""
         half = self.student is not None and self.student.dtype == "bfloat16"
@@ -134,11 +148,7 @@ class Recipe(Strict):
     @property
     def needs_teacher(self) -> bool:
         """Whether any part of the run takes something from a teacher."""
-        return (
-            self.uses_text
-            or not self.loss.is_cross_entropy_alone
-            or "teacher_losses" in needs_of(self.difficulty.kind, self.difficulty.options)
-        )
+        return self.uses_text or not self.loss.is_cross_entropy_alone or self.measures_teacher
 
     def _check_teachers(self) -> None:
         if self.teachers and self.teacher is not None:

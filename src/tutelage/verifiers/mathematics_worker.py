@@ -93,6 +93,14 @@ def _end_of_box(text: str, start: int) -> int:
     return len(text)
 
 
+def parse(text: str) -> list[Any]:
+    """What math-verify reads in a text, without its own limit on time, which needs a thread."""
+    import math_verify
+
+    no_limit: Any = None  # it takes None for no limit, and does not say so
+    return math_verify.parse(text, parsing_timeout=no_limit)
+
+
 def parsed(text: str, *, bare: bool) -> list[Any]:
     """What a text says: an expression and its source; empty when there is none.
 
@@ -100,17 +108,15 @@ def parsed(text: str, *, bare: bool) -> list[Any]:
         text: an answer or a reference.
         bare: a text without delimiters is one expression; otherwise only if it looks like one.
     """
-    from math_verify import parse
-
     text = boxed(plain(text))
     end = final(text)
     if not _DELIMITED.search(text) and (bare or re.search(r"[\\^_=]|[0-9]\s*[a-zA-Z]\b", end)):
-        found = parse(f"${end}$", parsing_timeout=None)
+        found = parse(f"${end}$")
         if len(found) > 1:
             return found
     if bare and "####" in text:
         text = end
-    return parse(text, parsing_timeout=None)
+    return parse(text)
 
 
 def broken(found: list[Any]) -> bool:
