@@ -4,10 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from conftest_models import random_rows, tiny_model
+from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, ModelError
+from tutelage.generation import GenerationSettings, generate_answers
 from tutelage.models import load_model
 from tutelage.models.adapters import (
     add_adapters,
@@ -135,3 +139,32 @@ def test_what_a_model_says_is_kept_and_leaves_it_as_it_was(tmp_path, texts):
     assert read_behaviour(tmp_path) == found
     assert read_behaviour(tmp_path / "nowhere") is None
     assert max(map(len, texts)) <= 128 and len(texts) == 4
+
+
+@pytest.fixture
+def in_bfloat16():
+    """A function that makes a model ready for training with products in bfloat16."""
+    yield Accelerator(mixed_precision="bf16").prepare_model
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("with_adapters", [False, True])
+def test_the_precision_of_a_training_is_not_that_of_its_measurements(
+    texts, in_bfloat16, with_adapters
+):
+    """Both are what their callers say, although accelerate puts autocast around ``forward``."""
+    model = trained(tiny_model(), lora()) if with_adapters else tiny_model()
+    before, seen = behaviour(model, texts), []
+    prepared = in_bfloat16(model)
+    layer = prepared.get_base_model().lm_head if with_adapters else prepared.lm_head
+    layer.register_forward_hook(lambda _, given, made: seen.append(made.dtype))
+    assert behaviour(prepared, texts) == before
+    tokenizer = build_tokenizer()
+    for precision in ("float32", "bfloat16"):
+        settings = GenerationSettings(max_new_tokens=2, precision=precision)
+        seen.clear()
+        generate_answers(prepared, tokenizer, [[5, 6, 7]], settings)
+        assert set(seen) == {getattr(torch, precision)}
+    seen.clear()
+    prepared(input_ids=torch.tensor([[5, 6, 7]]))
+    assert set(seen) == {torch.bfloat16}

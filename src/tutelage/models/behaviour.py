@@ -10,6 +10,7 @@ import torch
 
 from tutelage.errors import ModelError
 from tutelage.files import atomic_write_json, read_json
+from tutelage.models.head import own_forward
 
 RECORD = "check.json"
 _ROWS = 4
@@ -76,7 +77,7 @@ def behaviour(model: Any, texts: Sequence[Sequence[int]]) -> Behaviour:
     try:
         for ids in texts:
             row = torch.tensor([list(ids)], device=weight.device)
-            with torch.autocast(weight.device.type, enabled=False):
+            with own_forward(model), torch.autocast(weight.device.type, enabled=False):
                 output = model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False)
             logits = output.logits[0, :-1]
             logp = torch.log_softmax(logits.double() if logits.itemsize > 4 else logits.float(), -1)
