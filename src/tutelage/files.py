@@ -168,7 +168,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
                 raise
             sync(path.parent)
             if old is not None:
-                shutil.rmtree(old)
+                _delete(old)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -183,17 +183,25 @@ def _give_usual_modes(folder: Path) -> None:
 
 
 def remove_directory(path: str | Path) -> None:
-    """Remove a folder, wholly or not at all; nothing happens when there is none."""
+    """Remove a folder or a file, wholly or not at all; nothing happens when there is none."""
     path = Path(path)
     with disk_errors(path):
         old = _moved_aside(path)
         if old is not None:
-            shutil.rmtree(old)
+            _delete(old)
+
+
+def _delete(path: Path) -> None:
+    """Delete what is there: a folder with all in it, a file, or a link and not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _moved_aside(path: Path) -> Path | None:
-    """The temporary name that the folder at ``path`` was given; None when there is none."""
-    if not path.exists():
+    """The temporary name that what is at ``path`` was given; None when nothing is there."""
+    if not os.path.lexists(path):
         return None
     aside = _temporary(path.parent)
     os.replace(path, aside)
@@ -224,10 +232,8 @@ def sync_tree(folder: str | Path) -> None:
 def remove_leftovers(folder: str | Path) -> None:
     """Remove what killed processes left half-written in ``folder`` and below it."""
     for leftover in sorted(Path(folder).rglob(f"{TEMPORARY_PREFIX}*")):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _delete(leftover)
 
 
 def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
@@ -296,19 +302,24 @@ def read_sealed(path: str | Path) -> dict[str, Any] | None:
     return value if value.pop(SEAL, None) == fingerprint(value) else None
 
 
-def checksums(folder: str | Path, without: tuple[str, ...] = ()) -> dict[str, list[int]]:
+def checksums(
+    folder: str | Path, *, within: str = "", without: tuple[str, ...] = ()
+) -> dict[str, list[int]]:
     """Size and CRC-32 of every file in a folder, by its path below it; see :func:`damaged_file`.
 
     Damage is what they find, not forgery: the checksum is read as fast as the file itself.
 
     Args:
         folder: an existing folder.
+        within: a file or folder in it, there or not, to look at alone.
         without: names of files that are left out.
     """
     folder = Path(folder)
+    start = folder / within
+    found = [start] if start.is_file() else sorted(start.rglob("*"))
     return {
         str(path.relative_to(folder)): [path.stat().st_size, file_crc32(path)]
-        for path in sorted(folder.rglob("*"))
+        for path in found
         if path.is_file() and path.name not in without
     }
 

@@ -2,8 +2,9 @@
 
 Every part (data, profile, plan, student, evaluation ...) is a folder that is written elsewhere
 and renamed into place when it is whole. Beside its files lies a manifest with the fingerprint of
-everything that went into it, and with the checksum of every file. A part whose fingerprint is the
-one wanted now, and whose files are as they were written, is fresh and is not made again.
+everything that went into it, and with the checksum of every file, also of what was made beside it
+and goes where it goes. A part whose fingerprint is the one wanted now, and whose files are as they
+were written, is fresh and is not made again.
 """
 
 import contextlib
@@ -32,6 +33,8 @@ RECORD = "recipe.json"
 """What makes a folder the run folder of a recipe."""
 CARD = "README.md"
 """Written into a finished student by the report, and again by each; no manifest vouches for it."""
+BESIDE = {"student": ("student_last", "metrics.jsonl", "validation.jsonl", "replanned")}
+"""What training leaves beside a student: its manifest vouches for them too."""
 FORMAT = 3
 """Raised when the files of a part change their meaning, so that older parts are made again."""
 
@@ -88,9 +91,10 @@ class PartsFolder:
     def _tell_damage(self, name: str, file: str) -> None:
         if name not in self._told:
             self._told.add(name)
+            path = os.path.normpath(self.part(name) / file)
             self.tell(
-                f"{name}: '{self.part(name) / file}' is missing, or was changed or damaged after it"
-                " was written, so this part is made anew"
+                f"{name}: '{path}' is missing, or was changed or damaged after it was written, so"
+                " this part is made anew"
             )
 
     @contextlib.contextmanager
@@ -103,10 +107,22 @@ class PartsFolder:
                 {
                     "fingerprint": part_digest(name, inputs),
                     "inputs": dict(inputs),
-                    "files": checksums(folder, without=(MANIFEST, CARD)),
+                    "files": {
+                        **checksums(folder, without=(MANIFEST, CARD)),
+                        **self._checksums_beside(name),
+                    },
                 },
             )
         self._verified.add(name)
+
+    def _checksums_beside(self, name: str) -> dict[str, list[int]]:
+        """Of the files beside a part, by their path from it."""
+        place = self.part(name).parent
+        return {
+            f"../{file}": checksum
+            for one in BESIDE.get(kind_of(name), ())
+            for file, checksum in checksums(place, within=one, without=(CARD,)).items()
+        }
 
 
 def kind_of(name: str) -> str:

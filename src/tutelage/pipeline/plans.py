@@ -18,7 +18,7 @@ from tutelage.curriculum import (
     save_plan,
 )
 from tutelage.difficulty import load_profile
-from tutelage.files import read_json, remove_directory
+from tutelage.files import read_json, read_json_or, remove_directory
 from tutelage.pipeline.inputs import difficulty_part, plan_inputs
 from tutelage.pipeline.measuring import write_profile
 from tutelage.pipeline.pictures import plan_png
@@ -100,7 +100,7 @@ def prepare_plan(
     if not session.ready(name, inputs):
         plan = compile_recipe(recipe, profile, main_steps, available)
         before = session.part(name) / "plan.json"
-        old = read_json(before).get("fingerprint") if before.is_file() else None
+        old = read_json_or(before, {}).get("fingerprint")
         with session.making(name, inputs, "") as folder:
             if old not in (None, plan_fingerprint(plan)):
                 # Plans that were made from the old one are none any more.

@@ -164,9 +164,9 @@ class Session:
         if title not in self._said:
             self._said.add(title)
             self.display.note(f"{title}: reused")
-        record = self.cache.part(part) / TIME
-        if record.is_file() and stage not in self.clock.seconds:
-            self.clock.add(stage, read_json(record)["seconds"])
+        seconds = read_json_or(self.cache.part(part) / TIME, {}).get("seconds")
+        if isinstance(seconds, int | float) and stage not in self.clock.seconds:
+            self.clock.add(stage, seconds)
 
     def set_aside(self, name: str) -> None:
         """Keep what another recipe made in this folder, before it is replaced."""

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.files import atomic_directory, read_json, read_sealed, remove_directory, write_sealed
-from tutelage.pipeline.folder import MANIFEST, PartsFolder, kind_of, part_digest
+from tutelage.pipeline.folder import BESIDE, MANIFEST, PartsFolder, kind_of, part_digest
 
 RECORD = "shared.json"
 """Who made a shared part, and how long that took."""
-
-_BESIDE = {"student": ("student_last", "metrics.jsonl", "validation.jsonl", "replanned")}
-"""What training leaves beside a student, and goes where it goes."""
 
 _OF_OLD = {"student": ("evaluation_last", "training")}
 """What belongs to an older student alone."""
@@ -68,7 +65,7 @@ class SharedParts:
             _copy(own, folder / kind)
             # A card says which run made the student: each run writes its own.
             (folder / kind / "README.md").unlink(missing_ok=True)
-            for beside in _BESIDE.get(kind, ()):
+            for beside in BESIDE.get(kind, ()):
                 if (own.parent / beside).exists():
                     _copy(own.parent / beside, folder / beside)
             write_sealed(folder / RECORD, {"part": name, "run": str(run.path), **record})
@@ -78,26 +75,38 @@ class SharedParts:
     ) -> Mapping[str, Any] | None:
         """Put a kept part into a run folder, in place of what is there.
 
+        One that is damaged goes, so that it is kept anew when it has been made anew.
+
         Returns:
             The facts about its making; None when there is none that is whole.
         """
         kept, kind = self.place(name, inputs), kind_of(name)
+        kept.tell = run.tell
         record = read_sealed(kept.path / RECORD)
         if record is None or not kept.fresh(kind, inputs):
             remove_directory(kept.path)  # damaged: it is kept again when it is made again
             return None
+        try:
+            self._give(kept, run, name, inputs)
+        except FileNotFoundError:  # another run found it damaged just now
+            return None
+        return record
+
+    def _give(
+        self, kept: PartsFolder, run: PartsFolder, name: str, inputs: Mapping[str, Any]
+    ) -> None:
+        kind = kind_of(name)
         own = run.part(name)
         if not run.fresh(name, inputs):
-            for old in (*_BESIDE.get(kind, ()), *_OF_OLD.get(kind, ())):
+            for old in (*BESIDE.get(kind, ()), *_OF_OLD.get(kind, ())):
                 remove_directory(own.parent / old)
-        for one in _BESIDE.get(kind, ()):
+        for one in BESIDE.get(kind, ()):
             if (kept.path / one).exists() and not (own.parent / one).exists():
                 _copy(kept.path / one, own.parent / one)
         # The part itself comes last: it says that all of it is there.
         with atomic_directory(own) as folder:
             for child in kept.part(kind).iterdir():
                 _copy(child, folder / child.name)
-        return record
 
     def relatives(self, name: str, recipe: str) -> list[tuple[Mapping[str, Any], str]]:
         """Inputs of the kept parts of the same name and recipe, and the runs that made them.
@@ -109,7 +118,7 @@ class SharedParts:
         kind, found = kind_of(name), []
         records = sorted(self.path.glob(f"{kind}-*/{RECORD}"), key=_age)[:_LOOKED_AT]
         for path in records:
-            with contextlib.suppress(OSError, ValueError, KeyError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 record = read_sealed(path) or {}
                 if record["part"] == name and record["recipe"] == recipe:
                     inputs = read_json(path.parent / kind / MANIFEST)["inputs"]
