@@ -71,6 +71,8 @@ def test_nothing_is_wrong(home):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"student": {"model": "m" * 5000}}, "student.model: 'mmm"),
+        ({"teacher": {"model": "m/" + "m" * 300}}, "teacher.model: 'm/mmm"),
         ({"student": {"model": "./nowhere"}}, "student.model: There is no folder './nowhere'"),
         ({"student": {"model": "embedded:nope"}}, "student.model: No embedded model is called"),
         ({"student": {"model": "x.gguf"}}, "student.model: There is no GGUF file 'x.gguf'"),

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import importlib.util
+import os
 from pathlib import Path
 
 from tutelage.errors import MissingDependencyError, ModelError, did_you_mean
@@ -9,6 +10,8 @@ from tutelage.models.gguf import existing_gguf
 
 EMBEDDED_PREFIX = "embedded:"
 SMOLLM2 = "smollm2:instruct"
+_LONGEST, _LONGEST_PART = 4000, 255
+"""What file systems take of a path, and of each name in it, in bytes."""
 
 
 def find_model(name: str) -> str:
@@ -41,6 +44,11 @@ def local_place(name: str) -> Path | None:
     Raises:
         ModelError: it is a path, and nothing is there.
     """
+    size = max(len(os.fsencode(part)) for part in name.split("/"))
+    if size > _LONGEST_PART or len(os.fsencode(name)) > _LONGEST:
+        raise ModelError(
+            f"'{name[:60]}...' is too long for a path or a name of the hub. Give a shorter one."
+        )
     if is_gguf(name):
         return existing_gguf(name)
     found = find(name)

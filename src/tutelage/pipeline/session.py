@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.files import atomic_write_json, read_json, read_json_or
+from tutelage.files import atomic_write_json, read_json_or
 from tutelage.pipeline.changes import changes, reason
 from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.folder import PartsFolder, RunFolder, kind_of

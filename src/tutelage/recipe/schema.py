@@ -23,7 +23,7 @@ from tutelage.recipe.words import Misfit, below
 
 Data = Annotated[FileData | ArithmeticData, Field(discriminator="kind")]
 
-NAME_PATTERN = r"[^\W_][\w .+-]*"
+NAME_PATTERN = r"[^\W_]([\w .+-]*[\w.+-])?"
 """What may be the name of a run or an arm: it becomes part of a path."""
 
 LONGEST_NAME = 80
@@ -182,17 +182,29 @@ class Recipe(Strict):
         places = {"name": self.name, "arm": self.arm} | {f"controls.{c}": c for c in self.controls}
         places |= {f"teachers.{n}.name": t.name for n, t in enumerate(self.teachers)}
         for path, name in places.items():
-            if name and not re.fullmatch(NAME_PATTERN, name):
+            unnamed = not name and "." not in path
+            if not unnamed and not re.fullmatch(NAME_PATTERN, name):
                 raise Misfit(
                     path,
                     f"{shorten(name)} cannot name a folder. Use letters, digits, '.', '_', '+', '-'"
-                    " and spaces, and begin with a letter or digit.",
+                    " and spaces, begin with a letter or digit, and end with no space.",
                 )
             if len(name.encode("utf-8")) > LONGEST_NAME:
                 raise Misfit(
                     path,
                     f"the name '{name[:20]}...' is too long for a folder ({len(name)} letters)."
                     f" Use {LONGEST_NAME} at most.",
+                )
+
+        arms: dict[str, str] = {"teacher": "teacher", "student_before": "student_before"}
+        for path in ("arm", *(f"controls.{c}" for c in self.controls)):
+            name = places[path]
+            other = arms.setdefault(name.casefold(), name) if name else name
+            if other != name or name in ("teacher", "student_before"):
+                raise Misfit(
+                    path,
+                    f"the name '{name}' cannot be told from '{other}', which is in every report or"
+                    " is another arm. Choose another name.",
                 )
 
     def _check_schedules(self) -> None:
