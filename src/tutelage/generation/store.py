@@ -69,8 +69,7 @@ class TextStore:
         self._lines = 0
         self._end = 0  # of the last whole line that was read or written, in bytes
         self._claim(dict(inputs))
-        if self._file.exists():
-            self._read_on()
+        self.read_on()
 
     def _claim(self, inputs: dict[str, Any]) -> None:
         """Write the manifest, or compare with the one that is there."""
@@ -98,8 +97,10 @@ class TextStore:
             " folder, or remove this one."
         )
 
-    def _read_on(self) -> None:
-        """Read the whole lines that follow those already read."""
+    def read_on(self) -> None:
+        """Read the whole lines that follow those already read: other processes write too."""
+        if not self._file.exists():
+            return
         with self._file.open("rb") as file:
             file.seek(self._end)
             # Lines end at the byte \n alone: a kill may cut a character, and texts hold others.
@@ -131,7 +132,7 @@ class TextStore:
         # Without a buffer, which would try again to write when the file is closed.
         with disk_errors(self._file), self._file.open("ab", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
-            self._read_on()
+            self.read_on()
             new: dict[tuple[str, int], WrittenText] = {}
             for text in chunk:
                 if (text.id, text.sample) not in self._texts:

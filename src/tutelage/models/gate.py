@@ -24,9 +24,10 @@ _LFS = b"version https://git-lfs"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _MODEL_FILES = {".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".tiktoken"}
 _NOT_OF_THE_MODEL = {
-    "manifest.json", "selected.json", "check.json", "trainer_state.json", "healed.json",
-    "seconds.json",
+    "manifest.json", "selected.json", "check.json", "trainer_state.json", "complete.json",
+    "seconds.json", "healed.json",
 }  # fmt: skip
+"""What we write beside weights: how long making them took must not make another model of them."""
 _COUNTS = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "hidden_size", "n_embd", "d_model",
     "num_attention_heads", "n_head", "n_heads", "num_key_value_heads", "head_dim", "vocab_size",

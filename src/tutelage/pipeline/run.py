@@ -3,7 +3,7 @@
 import functools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.finish import check_disk, finish
 from tutelage.pipeline.folder import PartsFolder, RunFolder
 from tutelage.pipeline.forecast import forecast
+from tutelage.pipeline.locks import used
 from tutelage.pipeline.measuring import measure_difficulty
 from tutelage.pipeline.plans import prepare_plan, write_next_plan
 from tutelage.pipeline.positions import check_positions
@@ -177,7 +178,8 @@ def open_session(
     cache = PartsFolder(output / "cache")
     if processes.is_first:
         folder.tell = cache.tell = display.warn
-    with room_errors(path), _leaves_nothing_new(path), folder:
+    sharing = used(cache.path) if processes.is_first else nullcontext()
+    with room_errors(path), _leaves_nothing_new(path), folder, sharing:
         processes.wait()
         clock = Clock(path, keeps=processes.is_first)
         display.beat = clock.beat

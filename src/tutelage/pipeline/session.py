@@ -12,6 +12,7 @@ from tutelage.files import atomic_write_json, read_json_or
 from tutelage.pipeline.changes import changes, reason
 from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.folder import PartsFolder, RunFolder, kind_of
+from tutelage.pipeline.locks import held
 from tutelage.pipeline.processes import Processes
 from tutelage.pipeline.progress import Display
 from tutelage.pipeline.shared import SharedParts
@@ -76,6 +77,23 @@ class Session:
     def part(self, name: str) -> Path:
         """The folder of a part of the run."""
         return self.run.part(name)
+
+    @contextlib.contextmanager
+    def holding(self, name: str, *, alone: bool = False) -> Iterator[None]:
+        """Be the only run that makes a thing in the cache, while other runs wait.
+
+        Args:
+            name: of the thing.
+            alone: only this process is here; else all of them call this together.
+        """
+        if alone or self.processes.is_first:
+            lock = held(self.cache.path, name, self.run.path, self.display.note)
+        else:
+            lock = contextlib.nullcontext()
+        with lock:
+            if not alone:
+                self.processes.wait()
+            yield
 
     # ---- parts: there, taken from another run, or to be made --------------------------------
 

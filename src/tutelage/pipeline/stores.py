@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 
 from tutelage.data import padding_id
+from tutelage.files import fingerprint
 from tutelage.models.head import check_head
 from tutelage.pipeline.estimate import size_text
 from tutelage.pipeline.identity import tokenizer_identity
@@ -90,6 +91,12 @@ def fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool 
     Returns:
         What was missing.
     """
+    lock = f"store-{fingerprint(str(place.folder.resolve()))[:16]}"
+    with session.holding(lock, alone=alone):
+        return _fill(session, place, parts, alone)
+
+
+def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool) -> Need:
     rows = datasets.concatenate_datasets(list(parts))
     size = session.shop.size_of(place.teacher)
     need = store_need(place.folder, place.spec, size.hidden_size, rows)

@@ -21,12 +21,17 @@ def prepare_teachers(session: Session) -> None:
     A teacher that was made is kept beside the run folders, so that every run with the same teacher,
     data and settings uses the same one.
     """
-    for name in session.recipe.ladder:
-        if not find_teacher(session, name):
-            inputs = teacher_inputs(session, name)
-            _make(session, name, _part(inputs), inputs)
-        if session.recipe.ladder[name].finetune is not None and session.processes.is_first:
-            remove_directory(_work(session, _part(teacher_inputs(session, name))))
+    for name, teacher in session.recipe.ladder.items():
+        if teacher.finetune is None and teacher.layers is None:
+            find_teacher(session, name)
+            continue
+        inputs = teacher_inputs(session, name)
+        part = _part(inputs)
+        with session.holding(part):
+            if not find_teacher(session, name):
+                _make(session, name, part, inputs)
+            if session.processes.is_first:
+                remove_directory(_work(session, part))
         session.processes.wait()
 
 

@@ -71,6 +71,12 @@ class Library:
             recipe: of the arm that asks.
             ids: example ids.
         """
+        store = self.store(name, recipe)
+        with self._session.holding(store.path.name, alone=True):
+            store.read_on()
+            self._write(name, model, recipe, ids)
+
+    def _write(self, name: str, model: Callable[[], Any], recipe: Recipe, ids: list[str]) -> None:
         session, store, asked = self._session, self.store(name, recipe), recipe.supervision
         resample = asked.on_wrong == "resample"
         if not unwritten(store, ids, asked.on_wrong, asked.max_samples):

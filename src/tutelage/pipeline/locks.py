@@ -1,0 +1,65 @@
+"""Runs that share ``output/cache``: one makes a thing, the others wait for it and say for whom."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from tutelage.files import disk_errors, remove_leftovers
+
+LOCKS = ".locks"
+_USERS = "users"
+
+
+@contextlib.contextmanager
+def used(cache: Path) -> Iterator[None]:
+    """Use a cache for the time of the block; what killed runs left goes when nobody else does.
+
+    A cache in which nothing was made is not left behind.
+    """
+    with disk_errors(cache):
+        (cache / LOCKS).mkdir(parents=True, exist_ok=True)
+        file = (cache / LOCKS / _USERS).open("a+", encoding="utf-8")
+    with file:
+        if _taken(file, fcntl.LOCK_EX):
+            remove_leftovers(cache)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            if _taken(file, fcntl.LOCK_EX) and os.listdir(cache) == [LOCKS]:
+                shutil.rmtree(cache, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held(cache: Path, name: str, run: Path, tell: Callable[[str], Any]) -> Iterator[None]:
+    """Be the only run that makes a thing in the cache; wait while another one does.
+
+    Args:
+        cache: the folder that the runs share.
+        name: of the thing.
+        run: this run's folder, told to those who wait.
+        tell: called with a line when there is somebody to wait for.
+    """
+    (cache / LOCKS).mkdir(parents=True, exist_ok=True)
+    with (cache / LOCKS / name).open("a+", encoding="utf-8") as file:
+        if not _taken(file, fcntl.LOCK_EX):
+            file.seek(0)
+            tell(f"waiting for {file.read().strip() or 'another run'}, which makes {name}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} ({run})")
+        file.flush()
+        yield
+
+
+def _taken(file: IO[str], kind: int) -> bool:
+    """Whether a lock could be had at once."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,79 @@
+"""Runs that share a cache: one makes a thing, the others wait; what a killed one left goes."""
+
+import os
+import sys
+import time
+import traceback
+
+from killing import make_models
+from test_e2e_kill_points import small
+
+from tutelage.pipeline.locks import held, used
+
+
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+    return child
+
+
+def ended_well(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_two_runs_that_fine_tune_one_teacher(tmp_path):
+    from tutelage.pipeline import run
+
+    make_models(tmp_path)
+    recipes = [small(tmp_path, "runs", name=name) for name in ("one", "two")]
+    for number, recipe in enumerate(recipes):
+        recipe["training"]["learning_rate"] = 1e-2 / (number + 1)
+    children = [
+        in_child(lambda r=recipe, n=number: run(r, run_dir=tmp_path / f"run{n}"))
+        for number, recipe in enumerate(recipes)
+    ]
+    assert [ended_well(child) for child in children] == [True, True]
+    teachers = [p.name for p in (tmp_path / "runs/cache").glob("teacher-*")]
+    assert len(teachers) == 1 and not teachers[0].endswith("-training")
+
+
+def test_who_waits_is_told_for_whom(tmp_path):
+    def hold():
+        with held(tmp_path, "teacher-1", tmp_path / "other", print):
+            (tmp_path / "held").touch()
+            while not (tmp_path / "told").exists():
+                time.sleep(0.01)
+
+    child = in_child(hold)
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+
+    def tell(text):
+        assert f"process {child}" in text and str(tmp_path / "other") in text
+        (tmp_path / "told").touch()
+
+    with held(tmp_path, "teacher-1", tmp_path, tell):
+        assert (tmp_path / "told").exists()
+    assert ended_well(child)
+
+
+def test_leftovers_go_when_nobody_else_uses_the_cache(tmp_path):
+    left = tmp_path / "cache/.tmp-1"
+
+    def use():
+        with used(tmp_path / "cache"):
+            assert left.exists()
+
+    with used(tmp_path / "cache"):
+        left.mkdir()
+        assert ended_well(in_child(use)), "another one's work in progress went"
+    with used(tmp_path / "cache"):
+        assert not left.exists()
+    assert not (tmp_path / "cache").exists(), "a cache with nothing in it stayed"
