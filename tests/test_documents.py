@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tutelage.curriculum import load_plan
 from tutelage.files import read_json
+from tutelage.recipe import list_recipes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -93,6 +94,12 @@ def test_links_lead_somewhere():
     for document in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             assert link.startswith("http") or (document.parent / link).exists(), (document, link)
+
+
+def test_numbers_of_recipes_are_those_that_there_are():
+    names = [recipe.name for recipe in list_recipes() if recipe.name.startswith("cpd_")]
+    ablations = set(names) - {"cpd_paper", "cpd_ladder"}
+    assert f"; {len(ablations)} ablations |" in README
 
 
 def test_the_recipe_reference_is_that_of_the_schema():

@@ -272,13 +272,15 @@ def validate_command(
         problems = [{"key": "", "origin": "", "message": line} for line in str(error).split("\n")]
         typer.echo(json.dumps({"valid": False, "problems": problems}, indent=2))
         raise typer.Exit(2) from error
-    found = check_recipe(loaded, run_dir)
+    findings = check_recipe(loaded, run_dir)
+    found = findings.found
     described = {
         "valid": not found,
         "name": loaded.recipe.name,
         "arms": list(loaded.arms),
         "fingerprint": loaded.fingerprint,
         "problems": [{"key": f.key, "origin": f.origin, "message": str(f.error)} for f in found],
+        "not_looked_at": findings.not_seen,
     }
     if json_:
         typer.echo(json.dumps(described, indent=2))
@@ -286,6 +288,8 @@ def validate_command(
         arms = ", ".join(loaded.arms)
         start = loaded.fingerprint[:8]
         typer.echo(f"{loaded.recipe.name}: valid. Arms: {arms}. Fingerprint {start}.")
+    for key, what in findings.not_seen.items() if not json_ else ():
+        _say(f"not looked at: {key}: {what}")
     for finding in found if not json_ else ():
         typer.echo(f"error: {finding.text}", err=True)
     if found:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from conftest_models import tiny_model
 from tutelage.checks import check_recipe
 from tutelage.cli import app
 from tutelage.errors import TutelageError
+from tutelage.hashes import content_sha256
 from tutelage.recipe import load_recipe
 
 ROWS = [{"id": str(n), "prompt": f"{n}+1", "completion": str(n + 1), "level": n} for n in range(8)]
@@ -61,7 +63,7 @@ def recipe(home, **changes):
 
 
 def texts(home, run_dir=None, **changes):
-    return [f.text for f in check_recipe(load_recipe(recipe(home, **changes)), run_dir)]
+    return [f.text for f in check_recipe(load_recipe(recipe(home, **changes)), run_dir).found]
 
 
 def test_nothing_is_wrong(home):
@@ -87,7 +89,7 @@ def test_nothing_is_wrong(home):
          "teacher.top_k: 10,000 tokens are to be kept of a vocabulary of"),
         ({"teacher__store": "{home}/a file"}, "teacher.store: .*is a file, and a folder is needed"),
         ({"training__lora": {"target_modules": ["q_proj", "v_prj"]}},
-         r"target_modules: .* names 'v_prj', and no layer.* Did you mean 'v_proj'.*up_proj"),
+         r"target_modules names 'v_prj', and no layer.* Did you mean 'v_proj'.*up_proj"),
         ({"training__lora": {"target_modules": ".*attn"}}, r"names '\.\*attn', and no layer of"),
         ({"training__lora": {"target_modules": "*"}}, "is no regular expression"),
         ({"training__report_to": ["wandb"]}, "training.report_to: the tracker 'wandb' is not"),
@@ -97,7 +99,7 @@ def test_nothing_is_wrong(home):
         ({"data__test": "{home}/no.csv"}, "data.test: .*no.csv' does not exist"),
         ({"data__columns": {"prompt": "pompt"}}, "data.train: .*Did you mean 'prompt'"),
         ({"data__template": "{{promt}}: "}, ".*field 'promt'.*Did you mean 'prompt'"),
-        ({"data__template": "chat"}, "data.template: .*tokenizer has no chat template"),
+        ({"data__template": "chat"}, "data.template is chat, .*tokenizer has no chat template"),
         ({"data": {"train": "{home}/talk.jsonl"}}, "data.train: the rows are conversations, but"),
         ({"difficulty": {"kind": "column", "name": "levl"}}, "difficulty: .*Did you mean 'level'"),
         ({"supervision": {"kind": "text", "prompt": "{{q}} {{prompt}}"}}, "n.prompt: .*'q'"),
@@ -209,3 +211,46 @@ def test_a_look_needs_neither_torch_nor_transformers(home, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_cannot_be_looked_at_is_said(home, tmp_path):
+    path = tmp_path / "mine.yaml"
+    changes = {
+        "teacher": {"model": "somebody/model"},
+        "data": {"train": "somebody/rows:main", "test": str(home / "rows.jsonl")},
+    }
+    path.write_text(yaml.safe_dump(recipe(home, **changes)))
+    result = CliRunner().invoke(app, ["validate", str(path)])
+    assert result.exit_code == 0
+    said = [line for line in result.stdout.splitlines() if line.startswith("not looked at: ")]
+    assert len(said) == 2
+    assert "teacher.model: 'somebody/model' is not on this machine" in said[0]
+    assert "data.train: 'somebody/rows:main' is no file here" in said[1]
+    as_json = CliRunner().invoke(app, ["validate", str(path), "--json"])
+    assert set(json.loads(as_json.stdout)["not_looked_at"]) == {"teacher.model", "data.train"}
+
+
+def test_a_gguf_file_is_looked_at_once_it_was_unpacked(home, tmp_path, monkeypatch):
+    """Its layers, its tokenizer and the names of its layers, in the folders of the conversion."""
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path))
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    wrong = {
+        "teacher": {"model": str(file)},
+        "student": {"init_from": "TEACHER", "layers": 99},
+        "training__lora": {"target_modules": ["q_prj"]},
+        "loss": {"top_k": 99},
+    }
+    seen = check_recipe(load_recipe(recipe(home, **wrong)))
+    assert seen.found == []
+    assert list(seen.not_seen) == ["teacher.model"]
+    unpacked = tmp_path / "gguf" / content_sha256(file)[:16]
+    shutil.copytree(home / "teacher", unpacked / "float32")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (unpacked / "tokenizer").mkdir(exist_ok=True)
+        shutil.move(unpacked / "float32" / name, unpacked / "tokenizer" / name)
+    seen = check_recipe(load_recipe(recipe(home, **wrong)))
+    assert seen.not_seen == {}
+    keys = [finding.key for finding in seen.found]
+    assert keys == ["student.layers", "loss.top_k", "training.lora.target_modules"]
+    assert all(finding.text.count(finding.key) == 1 for finding in seen.found)

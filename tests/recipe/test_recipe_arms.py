@@ -106,3 +106,23 @@ def test_teacher_is_no_folder_and_empty_text_no_path(tmp_path, monkeypatch):
     assert student.init_from == "TEACHER"
     data = load_recipe("smollm2_instruct", ["data.train=c", "data.test=''"]).recipe.data
     assert data.test == ""
+
+
+def test_all_controls_are_named_at_once(tmp_path):
+    text = (
+        f"extends: cpd\n{WHOLE}curriculum: {{stages: 3, total_steps: 6}}\n"
+        "controls:\n  kld: {extends: kld}\n  sft: {extends: sft}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(write(tmp_path, text))
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["controls.kld", "controls.sft"]
+    assert all("set curriculum.stages to 6 or less" in line for line in lines)
+
+
+def test_one_word_for_a_list_is_told_how_to_be_one(tmp_path):
+    text = f"extends: cpd\n{WHOLE}training: {{report_to: wandb}}\n"
+    with pytest.raises(
+        ConfigError, match=r"must be a list, not the text 'wandb'. Write \[wandb\]."
+    ):
+        load_recipe(write(tmp_path, text))

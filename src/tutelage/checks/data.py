@@ -36,7 +36,13 @@ def check_data(findings: Findings, student: SeenModel | None) -> None:
         if not source:
             continue
         with findings.about(f"data.{split}"):
-            if not is_here(source) or _takes_long(Path(source).expanduser()):
+            if not is_here(source):
+                findings.unseen(
+                    f"data.{split}", f"'{source}' is no file here, but a name on the hub"
+                )
+                continue
+            if _takes_long(Path(source).expanduser()):
+                findings.unseen(f"data.{split}", f"'{source}' is large, and only read as a whole")
                 continue
             content = _check_rows(findings, settings, split, columns if split == "train" else {})
             _check_chat(findings, settings, split, student, conversations=bool(content.messages))

@@ -27,7 +27,8 @@ class Finding:
     def text(self) -> str:
         """The finding on one line."""
         where = f"{self.origin}: " if self.origin not in ("", "default") else ""
-        return f"{where}{self.key}: {self.error}"
+        key = "" if str(self.error).startswith(self.key) else f"{self.key}: "
+        return f"{where}{key}{self.error}"
 
 
 @dataclass
@@ -37,16 +38,22 @@ class Findings:
     Attributes:
         loaded: the recipe.
         found: in the order of finding, each once.
+        not_seen: what could not be looked at and why, by the key that names it.
     """
 
     loaded: LoadedRecipe
     found: list[Finding] = field(default_factory=list)
+    not_seen: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: str, error: TutelageError) -> None:
         """Keep what was found about a key, unless it is known already."""
         finding = Finding(key, self.loaded.origin(key), error)
         if finding.text not in {known.text for known in self.found}:
             self.found.append(finding)
+
+    def unseen(self, key: str, why: str) -> None:
+        """Keep that something could not be looked at."""
+        self.not_seen[key] = why
 
     def arms(self) -> Iterator[tuple[str, Recipe]]:
         """The recipe of each arm, with what its keys begin with: nothing, or ``controls.NAME.``."""
@@ -67,8 +74,8 @@ class Findings:
             self.add(key, error)
 
 
-def check_recipe(loaded: LoadedRecipe, run_dir: str | Path | None = None) -> list[Finding]:
-    """Look through a recipe; an empty list when nothing is wrong as far as one can see.
+def check_recipe(loaded: LoadedRecipe, run_dir: str | Path | None = None) -> Findings:
+    """Look through a recipe; nothing is found when nothing is wrong as far as one can see.
 
     Args:
         loaded: the recipe.
@@ -87,7 +94,7 @@ def check_recipe(loaded: LoadedRecipe, run_dir: str | Path | None = None) -> lis
     check_models(findings, student, teachers)
     check_data(findings, student)
     check_updates(findings)
-    return findings.found
+    return findings
 
 
 def refuse(loaded: LoadedRecipe, run_dir: str | Path | None = None) -> None:
@@ -96,7 +103,7 @@ def refuse(loaded: LoadedRecipe, run_dir: str | Path | None = None) -> None:
     Raises:
         TutelageError: something is wrong; of its own kind when it is the only thing.
     """
-    found = check_recipe(loaded, run_dir)
+    found = check_recipe(loaded, run_dir).found
     if len(found) == 1:
         raise type(found[0].error)(found[0].text) from found[0].error
     if found:

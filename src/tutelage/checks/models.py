@@ -1,7 +1,7 @@
 """Models as far as their configurations, tokenizers and the headers of their weights tell."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tutelage.models.gate import (
     read_config,
     stored_tensors,
 )
+from tutelage.models.gguf import converted_before
 from tutelage.models.lora_targets import missing_targets
 from tutelage.models.places import find_model, is_gguf, local_place
 from tutelage.models.same_tokenizer import check_same_tokenizer, vocabulary_size
@@ -52,11 +53,13 @@ class SeenModel:
         name: as the recipe says it.
         folder: where it is.
         section: what the recipe says about it.
+        tokenizer_folder: where its tokenizer is.
     """
 
     name: str
     folder: Path
     section: Student | Teacher
+    tokenizer_folder: Path
 
     @cached_property
     def layers(self) -> int | None:
@@ -66,13 +69,14 @@ class SeenModel:
     @cached_property
     def tokenizer(self) -> SeenTokenizer | None:
         """Its tokenizer; None when it is in a form that only transformers reads."""
-        return read_tokenizer(self.folder)
+        return read_tokenizer(self.tokenizer_folder)
 
     def loaded_tokenizer(self) -> Any:
         """Its tokenizer as a run loads it: slow to import, and its word is final."""
         from tutelage.models import load_tokenizer
 
-        return load_tokenizer(str(self.folder), trust_remote_code=self.section.trust_remote_code)
+        folder = str(self.tokenizer_folder)
+        return load_tokenizer(folder, trust_remote_code=self.section.trust_remote_code)
 
 
 def check_models(
@@ -87,7 +91,8 @@ def check_models(
             if model.section.layers is not None and model.layers is not None:
                 layer_indices(model.layers, model.section.layers)
         # A tokenizer that only transformers reads is not looked at, unless there seems to be none.
-        if model.tokenizer is None and not any((model.folder / n).exists() for n in VOCABULARIES):
+        place = model.tokenizer_folder
+        if model.tokenizer is None and not any((place / name).exists() for name in VOCABULARIES):
             with findings.about(f"{key}.model"):
                 model.loaded_tokenizer()
     _check_pairs(findings, student, teachers)
@@ -160,8 +165,7 @@ def see_models(findings: Findings) -> tuple[SeenModel | None, dict[str, SeenMode
         return None, teachers
     if student.init_from == "TEACHER":
         source = list(teachers.values())[-1] if teachers else None
-        seen = None if source is None else SeenModel(source.name, source.folder, student)
-        return seen, teachers
+        return None if source is None else replace(source, section=student), teachers
     key = "student.model" if student.init_from is None else "student.init_from"
     return _see(findings, key, student.model or student.init_from, student), teachers
 
@@ -169,20 +173,26 @@ def see_models(findings: Findings) -> tuple[SeenModel | None, dict[str, SeenMode
 def _see(
     findings: Findings, key: str, name: str | None, section: Student | Teacher
 ) -> SeenModel | None:
-    """The model's folder, looked through by the gate; None when it is not there, or elsewhere."""
+    """The model's folder, looked through by the gate; None when it cannot be, or has a fault."""
     with findings.about(key):
         found = find_model(name or "")
+        place = tokenizer = local_place(found)
         if is_gguf(found):
-            local_place(found)
-            return None
-        place = local_place(found)
+            folders = converted_before(found, section.dtype)
+            if folders is None:
+                findings.unseen(
+                    key, f"'{name}' is a .gguf file, unpacked when a run first loads it"
+                )
+                return None
+            place, tokenizer = folders
         if place is None:
             _check_no_folder_is_meant(found, findings.loaded.origin(key))
-            place = _downloaded(found, section.revision)
-        if place is None:
+            place = tokenizer = _downloaded(found, section.revision)
+        if place is None or tokenizer is None:
+            findings.unseen(key, f"'{name}' is not on this machine, but the name of one on the hub")
             return None
         check_folder(place, itemsize=_BYTES[section.dtype])
-        return SeenModel(found, place, section)
+        return SeenModel(found, place, section, tokenizer)
     return None
 
 

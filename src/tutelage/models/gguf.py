@@ -42,6 +42,16 @@ def gguf_tokenizer_folder(name: str) -> Path:
     return _converted(file, "tokenizer", lambda: _read_tokenizer(file))
 
 
+def converted_before(name: str, dtype: str) -> tuple[Path, Path] | None:
+    """The folders with the model and the tokenizer of a GGUF file, when both are there already."""
+    parts = cache_folder() / "gguf"
+    if not parts.is_dir():
+        return None
+    parts /= content_sha256(existing_gguf(name))[:_ID_DIGITS]
+    folders = parts / dtype, parts / "tokenizer"
+    return folders if all(folder.is_dir() for folder in folders) else None
+
+
 def existing_gguf(name: str) -> Path:
     """The file that a name ending in .gguf means."""
     file = Path(name).expanduser()

@@ -101,8 +101,8 @@ class Display:
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self.console,
         )
         with bar if outer is None else contextlib.nullcontext():

@@ -151,20 +151,14 @@ def load_recipe(
     if not partial and (lacks := recipe.missing()):
         raise _incomplete(recipe.name, lacks)
     arms = {recipe.arm: recipe}
+    wrong = []
     for control in recipe.controls:
-        if control == recipe.arm:
-            raise ConfigError(
-                f"{tree.value['controls'].value[control].origin}: the control '{control}' has the"
-                " name of the main arm, and results could not be told apart. Rename it, or set"
-                " `arm`."
-            )
-        arms[control] = _control(tree, control)
-        if not partial and "teacher.model" in arms[control].missing():
-            raise ConfigError(
-                f"{tree.value['controls'].value[control].origin}: the control '{control}' distils,"
-                " and there is no teacher. Add --set teacher.model=FOLDER_OR_HUB_NAME, or set its"
-                " loss.ce_weight to 1."
-            )
+        try:
+            arms[control] = _arm(tree, control, main=recipe.arm, partial=partial)
+        except ConfigError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError("\n".join(wrong))
     origins = {path: node.origin for path, node in tree.leaves()}
     return LoadedRecipe(recipe, origins, arms)
 
@@ -310,6 +304,23 @@ def _anchor_controls(tree: Node) -> Node:
         if isinstance(control.value, dict):
             anchored[name] = _resolve_paths(control)
     return tree.put("controls", Node(anchored, controls.origin, controls.folder))
+
+
+def _arm(tree: Node, name: str, *, main: str, partial: bool) -> Recipe:
+    """The recipe of a control that can be an arm beside the main one."""
+    origin = tree.value["controls"].value[name].origin
+    if name == main:
+        raise ConfigError(
+            f"{origin}: the control '{name}' has the name of the main arm, and results could not be"
+            " told apart. Rename it, or set `arm`."
+        )
+    control = _control(tree, name)
+    if not partial and "teacher.model" in control.missing():
+        raise ConfigError(
+            f"{origin}: the control '{name}' distils, and there is no teacher. Add --set"
+            " teacher.model=FOLDER_OR_HUB_NAME, or set its loss.ce_weight to 1."
+        )
+    return control
 
 
 def _control(tree: Node, name: str) -> Recipe:

@@ -57,6 +57,8 @@ def problems(tree: Node, error: ValidationError) -> list[str]:
     for place, musts, given in wanted.values():
         must = " or ".join(dict.fromkeys(musts))
         hint = did_you_mean(given, re.findall(r"'([^']*)'", must)) if isinstance(given, str) else ""
+        if not hint and isinstance(given, str) and must == "a list" and given.isidentifier():
+            hint = f" Write [{given}]."
         meaning = f" It means: {place.meaning}" if place.meaning else ""
         messages.append(
             f"{place.origin}{place.path}: must be {must}, not {shown(given)}.{hint}{meaning}"

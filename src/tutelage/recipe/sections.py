@@ -105,7 +105,7 @@ class FileData(Lengths):
 
 
 class ArithmeticData(Lengths):
-    """The embedded task: chained sums with a written-out rationale."""
+    """The embedded task: chained sums, step by step, each number with its last digit first."""
 
     kind: Literal["arithmetic"]
     train: int = Field(default=1500, ge=1, le=1_000_000, description="Training examples.")
@@ -198,7 +198,8 @@ class Curriculum(Component):
             raise ValueError(f"give one of {' and '.join(given)}: each sets the number of updates")
         if self.total_steps is not None and self.total_steps < self.stages:
             raise ValueError(
-                f"total_steps={self.total_steps} gives some of the {self.stages} stages no step"
+                f"total_steps={self.total_steps} gives some of the {self.stages} stages no step:"
+                f" set curriculum.stages to {self.total_steps} or less, or more steps"
             )
         return self
 
