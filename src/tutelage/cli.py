@@ -207,19 +207,18 @@ def runs_command(
         for run in runs:
             scores = [f"{name} {mean:.3f}" for name, mean in run.scores.items()]
             words = [run.recipe, run.when, run.state, size_text(run.bytes), *scores]
-            typer.echo(f"{run.folder}: {', '.join(words)}")
+            _say(f"{run.folder}: {', '.join(words)}")
         return
     left = leftovers(output)
     total = size_text(sum(one.bytes for one in left))
     if json_:
         typer.echo(json.dumps([asdict(one) for one in left], indent=2, default=str))
     for one in left if not json_ else ():
-        typer.echo(f"{one.path}: {one.why}, {size_text(one.bytes)}")
+        _say(f"{one.path}: {one.why}, {size_text(one.bytes)}")
     if not left:
         typer.echo("there is nothing to clean", err=True)
     elif yes or (sys.stdin.isatty() and not json_ and typer.confirm(f"Remove this ({total})?")):
-        remove(left)
-        typer.echo(f"removed: {total}", err=True)
+        _say(f"removed: {size_text(remove(output, left))}", err=True)
     else:
         typer.echo(f"nothing was removed; --yes removes this ({total})", err=True)
 

@@ -29,9 +29,9 @@ def small_run(runs, name, *, student=True, uses=()):
 
 def test_runs_are_listed_and_only_what_no_run_needs_is_cleaned(capsys, tmp_path):
     runs = tmp_path / "runs"
-    good = small_run(runs, "good", uses=["store-1"])
+    good = small_run(runs, "good", uses=["store-0123456789ab"])
     bad = small_run(runs, "bad", student=False)
-    for name in ("store-1", "store-2", "teacher-3"):
+    for name in ("store-0123456789ab", "store-0123456789ac", "teacher-0123456789ad-training"):
         (runs / "cache" / name).mkdir(parents=True)
     (runs / "cache" / ".tmp-x").write_text("half")
     (runs / "thesis").mkdir()
@@ -53,5 +53,58 @@ def test_runs_are_listed_and_only_what_no_run_needs_is_cleaned(capsys, tmp_path)
     assert code == 0 and "removed: " in err
     kinds = [path.name.split("-")[0] for path in sorted((runs / "cache" / "parts").iterdir())]
     assert kinds == ["data", "student"] and not bad.exists() and good.is_dir()
-    assert {path.name for path in (runs / "cache").iterdir()} == {"parts", "store-1"}
+    assert {path.name for path in (runs / "cache").iterdir()} == {"parts", "store-0123456789ab"}
     assert (runs / "thesis" / "notes.txt").is_file()
+
+
+def test_what_is_not_ours_stays(capsys, tmp_path):
+    """Folders that look like ours, links, what lies among ours, and what runs elsewhere use."""
+    runs, cache = tmp_path / "runs", tmp_path / "runs" / "cache"
+    small_run(runs, "good")
+    small_run(runs, "mixed", student=False)
+    theirs = {
+        "pasta/recipe.json": runs,  # another program's recipe
+        "mixed/notes.txt": runs,
+        "parts/notes.txt": cache,
+        "parts/mine/data": cache,
+        "store-mine/data": cache,
+        "store-0123456789ab/shard": cache,
+        "target/data": tmp_path,
+    }
+    for name, place in theirs.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("precious")
+    for link in (cache / "store-0123456789ac", cache / "parts" / "data-0123456789abcdef"):
+        link.symlink_to(tmp_path / "target")
+    (runs / "linked").symlink_to(small_run(tmp_path, "elsewhere", student=False))
+    used = small_run(tmp_path, "outside", student=True, uses=["store-0123456789ab"])
+    atomic_write_json(cache / "users" / "1.json", {"run": str(used)})
+    code, _, _ = tutelage(capsys, "runs", "--output", runs, "--clean", "--yes")
+    assert code == 0
+    assert all((place / name).read_text() == "precious" for name, place in theirs.items())
+    assert (cache / "store-0123456789ac").is_symlink() and (runs / "linked" / "data").is_dir()
+    with (used / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, _, err = tutelage(capsys, "runs", "--output", runs, "--clean", "--yes")
+        assert code == 2 and "in use" in err
+
+
+def test_a_linked_cache_is_not_cleaned(capsys, tmp_path):
+    """Runs of other output folders may use it, and nothing here says so."""
+    store = tmp_path / "shared" / "store-0123456789ab"
+    store.mkdir(parents=True)
+    small_run(tmp_path / "runs" / "x", "good")
+    (tmp_path / "runs" / "cache").symlink_to(tmp_path / "shared")
+    code, _, _ = tutelage(capsys, "runs", "--output", tmp_path / "runs", "--clean", "--yes")
+    assert code == 0 and store.is_dir()
+
+
+def test_damaged_records_are_listed_as_text(capsys, tmp_path):
+    folder = small_run(tmp_path, "odd\x1b[2J")
+    for value in ({"scores": {"a": 1, "b": {"mean": "x"}}}, {"scores": []}, []):
+        path = folder / "arms/cpd/evaluation/scores.json"
+        atomic_write_json(path, value)
+        atomic_write_json(folder / "run.json", {"name": 3, "main_arm": "cpd", "started": [1]})
+        small_run(tmp_path, "other")
+        code, out, _ = tutelage(capsys, "runs", "--output", tmp_path)
+        assert code == 0 and "odd\\x1b[2J: 3, [1], stopped" in out and "\x1b" not in out

@@ -3,18 +3,31 @@
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tutelage.errors import RunFolderError
-from tutelage.files import TEMPORARY_PREFIX, read_json_or, remove_directory
+from tutelage.files import (
+    TEMPORARY_PREFIX,
+    read_json_or,
+    read_sealed,
+    remove_directory,
+)
 from tutelage.pipeline.folder import MANIFEST, RECORD, kind_of
-from tutelage.pipeline.session import USED
+from tutelage.pipeline.session import USED, USERS
 
 _STAGES = ("data", "difficulty", "arms", "references")
-_OWN = ("teacher-", "texts-", "store-")
-"""How our things in the cache begin, beside ``parts``."""
+_OWN = re.compile(r"(teacher|texts|store)-[0-9a-f]{12,}(-training)?")
+"""What our things in the cache are called, beside ``parts``."""
+_PART = re.compile(r"[a-z_]+-[0-9a-f]{16}")
+"""What the shared parts are called."""
+_OF_A_RUN = re.compile(
+    r"\.lock|\.tmp-.*|(recipe|run|seconds|versions|cache)\.json|recipe\.yaml|report\.html"
+    r"|arms|data|references|signal|(difficulty|student_start)(-.*)?"
+)
+"""What there is in a run folder that trained nothing; beside anything else it stays."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +73,9 @@ def list_runs(output: str | Path) -> list[RunEntry]:
         info = read_json_or(folder / "run.json", {})
         name = info.get("name") or folder.name.rpartition("-")[0] or folder.name
         main = folder / "arms" / str(info.get("main_arm")) / "evaluation" / "scores.json"
-        scores = {
-            metric: score["mean"]
-            for metric, score in read_json_or(main, {}).get("scores", {}).items()
-            if score.get("mean") is not None
-        }
         when = info.get("started") or read_json_or(folder / "seconds.json", {}).get("started", "")
-        entries.append(RunEntry(folder, name, when, _state(folder), _bytes(folder), scores))
+        size, scores = _bytes(folder), _scores(main)
+        entries.append(RunEntry(folder, str(name), str(when), _state(folder), size, scores))
     return sorted(entries, key=lambda entry: entry.when)
 
 
@@ -78,48 +87,78 @@ def leftovers(output: str | Path) -> list[Leftover]:
     """
     output = Path(output)
     runs = _run_folders(output)
-    for folder in runs:
+    elsewhere = _elsewhere(output)
+    for folder in (*runs, *elsewhere):
         if _held(folder):
             raise RunFolderError(
                 f"'{folder}' is in use, and a run may need what looks unused. Wait for it to end,"
                 " then clean."
             )
-    empty = [folder for folder in runs if not _trained(folder)]
+    empty = [folder for folder in runs if _trained_nothing(folder)]
     kept = [folder for folder in runs if folder not in empty]
     found = [Leftover(folder, _bytes(folder), "a run that trained nothing") for folder in empty]
     cache = output / "cache"
-    for place in (*kept, cache) if cache.is_dir() else kept:
+    # Behind a link others may keep what only their runs know of.
+    of_ours = cache.is_dir() and not cache.is_symlink()
+    for place in (*kept, cache) if of_ours else kept:
         found += [
             Leftover(path, _bytes(path), "left half-made by a killed process")
             for path in place.rglob(f"{TEMPORARY_PREFIX}*")
         ]
-    used = {name for folder in kept for name in _used(folder)}
-    everything = not all((folder / USED).is_file() for folder in kept)
-    for path in sorted(cache.iterdir()) if cache.is_dir() else ():
-        name = path.name.removesuffix("-training")
-        if path.name.startswith(_OWN) and name not in used and not everything:
-            found.append(Leftover(path, _bytes(path), "used by no run"))
-    parts = cache / "parts"
-    for path in sorted(parts.iterdir()) if parts.is_dir() else ():
-        if path.name not in used and not path.name.startswith(TEMPORARY_PREFIX):
-            found.append(Leftover(path, _bytes(path), "a part that no run has"))
-    return found
+    if not of_ours:
+        return found
+    users = (*kept, *elsewhere)
+    used = {name for folder in users for name in _used(folder)}
+    if all((folder / USED).is_file() for folder in users):
+        found += _unused(cache, _OWN, used, "used by no run")
+    return [*found, *_unused(cache / "parts", _PART, used, "a part that no run has")]
 
 
-def remove(found: list[Leftover]) -> int:
-    """Remove what :func:`leftovers` found; how many bytes that freed."""
-    for leftover in found:
-        if leftover.path.is_dir():
-            remove_directory(leftover.path)
-        else:
-            leftover.path.unlink(missing_ok=True)
-    return sum(leftover.bytes for leftover in found)
+def _unused(place: Path, ours: re.Pattern[str], used: set[str], why: str) -> Iterator[Leftover]:
+    """What is called as ours is, and no run has; links are not ours."""
+    for path in sorted(place.iterdir()) if place.is_dir() and not place.is_symlink() else ():
+        own = ours.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+        if own and path.name.removesuffix("-training") not in used:
+            yield Leftover(path, _bytes(path), why)
+
+
+def remove(output: str | Path, found: list[Leftover]) -> int:
+    """Remove what :func:`leftovers` found and still finds; how many bytes that freed.
+
+    Raises:
+        RunFolderError: a run was begun meanwhile.
+    """
+    still = {leftover.path for leftover in leftovers(output)}
+    gone = [leftover for leftover in found if leftover.path in still]
+    for leftover in gone:
+        remove_directory(leftover.path)
+    return sum(leftover.bytes for leftover in gone)
 
 
 def _run_folders(output: Path) -> list[Path]:
     if not output.is_dir():
         return []
     return sorted(p for p in output.iterdir() if p.is_dir() and (p / RECORD).is_file())
+
+
+def _elsewhere(output: Path) -> list[Path]:
+    """Run folders in other places that have used this cache, as far as they are still there."""
+    known = {folder.resolve() for folder in _run_folders(output)}
+    named = [
+        read_json_or(path, {}).get("run") for path in (output / "cache" / USERS).glob("*.json")
+    ]
+    places = {Path(name).resolve() for name in named if isinstance(name, str)}
+    return sorted(place for place in places - known if (place / RECORD).is_file())
+
+
+def _scores(path: Path) -> dict[str, float]:
+    scores = read_json_or(path, {}).get("scores")
+    means = {
+        metric: score.get("mean")
+        for metric, score in (scores.items() if isinstance(scores, dict) else ())
+        if isinstance(score, dict)
+    }
+    return {metric: mean for metric, mean in means.items() if isinstance(mean, int | float)}
 
 
 def _held(folder: Path) -> bool:
@@ -148,9 +187,16 @@ def _state(folder: Path) -> str:
     return f"stopped after {done[-1] if done else 'its start'}"
 
 
-def _trained(folder: Path) -> bool:
-    """Whether there is a student, or work towards one."""
-    return any(folder.glob("arms/*/student")) or any(folder.glob("arms/*/training/checkpoint-*"))
+def _trained_nothing(folder: Path) -> bool:
+    """Whether a folder is surely a run's, with no student, no work towards one and nothing else."""
+    return (
+        not folder.is_symlink()
+        and read_sealed(folder / RECORD) is not None
+        and all(_OF_A_RUN.fullmatch(path.name) for path in folder.iterdir())
+        and not any(folder.glob("arms/*/student"))
+        and not any(folder.glob("arms/*/training/checkpoint-*"))
+        and not any(folder.glob("student_start*"))
+    )
 
 
 def _used(folder: Path) -> Iterator[str]:
@@ -158,8 +204,8 @@ def _used(folder: Path) -> Iterator[str]:
     yield from read_json_or(folder / USED, [])
     for manifest in folder.rglob(MANIFEST):
         name = str(manifest.parent.relative_to(folder))
-        digest = read_json_or(manifest, {}).get("fingerprint", "")
-        yield f"{kind_of(name)}-{digest[:16]}"
+        digest = read_json_or(manifest, {}).get("fingerprint")
+        yield f"{kind_of(name)}-{str(digest)[:16]}"
 
 
 def _bytes(path: Path) -> int:

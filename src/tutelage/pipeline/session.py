@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.files import atomic_write_json, read_json_or
+from tutelage.files import atomic_write_json, fingerprint, read_json_or
 from tutelage.pipeline.changes import changes, reason
 from tutelage.pipeline.clock import Clock
 from tutelage.pipeline.folder import PartsFolder, RunFolder, kind_of
@@ -25,6 +25,9 @@ _ALIKE = 3
 
 USED = "cache.json"
 """In a run folder: what the run has used in the cache, beside parts."""
+
+USERS = "users"
+"""A folder in the cache: which run folders have used it, wherever they are."""
 
 TIME = "seconds.json"
 """In a part of the cache: how long making it took."""
@@ -157,17 +160,27 @@ class Session:
             return
         record = {"recipe": self.recipe.name, "stage": stage, "seconds": round(seconds, 1)}
         try:
+            self._sign()
             self.shared.put(self.run, name, inputs, record)
         except (OSError, RunFolderError) as error:
             self.display.note(f"note: {name} is not kept for other runs: {error}")
 
     def cached(self, name: str) -> Path:
         """Where something is in the cache; the run folder says that the run uses it."""
+        self._sign()
         record = self.run.path / USED
         known = read_json_or(record, [])
         if self.processes.is_first and name not in known:
             atomic_write_json(record, sorted([*known, name]))
         return self.cache.part(name)
+
+    def _sign(self) -> None:
+        """Leave word in the cache that this run uses it, so that nobody cleans it meanwhile."""
+        if self.processes.is_first:
+            place = str(self.run.path.resolve())
+            record = self.cache.part(USERS) / f"{fingerprint(place)[:16]}.json"
+            if not record.is_file():
+                atomic_write_json(record, {"run": place})
 
     def took(self, part: str, title: str, stage: str) -> None:
         """Say that something in the cache is used again, and charge what making it took.
