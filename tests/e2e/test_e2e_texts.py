@@ -51,7 +51,9 @@ def test_the_second_run_asks_nobody(tmp_path, overrides, monkeypatch):
     assert counts["strong"]["right"] > 0 and counts["weak"]["wrong"] > 0
     stores = sorted((tmp_path / "runs/cache").glob("texts-*/texts.jsonl"))
     before = [store.read_bytes() for store in stores]
-    rows = [row for text in before for line in text.splitlines() for row in json.loads(line)]
+    rows = [
+        row for text in before for line in text.splitlines() for row in json.loads(line)["texts"]
+    ]
     assert {row["sample"] for row in rows} == {0, 1, 2}
 
     def nobody(*arguments, **options):

@@ -57,9 +57,11 @@ def test_what_is_written_can_be_read_by_anyone(tmp_path):
     assert manifest["inputs"] == INPUTS and len(manifest["fingerprint"]) == 64
     lines = content(folder).decode().split("\n")
     assert lines.pop() == ""
-    rows = [[(row["id"], row["sample"], row["text"]) for row in json.loads(x)] for x in lines]
+    rows = [
+        [(row["id"], row["sample"], row["text"]) for row in json.loads(x)["texts"]] for x in lines
+    ]
     assert rows == [[(t.id, t.sample, t.text) for t in chunk] for chunk in CHUNKS]
-    assert json.loads(lines[0])[1] == {
+    assert json.loads(lines[0])["texts"][1] == {
         "id": "b",
         "sample": 0,
         "text": "\u4e8c\u52a0\u4e8c",
@@ -123,6 +125,21 @@ def test_a_file_cut_anywhere_keeps_its_whole_chunks(tmp_path):
         for chunk in CHUNKS[kept:]:
             store.add(chunk)
         assert content(tmp_path) == whole
+
+
+@pytest.mark.parametrize("place", range(0, 400, 7))
+def test_no_flipped_byte_is_read_as_another_text(tmp_path, place):
+    whole = filled(tmp_path)
+    damaged = bytearray(content(tmp_path))
+    damaged[place % len(damaged)] ^= 1
+    (tmp_path / "texts.jsonl").write_bytes(damaged)
+    try:
+        found = TextStore(tmp_path, INPUTS)
+    except RunFolderError as error:
+        assert "is damaged" in str(error)
+    else:
+        # The end of a last line: it counts as cut short, and is written again.
+        assert set(found) < set(whole)
 
 
 @pytest.mark.parametrize("damage", [b'[{"id": "a"}]\n', b"[[[\n", b"\xff\xfe\n", b"3\n", b"\n"])
@@ -215,7 +232,7 @@ def test_processes_take_turns(tmp_path):
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
     store = TextStore(tmp_path, INPUTS)
     assert len(store) == 3 * 40 + 40
-    rows = [row for line in content(tmp_path).splitlines() for row in json.loads(line)]
+    rows = [row for line in content(tmp_path).splitlines() for row in json.loads(line)["texts"]]
     assert len(rows) == len(store)
     assert all(store.get(f"{own}-39").text == own * 3000 for own in "xyz")
 

@@ -70,7 +70,7 @@ def test_nothing_is_written_twice(tmp_path, tokenizer, prompts):
     size = (tmp_path / "texts.jsonl").stat().st_size
     writer.write(prompts, store)
     assert (tmp_path / "texts.jsonl").stat().st_size == size
-    record = json.loads((tmp_path / "texts.jsonl").read_text().splitlines()[0])[0]
+    record = json.loads((tmp_path / "texts.jsonl").read_text().splitlines()[0])["texts"][0]
     assert record["writer"] == "weak" and record["sampling_temperature"] == 1.0
 
 

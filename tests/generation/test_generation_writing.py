@@ -127,7 +127,7 @@ def test_greedy_texts_are_those_of_each_prompt_alone(tmp_path, model):
 def test_sampled_texts_come_again_from_what_the_store_says(tmp_path, model):
     store = TextStore(tmp_path, INPUTS)
     writer(model).write(PROMPTS, store, samples=range(2))
-    lines = [json.loads(line) for line in content(tmp_path).splitlines()]
+    lines = [json.loads(line)["texts"] for line in content(tmp_path).splitlines()]
     for rows in lines:
         (seed,) = {row["seed"] for row in rows}
         prompts = [PROMPTS[row["id"]] for row in rows]

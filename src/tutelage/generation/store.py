@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.files import atomic_write_json, disk_errors, fingerprint, read_json
+from tutelage.files import disk_errors, fingerprint, read_sealed, write_sealed
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class WrittenText:
 class TextStore:
     """A folder with a manifest and a file of texts that only ever grows.
 
-    Each line of ``texts.jsonl`` is one chunk, a JSON list of texts, written at once: a chunk is
-    there wholly or not at all. A line that a kill cut short is passed over, and removed by the
-    next ``add``. Several processes may use one store: they take turns at writing, each text is
-    kept once, and the first one written stays.
+    Each line of ``texts.jsonl`` is one chunk, a list of texts with its checksum, written at once:
+    a chunk is there wholly or not at all. A line that a kill cut short is passed over, and removed
+    by the next ``add``. Several processes may use one store: they take turns at writing, each text
+    is kept once, and the first one written stays.
 
     Args:
         path: the folder; made when it is not there.
@@ -74,15 +74,15 @@ class TextStore:
     def _claim(self, inputs: dict[str, Any]) -> None:
         """Write the manifest, or compare with the one that is there."""
         manifest = self.path / "manifest.json"
-        if not manifest.is_file():
+        found = read_sealed(manifest)
+        if found is None:
             if self._file.exists():
                 raise RunFolderError(
-                    f"'{self.path}' holds texts without the manifest that says what made them."
-                    " Choose another folder, or remove this one."
+                    f"'{self.path}' holds texts without the manifest that says what made them, or"
+                    " with a damaged one. Choose another folder, or remove this one."
                 )
-            atomic_write_json(manifest, {"fingerprint": fingerprint(inputs), "inputs": inputs})
+            write_sealed(manifest, {"fingerprint": fingerprint(inputs), "inputs": inputs})
             return
-        found = read_json(manifest)
         if found["fingerprint"] == fingerprint(inputs):
             return
         names = sorted({*found["inputs"], *inputs})
@@ -108,8 +108,8 @@ class TextStore:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    texts = [WrittenText(**row) for row in json.loads(line)]
-                except (ValueError, TypeError) as error:
+                    texts = _unsealed(json.loads(line))
+                except (ValueError, TypeError, LookupError) as error:
                     raise RunFolderError(
                         f"'{self._file}', line {self._lines + 1} is damaged: {error}. Delete this"
                         " line: its texts are written again, and all others stay."
@@ -140,7 +140,8 @@ class TextStore:
             if not new:
                 return
             rows = [asdict(text) for text in new.values()]
-            line = (json.dumps(rows, ensure_ascii=False) + "\n").encode("utf-8")
+            sealed = {"seal": fingerprint(rows)[:16], "texts": rows}
+            line = (json.dumps(sealed, ensure_ascii=False) + "\n").encode("utf-8")
             file.truncate(self._end)  # what a killed process left behind the last whole line
             try:
                 rest = memoryview(line)
@@ -167,3 +168,16 @@ class TextStore:
 
     def __len__(self) -> int:
         return len(self._texts)
+
+
+def _unsealed(line: Any) -> list[WrittenText]:
+    """The texts of a line.
+
+    Raises:
+        ValueError: their checksum is another one.
+        TypeError: this is no such line.
+        LookupError: the same.
+    """
+    if line["seal"] != fingerprint(line["texts"])[:16]:
+        raise ValueError("its content does not match its checksum")
+    return [WrittenText(**row) for row in line["texts"]]

@@ -295,7 +295,9 @@ class Training(Strict):
         default=None, description="Stop after so many steps of the plan."
     )
     log_every: Positive = Field(default=10, description="Steps between records.")
-    checkpoint_every: Positive = Field(default=100, description="Steps between checkpoints.")
+    checkpoint_every: Positive = Field(
+        default=100, description="Steps between checkpoints; every five minutes comes one too."
+    )
     keep_checkpoints: Positive = Field(default=2, description="How many checkpoints stay.")
     report_to: list[Literal["tensorboard", "trackio", "wandb"]] = Field(
         default=[], description="Trackers, beside the run folder's own records."
