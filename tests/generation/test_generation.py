@@ -9,7 +9,14 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import build_tokenizer
@@ -72,7 +79,26 @@ def slow_greedy(model, prompt, limit, stop=TOKENIZER.eos_token_id):
     return tokens[len(prompt) :]
 
 
-@pytest.mark.parametrize("build", [llama, gpt2])
+def mixture():
+    """A mixture of experts whose configuration asks for its routers' loss, as training wants it."""
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=len(TOKENIZER),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        initializer_range=0.3,
+        output_router_logits=True,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return MixtralForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("build", [llama, gpt2, mixture])
 def test_greedy_in_batches_equals_one_token_at_a_time(build):
     model = build()
     expected = [slow_greedy(model, prompt, 10) for prompt in PROMPTS]
@@ -85,6 +111,7 @@ def test_greedy_in_batches_equals_one_token_at_a_time(build):
         ]
         ends = [tokens[-1] != TOKENIZER.eos_token_id for tokens in expected]
         assert [a.truncated for a in answers] == ends
+    assert getattr(model.config, "output_router_logits", True)  # as it was
 
 
 def counting_model():

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.data.ending import MARK
+from tutelage.data.ending import MARK, turn_end
 from tutelage.data.pieces import common_length
 from tutelage.errors import ConfigError, DataError
 from tutelage.types import Example, Message
@@ -245,8 +245,20 @@ class _Writer:
             # An opening of the template's own, such as an empty block of thoughts, is given to the
             # model; white space may be a part of the answer's first token.
             start = begin if begin == len(before) and own.strip() else len(opened)
+        if not body:
+            end = self._end_of_call(text, start, end)
         lacks = _lacks_thoughts(turn, text[start:end])
         return Answer(start, max(start, end), turn.learned, lacks, empty=begin >= end)
+
+    def _end_of_call(self, text: str, start: int, end: int) -> int:
+        """Where a turn without content ends.
+
+        Some templates (R1) end it after its calls and write an empty turn for the content. Nobody
+        who stops at the end of the calls writes that.
+        """
+        name = turn_end(self.tokenizer).name
+        first = text.find(name, start, end) if name else -1
+        return end if first < 0 else first
 
     def _marked(self, place: int) -> str | None:
         """The conversation with a mark for a turn's content; None when the mark is not written."""

@@ -22,7 +22,8 @@ from tutelage.data.ending import stop_ids
 from tutelage.data.pieces import continuation_text, decode, spaces_beginnings
 from tutelage.errors import DataError
 from tutelage.generation.settings import GenerationSettings
-from tutelage.models.head import causal_lm, own_forward
+from tutelage.models.forward import own_forward, routers_unheard
+from tutelage.models.head import causal_lm
 from tutelage.models.positions import positions_of
 
 # Shape suffixes: B batch, T tokens.
@@ -179,7 +180,8 @@ def _generating(
     own_defaults = model.generation_config
     cuda = [device] if device.type == "cuda" else []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")
-    with torch.random.fork_rng(devices=cuda), own_forward(model), autocast:
+    seeded = torch.random.fork_rng(devices=cuda)
+    with seeded, own_forward(model), routers_unheard(model), autocast:
         torch.manual_seed(seed)
         model.eval()
         # What a configuration leaves open, `generate` fills from the model's own defaults.

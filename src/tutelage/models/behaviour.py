@@ -10,7 +10,7 @@ import torch
 
 from tutelage.errors import ModelError
 from tutelage.files import atomic_write_json, read_json
-from tutelage.models.head import own_forward
+from tutelage.models.forward import own_forward
 
 RECORD = "check.json"
 _ROWS = 4

@@ -29,30 +29,6 @@ def causal_lm(model: nn.Module) -> Any:
 
 
 @contextlib.contextmanager
-def own_forward(model: nn.Module) -> Iterator[None]:
-    """Within the block, a model that is being trained runs without its trainer's precision.
-
-    accelerate puts its autocast around ``forward`` itself, inside any autocast that a caller turns
-    on or off; so a measurement in another precision needs the forward pass that was there before.
-
-    Args:
-        model: a causal language model, possibly inside DDP or LoRA wrappers.
-    """
-    inner: nn.Module = getattr(model, "module", model)
-    around = {id(one): one for one in (inner, causal_lm(model)) if "_original_forward" in vars(one)}
-    trained = {key: vars(one).pop("forward", None) for key, one in around.items()}
-    try:
-        for one in around.values():
-            one.forward = vars(one)["_original_forward"]
-        yield
-    finally:
-        for key, one in around.items():
-            del one.forward
-            if trained[key] is not None:
-                one.forward = trained[key]
-
-
-@contextlib.contextmanager
 def _hidden_states_only(model: nn.Module) -> Iterator[list[Tensor]]:
     """Catch what enters the output head, and give the head nothing to do."""
     head = causal_lm(model).get_output_embeddings()
