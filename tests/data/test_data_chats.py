@@ -266,16 +266,22 @@ def test_calls_and_weights_come_from_the_file(make_tokenizer, tmp_path):
 
 def test_what_a_template_writes_after_a_call_has_ended_is_not_learned(make_tokenizer):
     """R1 writes a call and its end, and then a turn for the content, though that is empty."""
-    calls = "{% for call in m.tool_calls or [] %}<|Assistant|>{{ call.function.name }}{{ eos_token }}"
+    calls = (
+        "{% for call in m.tool_calls or [] %}<|Assistant|>{{ call.function.name }}{{ eos_token }}"
+    )
     r1 = R1.replace("{% else %}<|Ass", "{% else %}" + calls + "{% endfor %}<|Ass")
-    tokenizer = make_tokenizer(chat_template=r1, bos="<s>", eos="<|eos|>", special=["<|Assistant|>"])
+    tokenizer = make_tokenizer(
+        chat_template=r1, bos="<s>", eos="<|eos|>", special=["<|Assistant|>"]
+    )
     called = Message("assistant", "", {"tool_calls": [CALL]})
     turns = [("user", "a"), called, ("tool", "2"), ("assistant", "de")]
     row = tokenize_examples([conversation(*turns)], tokenizer).dataset[0]
     assert labelled(row, tokenizer) == "add<|eos|>|de<|eos|>"
     row = tokenize_examples([conversation(*turns[:2])], tokenizer).dataset[0]
     assert labelled(row, tokenizer) == "add<|eos|>"
-    assert tokenizer.decode(row["input_ids"]).endswith("<|Assistant|>add<|eos|><|Assistant|><|eos|>")
+    assert tokenizer.decode(row["input_ids"]).endswith(
+        "<|Assistant|>add<|eos|><|Assistant|><|eos|>"
+    )
 
 
 def test_what_a_template_cannot_write_is_refused_by_name(make_tokenizer, tmp_path):
