@@ -108,3 +108,9 @@ def test_damaged_records_are_listed_as_text(capsys, tmp_path):
         small_run(tmp_path, "other")
         code, out, _ = tutelage(capsys, "runs", "--output", tmp_path)
         assert code == 0 and "odd\\x1b[2J: 3, [1], stopped" in out and "\x1b" not in out
+
+
+def test_a_name_too_long_for_a_folder_is_one_message(capsys):
+    for clean in ((), ("--clean", "--yes")):
+        code, _, err = tutelage(capsys, "runs", "--output", "x" * 5000, *clean)
+        assert code == 2 and "cannot be made" in err and len(err) < 500

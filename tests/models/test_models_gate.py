@@ -308,6 +308,17 @@ def test_generation_defaults_that_contradict_themselves_can_be_saved(saved_llama
         assert kept.do_sample and kept.temperature == 0.6
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("x", None), (10**9, None), (-7, None), (True, None), ([1, "x", 10**9], [1]), ([], None)],
+    ids=str,
+)
+def test_special_tokens_that_are_no_tokens_are_left_out(saved_llama, given, kept):
+    """They would otherwise end an evaluation, or be searched for in vain."""
+    (saved_llama / "generation_config.json").write_text(json.dumps({"eos_token_id": given}))
+    assert load_model(str(saved_llama)).generation_config.eos_token_id == kept
+
+
 @pytest.mark.parametrize("values", [{"num_return_sequences": 2}, {"max_new_tokens": 0}], ids=str)
 def test_generation_defaults_that_mean_nothing_are_refused_at_load(saved_llama, values):
     (saved_llama / "generation_config.json").write_text(json.dumps(values))

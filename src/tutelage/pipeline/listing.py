@@ -11,6 +11,7 @@ from pathlib import Path
 from tutelage.errors import RunFolderError
 from tutelage.files import (
     TEMPORARY_PREFIX,
+    disk_errors,
     read_json_or,
     read_sealed,
     remove_directory,
@@ -136,8 +137,9 @@ def remove(output: str | Path, found: list[Leftover]) -> int:
 
 
 def _run_folders(output: Path) -> list[Path]:
-    if not output.is_dir():
-        return []
+    with disk_errors(output):
+        if not output.is_dir():
+            return []
     return sorted(p for p in output.iterdir() if p.is_dir() and (p / RECORD).is_file())
 
 
