@@ -23,6 +23,7 @@ def test_public_names_are_listed_and_there():
     listed = dir(tutelage)
     for name in tutelage.__all__:
         assert name in listed and callable(getattr(tutelage, name))
+    assert [name for name in listed if not name.startswith("_")] == sorted(tutelage.__all__)
 
 
 @pytest.mark.parametrize(

@@ -59,5 +59,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, those that are not imported yet too."""
-    return sorted({*globals(), *__all__})
+    """The public names, those that are not imported yet too, and not what this file imports."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -195,7 +195,7 @@ def test_nor_does_one_that_fails_a_little_later(home, tmp_path):
     )
     with pytest.raises(TutelageError, match="line 81: not valid JSON"):
         pipeline.run(wrong)
-    assert not list((tmp_path / "runs").glob("*"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_look_needs_neither_torch_nor_transformers(home, tmp_path):

@@ -7,6 +7,7 @@ from test_e2e_cli import tutelage
 
 from tutelage.files import atomic_write_json, write_sealed
 from tutelage.pipeline.folder import PartsFolder
+from tutelage.pipeline.listing import list_runs
 from tutelage.pipeline.session import USED
 from tutelage.pipeline.shared import SharedParts
 
@@ -40,6 +41,11 @@ def test_runs_are_listed_and_only_what_no_run_needs_is_cleaned(capsys, tmp_path)
     code, out, _ = tutelage(capsys, "runs", "--output", runs, "--json")
     listed = {row["folder"]: row["state"] for row in json.loads(out)}
     assert code == 0 and listed == {str(good): "finished", str(bad): "stopped after data"}
+    (bad / "arms" / "cpd" / "plan").mkdir(parents=True)
+    assert {run.folder: run.state for run in list_runs(runs)}[bad] == "planned, nothing trained"
+    (good / "run.json").rename(good / "aside")
+    assert {run.folder: run.state for run in list_runs(runs)}[good] == "stopped after cpd"
+    (good / "aside").rename(good / "run.json")
     code, out, _ = tutelage(capsys, "runs", "--output", runs)
     assert code == 0 and f"{good}: mine, 2026-01-01, finished" in out
 

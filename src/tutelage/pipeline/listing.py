@@ -186,6 +186,9 @@ def _state(folder: Path) -> str:
         if (arm / "training").is_dir() and not (arm / "student").is_dir():
             return f"stopped: training {arm.name}"
     done = [stage for stage in _STAGES if (folder / stage).is_dir()]
+    if "arms" in done:
+        trained = [path.parent.name for path in sorted(folder.glob("arms/*/student"))]
+        return f"stopped after {', '.join(trained)}" if trained else "planned, nothing trained"
     return f"stopped after {done[-1] if done else 'its start'}"
 
 

@@ -3,7 +3,7 @@
 import functools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,14 +188,17 @@ def open_session(
 
 @contextmanager
 def _leaves_nothing_new(path: Path) -> Iterator[None]:
-    """When the block fails before it has made any part, the folder that it made goes again."""
-    was_there = path.exists()
+    """When the block fails before it has made any part, the folders that it made go again."""
+    new = [place for place in (path, *path.parents) if not place.exists()]
     try:
         yield
     except BaseException:
         opened = {".lock", "recipe.yaml", "recipe.json", "seconds.json"}
-        if not was_there and path.is_dir() and {p.name for p in path.iterdir()} <= opened:
+        if new and path.is_dir() and {p.name for p in path.iterdir()} <= opened:
             shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # another run is in one of them
+                for parent in new[1:]:
+                    parent.rmdir()
         raise
 
 
