@@ -120,6 +120,21 @@ def test_rows_that_teach_nothing_or_cannot_be_read_are_refused(
 # ---- models ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("form", [list, lambda rows: rows])
+def test_padding_and_labels_that_do_not_fit_their_tokens_are_refused(tmp_path, rows, form):
+    """Padding on the left would be read as text, whatever the row's attention mask says."""
+    right = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
+    trainer_of(tmp_path, form(datasets.Dataset.from_list(right)))
+    left = right[7]
+    left["attention_mask"] = [0, *left["attention_mask"][1:]]
+    with pytest.raises(DataError, match="Row 7 of `train_dataset` has tokens after padding"):
+        trainer_of(tmp_path, form(datasets.Dataset.from_list(right)))
+    size = len(rows[3]["input_ids"])
+    short = changed(rows, 3, labels=rows[3]["labels"][1:])
+    with pytest.raises(DataError, match=f"Row 3 .* has {size} input_ids and {size - 1} labels"):
+        trainer_of(tmp_path, form(short))
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_a_teacher_with_fewer_tokens_than_the_data_is_refused(tmp_path, rows, several):
     small = tiny_model(seed=2, vocab=VOCAB - 2)

@@ -21,6 +21,7 @@ COLUMNS = ("id", "input_ids", "labels", "teacher")
 """What the trainer reads of a row; all but the token ids and labels may be missing."""
 
 _NOT_A_LABEL = -100
+_MASK = "attention_mask"
 _COMPUTE: Any = pyarrow.compute  # its functions are made at import, where no type checker sees them
 
 
@@ -186,7 +187,40 @@ def addressed_rows(rows: Any, name: str) -> datasets.Dataset:
                 " Tokenize it first with tutelage.data.tokenize_examples, or let `tutelage run` do"
                 " it."
             )
+    _check_shapes(rows, name)
     return rows
+
+
+def _check_shapes(rows: datasets.Dataset, name: str) -> None:
+    """Refuse rows whose columns do not belong together.
+
+    Raises:
+        DataError: labels of another number than tokens, or padding before a token: rows are padded
+            on the right here, so that padding on the left would be read as text.
+    """
+    columns = [c for c in ("input_ids", "labels", _MASK) if c in rows.column_names]
+    tables: Any = rows.select_columns(columns).with_format("arrow").iter(10_000)
+    start = 0
+    for table in tables:
+        sizes = [_COMPUTE.list_value_length(table[c]).to_numpy() for c in columns]
+        for column, size in zip(columns[1:], sizes[1:], strict=True):
+            wrong = np.flatnonzero(size != sizes[0])
+            if len(wrong):
+                raise DataError(
+                    f"Row {start + wrong[0]} of `{name}` has {sizes[0][wrong[0]]} input_ids and"
+                    f" {size[wrong[0]]} {column}. Each token needs one (a label of -100 where it is"
+                    " not learned)."
+                )
+        if _MASK in columns:
+            mask, row_N = _flat(table[_MASK])
+            after = (mask[1:] != 0) & (mask[:-1] == 0) & (row_N[1:] == row_N[:-1])
+            if after.any():
+                raise DataError(
+                    f"Row {start + row_N[1:][after][0]} of `{name}` has tokens after padding, by"
+                    f" its {_MASK}. DistillTrainer pads on the right, by itself: pass rows without"
+                    " padding."
+                )
+        start += len(table)
 
 
 def _collected(rows: Any, name: str) -> datasets.Dataset:
@@ -213,9 +247,9 @@ def _collected(rows: Any, name: str) -> datasets.Dataset:
                 f"Row {number} of `{name}` is a {type(item).__name__}. Each row must be a mapping"
                 " with input_ids and labels."
             )
-        if missing := {key for key in COLUMNS if key in items[0]} - set(item):
+        if missing := {key for key in (*COLUMNS, _MASK) if key in items[0]} - set(item):
             raise DataError(f"Row {number} of `{name}` has no '{min(missing)}', and row 0 has one.")
-    columns = [key for key in COLUMNS if key in items[0]] or list(items[0])
+    columns = [key for key in (*COLUMNS, _MASK) if key in items[0]] or list(items[0])
     return datasets.Dataset.from_dict({key: [_plain(i[key]) for i in items] for key in columns})
 
 
