@@ -13,8 +13,8 @@ ROOT = Path(tutelage.__file__).parent
 
 LAYERS = [
     {
-        "errors", "types", "components", "files", "hashes", "numerics", "ids", "placeholders",
-        "printing", "interrupts",
+        "errors", "types", "components", "files", "hashes", "interrupts", "lazy", "numerics", "ids",
+        "placeholders", "printing",
     },
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},
@@ -72,7 +72,7 @@ def test_imports_point_down(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_stay_small(path):
     text = path.read_text()
-    assert text.count("\n") <= 420, f"{path} has {text.count(chr(10))} lines"
+    assert text.count("\n") <= 400, f"{path} has {text.count(chr(10))} lines"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             documented = ast.get_docstring(node) is not None

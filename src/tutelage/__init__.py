@@ -12,10 +12,11 @@ The parts can be used by themselves; nothing heavy is imported before it is aske
     from tutelage import follow_plan                # a plan inside another trainer
 """
 
-import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tutelage.lazy import lazy_names
 
 # OpenMP's threads spin while they wait. On a machine that does anything else besides, that made
 # training of small models up to ten times slower; it must be said before torch is loaded.
@@ -41,21 +42,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DistillConfig": "tutelage.training",
-    "DistillTrainer": "tutelage.training",
-    "cache": "tutelage.pipeline",
-    "follow_plan": "tutelage.training.plugin",
-    "profile": "tutelage.pipeline",
-    "run": "tutelage.pipeline",
-    "show_plan": "tutelage.pipeline",
+    "DistillConfig": "training",
+    "DistillTrainer": "training",
+    "cache": "pipeline",
+    "follow_plan": "training.plugin",
+    "profile": "pipeline",
+    "run": "pipeline",
+    "show_plan": "pipeline",
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name at its first use, so that ``import tutelage`` stays fast."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tutelage' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

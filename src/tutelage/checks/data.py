@@ -56,6 +56,11 @@ def is_here(source: str) -> bool:
         return True
 
 
+def column_names(settings: Any) -> dict[str, str]:
+    """Our names of columns to the files'; none where the data are no files."""
+    return {str(ours): theirs for ours, theirs in getattr(settings, "columns", {}).items()}
+
+
 def _takes_long(path: Path) -> bool:
     return path.suffix == ".json" and path.is_file() and path.stat().st_size > _LARGE
 
@@ -65,8 +70,7 @@ def _check_rows(
 ) -> Any:
     """What the last row that was looked at says."""
     source = getattr(settings, split)
-    names = {str(ours): theirs for ours, theirs in settings.columns.items()}
-    rows = named_rows(source, split, tuple(columns), names)
+    rows = named_rows(source, split, tuple(columns), column_names(settings))
     shape = None
     content: Any = None
     row = None

@@ -3,8 +3,9 @@
 What needs no model does not load what models need: names are imported at their first use.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tutelage.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tutelage.data.collate import length_batches, packed_batches, padding_id
@@ -69,8 +70,4 @@ __all__ = [
     "with_completion",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tutelage.data' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"tutelage.data.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)

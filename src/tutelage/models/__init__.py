@@ -3,8 +3,9 @@
 What needs no weights does not load what weights need: names are imported at their first use.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tutelage.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tutelage.models.load import (
@@ -40,8 +41,4 @@ __all__ = [
     "load_tokenizer",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tutelage.models' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"tutelage.models.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -20,22 +20,16 @@ class _TimeIsUpError(BaseException):
     """Raised in the thread that took too long; no ``except Exception`` there may swallow it."""
 
 
-def render_limited(
-    render: Callable[[], _Result], *, seconds: float | None = None, whose: str = "the tokenizer"
-) -> _Result:
+def render_limited(render: Callable[[], _Result], whose: str) -> _Result:
     """What ``render`` returns or raises, unless it takes too long.
-
-    A thread is started each time, so render many texts in one call.
 
     Args:
         render: runs chat templates; its errors are passed on.
-        seconds: how long it may take; None for ten.
         whose: whose template it is, for the message.
 
     Raises:
         ModelError: time is up.
     """
-    limit = _SECONDS if seconds is None else seconds
     results: list[_Result] = []
     errors: list[BaseException] = []
 
@@ -47,16 +41,16 @@ def render_limited(
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(limit)
+    thread.join(_SECONDS)
     if thread.is_alive():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_TimeIsUpError)
         )
         thread.join(1.0)
         raise ModelError(
-            f"The chat template of {whose} did not end within {limit:g} seconds: it loops without"
-            " end or nearly so. Mend `chat_template`, or take the tokenizer files from the model's"
-            " source again."
+            f"The chat template of {whose} did not end within {_SECONDS:g} seconds: it loops"
+            " without end or nearly so. Mend `chat_template`, or take the tokenizer files from the"
+            " model's source again."
         )
     if errors:
         raise errors[0]
@@ -88,4 +82,4 @@ def check_template_ends(tokenizer: Any, name: str) -> None:
             except Exception:  # any error is an end
                 continue
 
-    render_limited(try_all, whose=f"'{name}'")
+    render_limited(try_all, f"'{name}'")

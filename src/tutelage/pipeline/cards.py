@@ -3,12 +3,13 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import yaml
 
+from tutelage.checks.data import is_here
 from tutelage.files import atomic_write_text
 from tutelage.models.places import local_place
+from tutelage.pipeline.folder import CARD
 from tutelage.pipeline.session import Session
 from tutelage.recipe import Recipe
 from tutelage.report import Run, card_values, model_card
@@ -32,7 +33,7 @@ def write_cards(session: Session, run: Run) -> None:
             show_prompt=recipe.data is not None and recipe.data.kind != "files",
         )
         shutil.copyfile(session.run.path / "recipe.yaml", folder / "recipe.yaml")
-        atomic_write_text(folder / "README.md", model_card(values))
+        atomic_write_text(folder / CARD, model_card(values))
 
 
 def _settings(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -72,21 +73,15 @@ def _hub_data(recipe: Recipe) -> tuple[str, ...]:
     if data is None or data.kind != "files":
         return ()
     names = (data.train, data.validation, data.test)
-    hub = (name.partition(":")[0] for name in names if name and not _is_file(name))
+    hub = (name.partition(":")[0] for name in names if name and not is_here(name))
     return tuple(dict.fromkeys(hub))
-
-
-def _is_file(name: str) -> bool:
-    return Path(name).exists() or bool(Path(name.partition(":")[0]).suffix)
 
 
 def _licences(session: Session, recipe: Recipe) -> Iterator[str]:
     """What each model's own card says of its licence, where there is one to read."""
     parts = {"the student's start": session.shop.student_source}
     for name in recipe.ladder if recipe.needs_teacher else ():
-        parts[f"the teacher {name}" if name != "teacher" else "the teacher"] = (
-            session.shop.base_teacher(name)
-        )
+        parts[recipe.teacher_title(name)] = session.shop.base_teacher(name)
     for part, source in parts.items():
         found = _licence(source)
         yield f"Of {part} ({source}): {found or 'see where it came from'}."
@@ -97,7 +92,7 @@ def _licences(session: Session, recipe: Recipe) -> Iterator[str]:
 def _licence(source: str) -> str:
     """The licence in the front matter of a model's card on this machine; empty without one."""
     place = local_place(source)
-    card = None if place is None else (place if place.is_dir() else place.parent) / "README.md"
+    card = None if place is None else (place if place.is_dir() else place.parent) / CARD
     with contextlib.suppress(OSError, ValueError, IndexError, yaml.YAMLError):
         if card is not None:
             front = yaml.safe_load(card.read_text(encoding="utf-8").split("---\n")[1])

@@ -5,9 +5,8 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from tutelage.files import atomic_write_json, read_json
+from tutelage.files import atomic_write_json, read_json_or
 
 FILE = "seconds.json"
 _BEAT = 1.0
@@ -37,7 +36,7 @@ class Clock:
         self._since = self._beaten = time.monotonic()
         self.seconds: dict[str, float] = {}
         self.worked = False
-        record = _record(self._path)
+        record = read_json_or(self._path, {})  # no result depends on it
         self.started: str = record.get("started") or time.strftime("%Y-%m-%d %H:%M:%S %z")
         self.seconds.update(record.get("seconds") or {})
         running = record.get("running")
@@ -96,12 +95,3 @@ class Clock:
         running = {"stage": self._stages[-1], "since": time.time()} if self._stages else None
         record = {"started": self.started, "seconds": self.seconds, "running": running}
         atomic_write_json(self._path, record)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """What the file says; nothing when it is missing or broken, as no result depends on it."""
-    try:
-        record = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

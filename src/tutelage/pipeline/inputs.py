@@ -99,9 +99,7 @@ def start_inputs(session: Session) -> Inputs:
         if settings.data is None:
             found["data"] = split_of(session, "train")
         else:
-            data = effective(session.recipe)["data"]
-            keys = ("columns", "template", "system", "max_length", "max_prompt_length")
-            found["tokenized"] = {key: data.get(key) for key in keys}
+            found["tokenized"] = _tokenized(session, "columns")
             found["tokenizer"] = tokenizer_identity(shop.tokenizer)
             found["sources"] = data_identity(settings.data)
         if settings.objective == "kl":
@@ -177,13 +175,18 @@ def written_inputs(session: Session, name: str, asked: Recipe) -> Inputs:
 
 def texts_inputs(session: Session, pairs: Mapping[str, Mapping[str, Any]]) -> Inputs:
     """Of the written answers that an arm learns: the answers themselves, tokenized."""
-    data = effective(session.recipe)["data"]
-    keys = ("template", "system", "max_length", "max_prompt_length")
     return {
         "pairs": fingerprint(pairs),
         "data": split_of(session, "train"),
-        "tokenized": {key: data.get(key) for key in keys},
+        "tokenized": _tokenized(session),
     }
+
+
+def _tokenized(session: Session, *more: str) -> Inputs:
+    """How texts that are no rows of the data become tokens, and what else of it counts."""
+    data = effective(session.recipe)["data"]
+    keys = (*more, "template", "system", "max_length", "max_prompt_length")
+    return {key: data.get(key) for key in keys}
 
 
 def plan_inputs(

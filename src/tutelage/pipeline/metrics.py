@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tutelage.recipe import LoadedRecipe
+from tutelage.report.quantities import metric_words
 
 _LOOKED_AT = 200
 _MOST = 0.9
@@ -12,7 +13,6 @@ _SHORT = 3
 _FEW = 20
 _ENDS_IN_NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(\.\d+)?\s*%?[.)]?$")
 _CHOICE = re.compile(r"\(?[A-Za-z]\)?[.:]?|yes\.?|no\.?", re.IGNORECASE)
-_WORDS = {"rouge_l": "ROUGE-L", "exact_match": "exact match"}
 
 
 def metric_lines(loaded: LoadedRecipe, rows: Any) -> Iterator[str]:
@@ -39,7 +39,7 @@ def metric_lines(loaded: LoadedRecipe, rows: Any) -> Iterator[str]:
 
 def _named(name: str, options: dict[str, Any]) -> str:
     said = ", ".join(f"{key} {value!r}" for key, value in options.items())
-    return _WORDS.get(name, name.replace("_", " ")) + (f", {said}" if said else "")
+    return metric_words(name) + (f", {said}" if said else "")
 
 
 def _hint(references: Sequence[Sequence[str]]) -> str:

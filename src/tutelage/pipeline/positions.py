@@ -50,8 +50,7 @@ def _readers(session: Session) -> Iterator[tuple[str, Positions]]:
     yield "the student", student_positions(session)
     for name in session.recipe.ladder:
         if session.shop.shares_tokenizer(name):
-            who = "the teacher" if name == "teacher" else f"the teacher '{name}'"
-            yield who, teacher_positions(session, name)
+            yield session.recipe.teacher_title(name), teacher_positions(session, name)
 
 
 def check_length(session: Session, who: str, positions: Positions, longest: int, what: str) -> None:

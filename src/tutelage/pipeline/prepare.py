@@ -2,18 +2,22 @@
 
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 
-from tutelage.data import ending_note, load_examples, tokenize_examples
+from tutelage.checks.data import column_names
+from tutelage.data import TokenizedSplit, ending_note, load_examples, tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.load import LoadedExamples
+from tutelage.data.tokenize import LongPrompts
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json, fingerprint
 from tutelage.hashes import content_sha256
 from tutelage.pipeline.inputs import SPLITS, SPLITS_FILE, data_inputs
+from tutelage.pipeline.progress import Report
 from tutelage.pipeline.session import Session
 from tutelage.training.saving import disk_checked
 from tutelage.types import Example
@@ -33,16 +37,8 @@ def prepare_data(session: Session) -> None:
     ):
         summaries, contents = {}, {}
         for split, loaded in load_splits(session).items():
-            tokenized = tokenize_examples(
-                loaded,
-                tokenizer,
-                template=getattr(settings, "template", "auto"),
-                system=getattr(settings, "system", None),
-                max_length=settings.max_length,
-                max_prompt_length=settings.max_prompt_length,
-                long_prompts="drop" if split == "train" else settings.long_prompts,
-                progress=report,
-            )
+            long = "drop" if split == "train" else settings.long_prompts
+            tokenized = tokenize(session, loaded, long_prompts=long, progress=report)
             with disk_checked(folder / split):
                 tokenized.dataset.save_to_disk(folder / split)
             summaries[split] = tokenized.summary
@@ -55,6 +51,28 @@ def prepare_data(session: Session) -> None:
     for split, summary in summaries.items():
         for line in data_notes(summary):
             session.display.note(f"{split}: {line}")
+
+
+def tokenize(
+    session: Session,
+    examples: LoadedExamples | Sequence[Example],
+    *,
+    long_prompts: LongPrompts = "drop",
+    progress: Report | None = None,
+) -> TokenizedSplit:
+    """Examples as the student reads them: its tokenizer, the recipe's template and lengths."""
+    settings = session.recipe.data
+    assert settings is not None
+    return tokenize_examples(
+        examples,
+        session.shop.tokenizer,
+        template=getattr(settings, "template", "auto"),
+        system=getattr(settings, "system", None),
+        max_length=settings.max_length,
+        max_prompt_length=settings.max_prompt_length,
+        long_prompts=long_prompts,
+        progress=progress,
+    )
 
 
 def data_notes(summary: dict[str, Any]) -> list[str]:
@@ -126,7 +144,7 @@ def load_splits(session: Session, columns: tuple[str, ...] = ()) -> dict[str, Lo
             limit=getattr(settings, f"limit_{split}"),
             seed=seed,
             columns=columns if split == "train" else (),
-            names={str(ours): theirs for ours, theirs in settings.columns.items()},
+            names=column_names(settings),
         )
         for split in SPLITS
         if (source := getattr(settings, split))

@@ -112,7 +112,7 @@ def evaluate_references(session: Session, rows: Any) -> None:
         return
     settings, shop = session.recipe.evaluation, session.shop
     for name, part in tested_teachers(session).items():
-        title = "the teacher" if len(session.recipe.ladder) == 1 else f"the teacher {name}"
+        title = session.recipe.teacher_title(name)
         inputs = evaluation_inputs(session, shop.teacher_identity(name), compared=False)
         evaluate(session, part, title, functools.partial(shop.any_teacher, name), inputs, rows)
     if settings.student_before:

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from tutelage.data import tokenize_examples
+from tutelage.checks.data import column_names
 from tutelage.data.load import load_examples
 from tutelage.files import atomic_write_json, remove_directory
 from tutelage.models import check_same_tokenizer, keep_layers, load_model
 from tutelage.pipeline.inputs import start_inputs
-from tutelage.pipeline.prepare import rows_of
+from tutelage.pipeline.prepare import rows_of, tokenize
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.students import save_checked
 from tutelage.pipeline.tuning import fine_tune
@@ -128,23 +128,12 @@ def _work(session: Session) -> Path:
 
 def _rows(session: Session) -> Any:
     """What a student is healed on: the training data, or a file of its own."""
-    student, data = session.recipe.student, session.recipe.data
-    assert student is not None and student.finetune is not None and data is not None
+    student = session.recipe.student
+    assert student is not None and student.finetune is not None
     source = student.finetune.data
     if source is None:
         return rows_of(session, "train")
     with session.display.task("Reading the data that the student is healed on") as report:
-        return tokenize_examples(
-            load_examples(
-                source,
-                split="train",
-                seed=session.recipe.seed,
-                names={str(ours): theirs for ours, theirs in getattr(data, "columns", {}).items()},
-            ),
-            session.shop.tokenizer,
-            template=getattr(data, "template", "auto"),
-            system=getattr(data, "system", None),
-            max_length=data.max_length,
-            max_prompt_length=data.max_prompt_length,
-            progress=report,
-        ).dataset
+        names = column_names(session.recipe.data)
+        examples = load_examples(source, split="train", seed=session.recipe.seed, names=names)
+        return tokenize(session, examples, progress=report).dataset

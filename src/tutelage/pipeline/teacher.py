@@ -83,7 +83,7 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
     rows = rows_of(session, "train")
     work = _work(session, part)
     before = session.clock.seconds.get("teacher", 0.0)
-    title = "Fine-tuning the teacher" + ("" if name == "teacher" else f" {name}")
+    title = f"Fine-tuning {session.recipe.teacher_title(name)}"
     with session.timed("teacher"):
         trainer = fine_tune(session, settings, model, rows, title=title, work=work, inputs=inputs)
     if session.processes.is_first:

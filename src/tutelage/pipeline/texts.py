@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.curriculum import pairs_wanted
-from tutelage.data import LONGEST_PROMPT, teacher_prompts, tokenize_examples, with_completion
+from tutelage.data import LONGEST_PROMPT, teacher_prompts, with_completion
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json, fingerprint
 from tutelage.generation import (
@@ -31,7 +31,7 @@ from tutelage.pipeline.positions import (
     student_positions,
     teacher_positions,
 )
-from tutelage.pipeline.prepare import load_splits, rows_of
+from tutelage.pipeline.prepare import load_splits, rows_of, tokenize
 from tutelage.pipeline.session import Session
 from tutelage.recipe import Recipe
 from tutelage.training.saving import disk_checked
@@ -96,7 +96,8 @@ class Library:
         if not unwritten(store, prompts, asked.on_wrong, asked.max_samples):
             return  # what is left are prompts too long to be asked
         lengths = [len(prompt) for prompt in prompts.values()]
-        check_room(session, f"the teacher {name}", positions, lengths, asked.max_new_tokens)
+        title = session.recipe.teacher_title(name)
+        check_room(session, title, positions, lengths, asked.max_new_tokens)
         settings = GenerationSettings(
             max_new_tokens=asked.max_new_tokens,
             sampling_temperature=asked.sampling_temperature,
@@ -106,7 +107,7 @@ class Library:
         judge = self._judge(recipe)
         with (
             session.timed("texts"),
-            session.display.task(f"The teacher {name} writes answers") as report,
+            session.display.task(f"{title[0].upper()}{title[1:]} writes answers") as report,
         ):
             writer = Writer(name, model(), tokenizer, settings, session.recipe.seed, judge)
             if resample:
@@ -238,8 +239,7 @@ def _tokenize(
     library: Library,
 ) -> Available:
     """Tokenize an arm's pairs for the student; pairs that do not fit its limits are left out."""
-    names, settings = list(session.recipe.ladder), session.recipe.data
-    assert settings is not None
+    names = list(session.recipe.ladder)
     pairs = {
         names[k]: {profile.ids[i]: chosen[names[k]].texts[profile.ids[i]] for i in which}
         for k in range(len(names))
@@ -262,17 +262,11 @@ def _tokenize(
         with session.making(part, inputs, "") as folder:
             rows = []
             for name, texts in pairs.items():
-                split = tokenize_examples(
-                    [
-                        with_completion(library.examples[i], text.text, cut=text.truncated)
-                        for i, text in texts.items()
-                    ],
-                    session.shop.tokenizer,
-                    template=getattr(settings, "template", "auto"),
-                    system=getattr(settings, "system", None),
-                    max_length=settings.max_length,
-                    max_prompt_length=settings.max_prompt_length,
-                ).dataset
+                answered = [
+                    with_completion(library.examples[i], text.text, cut=text.truncated)
+                    for i, text in texts.items()
+                ]
+                split = tokenize(session, answered).dataset
                 rows.append(split.add_column("teacher", [name] * len(split)))  # type: ignore[call-arg]
             with disk_checked(folder / "rows"):
                 datasets.concatenate_datasets(rows).save_to_disk(folder / "rows")

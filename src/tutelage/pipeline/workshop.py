@@ -231,8 +231,7 @@ class Workshop:
     def load_teacher(self, name: str) -> Any:
         """A teacher, pruned and fine-tuned when the recipe says so, on its device and frozen."""
         teacher = self.recipe.ladder[name]
-        title = "the teacher" if len(self.recipe.ladder) == 1 else f"the teacher {name}"
-        self._say(title, self.teacher_places[name])
+        self._say(self.recipe.teacher_title(name), self.teacher_places[name])
         model = load_model(self.teacher_places[name], **loading(teacher))
         return on_device(model).eval().requires_grad_(False)
 

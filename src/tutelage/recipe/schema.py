@@ -120,6 +120,10 @@ class Recipe(Strict):
         one = self.teacher
         return {} if one is None or one.model is None else {"teacher": one}
 
+    def teacher_title(self, name: str) -> str:
+        """What to call a teacher: one alone needs no name."""
+        return "the teacher" if len(self.ladder) == 1 else f"the teacher {name}"
+
     @property
     def teachers_used(self) -> tuple[str, ...]:
         """Names of the teachers that anything is taken from, from weak to strong."""

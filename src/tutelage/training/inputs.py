@@ -259,7 +259,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class _SeenTokens:
     """What is known of the tokens of all rows.
 
     Attributes:
@@ -273,7 +273,7 @@ class Tokens:
     inputs: tuple[int, int]
 
 
-def _look_at(rows: datasets.Dataset) -> Tokens:
+def _look_at(rows: datasets.Dataset) -> _SeenTokens:
     """Go over all rows once, without a Python object for any token."""
     unlabelled: list[int] = []
     labels, inputs, start = [0], [0], 0
@@ -287,7 +287,7 @@ def _look_at(rows: datasets.Dataset) -> Tokens:
         for seen, values in ((labels, found[counts]), (inputs, _flat(table["input_ids"])[0])):
             seen += [int(values.min(initial=0)), int(values.max(initial=0))]
         start += len(table)
-    return Tokens(unlabelled, (min(labels), max(labels)), (min(inputs), max(inputs)))
+    return _SeenTokens(unlabelled, (min(labels), max(labels)), (min(inputs), max(inputs)))
 
 
 def _flat(column: pyarrow.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,14 +58,7 @@ def save_beside(trainer: Any, folder: str | Path) -> None:
     """
     if trainer.adaptive is not None and trainer.args.should_save:
         trainer.adaptive.save(folder)
-    atomic_write_json(
-        _window_file(trainer, folder),
-        {
-            "logged_step": trainer._logged_step,
-            "parts": trainer._parts.tolist(),
-            "response_tokens": int(trainer._response_tokens),
-        },
-    )
+    atomic_write_json(_window_file(trainer, folder), trainer.sums.state())
 
 
 def close_checkpoint(trainer: Any, folder: str | Path, logs: Sequence[str | Path]) -> None:
@@ -85,12 +78,8 @@ def load_beside(trainer: Any, folder: str | Path) -> None:
     if trainer.adaptive is not None:
         trainer.adaptive.load(folder)
     path = _window_file(trainer, folder)
-    if not path.is_file():
-        return
-    saved = read_json(path)
-    trainer._logged_step = saved["logged_step"]
-    trainer._parts.copy_(torch.tensor(saved["parts"], dtype=torch.float64))
-    trainer._response_tokens.fill_(saved["response_tokens"])
+    if path.is_file():
+        trainer.sums.load(read_json(path))
 
 
 def _window_file(trainer: Any, folder: str | Path) -> Path:

@@ -32,15 +32,7 @@ from tutelage.training.budget import count_labels, split_by_tokens
 from tutelage.training.config import DistillConfig
 from tutelage.training.half import half_precision_note
 from tutelage.training.inputs import addressed_rows, given_inputs
-from tutelage.training.loss import (
-    AGREED,
-    CE,
-    KD,
-    KD_TOKENS,
-    TARGET_ENTROPY,
-    DistillLoss,
-    StepValues,
-)
+from tutelage.training.loss import CE, KD, TARGET_ENTROPY, DistillLoss, StepValues
 from tutelage.training.on_policy import OwnAnswers
 from tutelage.training.plain import plain_plan
 from tutelage.training.plugin import plan_scheduler
@@ -48,6 +40,7 @@ from tutelage.training.routers import RouterLoss
 from tutelage.training.saving import disk_checked
 from tutelage.training.share import AdaptiveShare
 from tutelage.training.signals import Teacher, signals_of
+from tutelage.training.sums import StepSums
 from tutelage.types import Plan
 
 LOG = logging.getLogger(__name__)
@@ -96,7 +89,7 @@ class DistillTrainer(Trainer):
 
     # compute_loss divides by the token count of the whole step itself.
     loss_is_scaled_for_ga = True
-    _resumed_at = _logged_step = 0
+    _resumed_at = 0
 
     def __init__(
         self,
@@ -165,9 +158,7 @@ class DistillTrainer(Trainer):
         self.teachers = signals_of(given.teacher, self.plan, self._live)
         self._pad_token_id = 0 if processing_class is None else padding_id(processing_class)
         self.step_ids: list[str] = []
-        self._parts = torch.zeros(6, dtype=torch.float64, device=args.device)
-        self._observed = torch.zeros(2, dtype=torch.float64, device=args.device)
-        self._response_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
+        self.sums = StepSums(args.device)
         self.finite_losses: list[tuple[Tensor, list[str]]] = []
         self._last_values: StepValues | None = None
         self._logs = tuple(logs)
@@ -219,7 +210,7 @@ class DistillTrainer(Trainer):
         self.finite_losses.clear()
         self.step_ids = [example_id for batch in batches for example_id in batch["ids"]]
         count = self._over_processes(count_labels(batches, device))
-        self._response_tokens += count
+        self.sums.response_tokens += count
         return batches, count.clamp_min(1)
 
     def _answered(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -281,27 +272,22 @@ class DistillTrainer(Trainer):
         self.finite_losses.append((torch.isfinite(sums.total), inputs["ids"]))
         parts = sums.parts.clone()
         parts[[CE, KD, TARGET_ENTROPY]] /= num_items_in_batch
-        # A controller sees the loss, not the weight that its temperature gives it.
-        weight = values.distill_temperature**2 if self.distill_loss.tau2_scaling else 1.0
-        self._observed[0] += parts[KD] / weight + parts[TARGET_ENTROPY]
-        self._observed[1] += parts[KD_TOKENS]
-        self._parts[:4] += parts[:4]
-        total = sums.total / num_items_in_batch
-        for one in router_losses:
+        total, routers = sums.total / num_items_in_batch, None
+        if router_losses:
             # Its mean over the step: micro-batches weigh what they have of the step's tokens.
-            routers = one * (len(targets_N) / num_items_in_batch)
-            self._parts[5] += routers.detach()
+            share = len(targets_N) / num_items_in_batch
+            routers = torch.stack(router_losses).sum() * share
             total = total + self._routers.weight * routers
-        self._parts[4] += total.detach()
+        weight = values.distill_temperature**2 if self.distill_loss.tau2_scaling else 1.0
+        self.sums.add(parts, total, routers, weight)
         # Gradients are averaged over processes afterwards, and the sum is what is meant.
         return total * self.args.world_size
 
     def move_share(self) -> None:
         """Let the controller see the step that was just made; called once after each."""
-        observed = self._over_processes(self._observed).tolist()
-        self._observed.zero_()
-        if self.adaptive is not None and observed[1]:
-            self.adaptive.observe(observed[0], self.state.global_step - 1)
+        loss, tokens = self.sums.observed(self._over_processes)
+        if self.adaptive is not None and tokens:
+            self.adaptive.observe(loss, self.state.global_step - 1)
 
     # ---- learning rate, log, evaluation, checkpoints ------------------------------------------
 
@@ -316,25 +302,15 @@ class DistillTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the parts of the loss and the plan's values to a training record."""
         if "loss" in logs:
-            steps = self.state.global_step - self._logged_step
-            self._logged_step = self.state.global_step
-            parts = self._over_processes(self._parts).tolist()
-            step = self.state.global_step - 1
-            stage = self.plan.stage_of(step)
-            values = self._last_values or self.step_values(step)
-            logs.update(loss=parts[4] / steps, ce=parts[CE] / steps)
-            if parts[KD_TOKENS]:
-                logs.update(kd=parts[KD] / steps, token_agreement=parts[AGREED] / parts[KD_TOKENS])
-            if self._routers.weight:
-                logs.update(router_loss=parts[5] / steps)
+            done, routers = self.state.global_step, bool(self._routers.weight)
+            logs.update(self.sums.record(done, self._over_processes, with_routers=routers))
+            stage = self.plan.stage_of(done - 1)
+            values = self._last_values or self.step_values(done - 1)
             logs.update(
                 stage=stage.stage,
                 **vars(values),
                 teacher=stage.teacher,  # type: ignore[arg-type]
-                response_tokens=int(self._response_tokens) / steps,
             )
-            self._parts.zero_()
-            self._response_tokens.zero_()
         super().log(logs, start_time)
 
     @torch.no_grad()
@@ -390,6 +366,7 @@ class DistillTrainer(Trainer):
         nothing is trained; one that is damaged or not whole is refused with ``RunFolderError``.
         """
         folder = str(self.args.output_dir)
+        self.sums = StepSums(self.args.device)  # a second training begins a record of its own
         self._resumed_at, checkpoint = resume.checkpoint_asked(resume_from_checkpoint, folder)
         if checkpoint is not None:
             resume.load_beside(self, checkpoint)

@@ -1,0 +1,91 @@
+"""What a training adds up: parts of the loss between two records, and what a controller sees."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutelage.training.loss import AGREED, CE, KD, KD_TOKENS, TARGET_ENTROPY
+
+_TOTAL, _ROUTERS = 4, 5  # beside the parts of the loss that are logged
+
+
+class StepSums:
+    """Sums of one process since the last record.
+
+    They stay on the device: a number that is read waits for the whole step.
+
+    Args:
+        device: where the loss is computed.
+
+    Attributes:
+        response_tokens: of all processes.
+        logged_step: the step of the last record.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.response_tokens = torch.zeros((), dtype=torch.int64, device=device)
+        self.logged_step = 0
+        self._parts = torch.zeros(6, dtype=torch.float64, device=device)
+        self._observed = torch.zeros(2, dtype=torch.float64, device=device)
+
+    def add(self, parts: Tensor, total: Tensor, routers: Tensor | None, kd_weight: float) -> None:
+        """Add a micro-batch.
+
+        Args:
+            parts: of its loss, see ``training.loss``; sums divided by the tokens of the whole step.
+            total: its loss, divided likewise.
+            routers: the auxiliary loss of its routers, if any.
+            kd_weight: what its temperature multiplies distillation by: a controller sees the loss,
+                not that weight.
+        """
+        self._observed[0] += parts[KD] / kd_weight + parts[TARGET_ENTROPY]
+        self._observed[1] += parts[KD_TOKENS]
+        self._parts[:4] += parts[:4]
+        self._parts[_TOTAL] += total.detach()
+        if routers is not None:
+            self._parts[_ROUTERS] += routers.detach()
+
+    def observed(self, over_processes: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+        """What distillation lost in the step just made, and at how many tokens."""
+        loss, tokens = over_processes(self._observed).tolist()
+        self._observed.zero_()
+        return loss, tokens
+
+    def record(
+        self, step: int, over_processes: Callable[[Tensor], Tensor], *, with_routers: bool
+    ) -> dict[str, float]:
+        """Means over the steps since the last record; the next one begins here.
+
+        Args:
+            step: the steps done.
+            over_processes: gives the sum of a tensor over all processes.
+            with_routers: whether there is an auxiliary loss to tell.
+        """
+        steps = step - self.logged_step
+        parts = over_processes(self._parts).tolist()
+        means = {"loss": parts[_TOTAL] / steps, "ce": parts[CE] / steps}
+        if parts[KD_TOKENS]:
+            means |= {"kd": parts[KD] / steps, "token_agreement": parts[AGREED] / parts[KD_TOKENS]}
+        if with_routers:
+            means["router_loss"] = parts[_ROUTERS] / steps
+        means["response_tokens"] = int(self.response_tokens) / steps
+        self.logged_step = step
+        self._parts.zero_()
+        self.response_tokens.zero_()
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """The record that is open, as plain values."""
+        return {
+            "logged_step": self.logged_step,
+            "parts": self._parts.tolist(),
+            "response_tokens": int(self.response_tokens),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on with a record that was open."""
+        self.logged_step = state["logged_step"]
+        self._parts.copy_(torch.tensor(state["parts"], dtype=torch.float64))
+        self.response_tokens.fill_(state["response_tokens"])
