@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import os
 import subprocess
 import sys
@@ -102,9 +103,12 @@ def test_the_student_loads_as_any_model(capsys, tmp_path, recipe_file):
 
 
 @pytest.mark.parametrize("merge", [True, False])
-def test_lora_students_are_evaluated_merged_or_not(capsys, tmp_path, recipe_file, merge):
+def test_lora_students_are_evaluated_merged_or_not(
+    capsys, monkeypatch, tmp_path, recipe_file, merge
+):
     lora = {"rank": 2, "dropout": 0.0, "merge": merge}
     path = recipe_file(training={"lora": lora}, controls={})
+    (tmp_path / "student" / "generation_config.json").write_text('{"eos_token_id": 7}')
     code, _, err = tutelage(capsys, "run", path, "--run-dir", tmp_path / "here")
     assert code == 0, err
     arm = tmp_path / "here" / "arms" / "cpd"
@@ -115,6 +119,13 @@ def test_lora_students_are_evaluated_merged_or_not(capsys, tmp_path, recipe_file
     inputs = json.loads((arm / "evaluation" / "manifest.json").read_text())["inputs"]
     assert ("base" in inputs["model"]) is not merge
     assert "model.safetensors" in inputs["teacher"]["files"]
+    # As its card loads it, it stops where it was evaluated to stop.
+    monkeypatch.chdir(arm / "student")
+    card = (arm / "student" / "README.md").read_text()
+    loaded = {}
+    exec(re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0], loaded)
+    ends = {7, loaded["tokenizer"].eos_token_id}
+    assert set(loaded["model"].generation_config.eos_token_id) == ends
 
 
 def test_misspelt_lora_targets_are_named_before_anything_is_made(capsys, tmp_path, recipe_file):

@@ -18,6 +18,8 @@ from tutelage.models.behaviour import (
     read_behaviour,
     some_texts,
 )
+from tutelage.models.gate import is_adapter
+from tutelage.models.head import causal_lm
 from tutelage.pipeline.session import Session
 from tutelage.pipeline.workshop import Workshop, device
 from tutelage.recipe import Recipe
@@ -84,6 +86,7 @@ def keep_best(trainer: Any, folder: Path, rows: Any) -> None:
         rows: tokenized training data.
     """
     trainer.save_model(str(folder))
+    _save_stops(trainer.model, folder)
     behaviour(trainer.model, some_texts(rows)).write(folder)
 
 
@@ -115,9 +118,16 @@ def save_model(model: Any, tokenizer: Any, folder: Path, rows: Any, lora: Any = 
     if lora is not None and lora.merge:
         model = merge_adapters(model)
     keep_stops(model, tokenizer).save_pretrained(folder)
+    _save_stops(model, folder)
     tokenizer.save_pretrained(folder)
     _make_room(model)
     return before
+
+
+def _save_stops(model: Any, folder: Path) -> None:
+    """Write what ends an answer beside adapters too, where peft leaves it out."""
+    if is_adapter(str(folder)):
+        causal_lm(model).generation_config.save_pretrained(folder)
 
 
 def _make_room(model: Any) -> None:

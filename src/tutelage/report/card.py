@@ -14,7 +14,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tutelage.report.comparison import compare
-from tutelage.report.loading import example_prompt, load_snippet
+from tutelage.report.loading import example_prompt, is_adapter, load_snippet
 from tutelage.report.markdown import markdown_code, markdown_fence, markdown_text
 from tutelage.report.quantities import count, fixed, large, number
 from tutelage.report.run import Arm, Run, learned
@@ -176,7 +176,9 @@ def card_values(
         paper=str(info.get("paper") or "") if arm is run.main else "",
         settings=settings,
         licences=licences,
-        load=load_snippet(".", prompt if show_prompt else "", in_chat),
+        load=load_snippet(
+            ".", prompt if show_prompt else "", in_chat, adapter=is_adapter(run, arm.name)
+        ),
         student_parameters=student.get("parameters"),
         teacher_parameters=teacher.get("parameters") if only else None,
         examples={name: int(split.get("kept") or 0) for name, split in splits.items()},

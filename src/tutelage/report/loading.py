@@ -16,13 +16,20 @@ def example_prompt(run: Run) -> tuple[str, bool]:
     return next((str(row.get("prompt") or "") for row in answers.values()), ""), False
 
 
-def load_snippet(folder: str, prompt: str, chat: bool = False) -> str:
+def is_adapter(run: Run, arm: str) -> bool:
+    """Whether the student of an arm is adapters on a base model."""
+    return (run.folder / "arms" / arm / "student" / "adapter_config.json").is_file()
+
+
+def load_snippet(folder: str, prompt: str, chat: bool = False, *, adapter: bool = False) -> str:
     """Python that loads a model and lets it answer.
 
     Args:
         folder: where the model is.
         prompt: what it is asked; a few words of ours when it is empty or long.
         chat: whether the prompt is what somebody says, for the tokenizer's chat template.
+        adapter: whether the folder holds adapters alone: transformers then takes the generation
+            defaults of the base model, which may not stop where the student does.
     """
     if not prompt or len(prompt) > _LONGEST:
         prompt = "What is the capital of France?"
@@ -36,11 +43,15 @@ def load_snippet(folder: str, prompt: str, chat: bool = False) -> str:
             '    return_tensors="pt",\n'
             ")"
         )
-    return f"""from transformers import AutoModelForCausalLM, AutoTokenizer
+    names, stops = "AutoModelForCausalLM, AutoTokenizer", ""
+    if adapter:
+        names += ", GenerationConfig"
+        stops = "\nmodel.generation_config = GenerationConfig.from_pretrained(folder)"
+    return f"""from transformers import {names}
 
 folder = {folder!a}
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForCausalLM.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder){stops}
 prompt = {prompt!a}
 {ask}
 answer = model.generate(**inputs, max_new_tokens=64)[0, inputs["input_ids"].shape[1] :]

@@ -16,7 +16,7 @@ from tutelage.files import atomic_write_text
 from tutelage.printing import printable
 from tutelage.report import page_tables as views
 from tutelage.report.comparison import Comparison, compare
-from tutelage.report.loading import example_prompt, load_snippet
+from tutelage.report.loading import example_prompt, is_adapter, load_snippet
 from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
 from tutelage.report.quantities import count, duration, large, number
@@ -137,7 +137,11 @@ def _next(run: Run) -> dict[str, Any] | None:
         "students": [
             {"name": arm.name, "place": f"{run.place}/arms/{arm.name}/student"} for arm in students
         ],
-        "load": load_snippet(f"{run.place}/arms/{students[0].name}/student", *example_prompt(run)),
+        "load": load_snippet(
+            f"{run.place}/arms/{students[0].name}/student",
+            *example_prompt(run),
+            adapter=is_adapter(run, students[0].name),
+        ),
         "seeds": [f"{again} --set seed={seed + more}" for more in (1, 2)],
         "answers": f"{run.place}/arms/{students[0].name}/evaluation/answers.jsonl",
     }
