@@ -8,7 +8,6 @@ were written, is fresh and is not made again.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from tutelage.files import (
     remove_leftovers,
     write_sealed,
 )
+from tutelage.pipeline.locks import taken
 
 MANIFEST = "manifest.json"
 RECORD = "recipe.json"
@@ -168,16 +168,14 @@ class RunFolder(PartsFolder):
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not taken(self._lock):
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
             self._lock.close()
             raise RunFolderError(
                 f"The run folder '{self.path}' is in use by process {holder}. Wait for it to end,"
                 " or choose another folder with --run-dir."
-            ) from None
+            )
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()

@@ -50,7 +50,8 @@ class Job:
         metrics: file of the training records.
         validator: named metrics of a model, or None.
         validate_after: steps after which to validate.
-        best: called with the trainer when validation is better than before; with its metric's name.
+        metric: the validator's metric by which students are compared.
+        best: where the student is kept whenever that is better than before; None to keep none.
         until: stop after this step of the plan, with a checkpoint; None for its end.
         tensorboard: folder of TensorBoard's files; None to write none.
         own_answers: how the student answers on on-policy steps.

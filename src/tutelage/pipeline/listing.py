@@ -1,7 +1,6 @@
 """The run folders below an output folder: what there is, what it takes, and what nobody needs."""
 
 import contextlib
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from tutelage.files import (
     remove_directory,
 )
 from tutelage.pipeline.folder import MANIFEST, RECORD, kind_of
+from tutelage.pipeline.locks import taken
 from tutelage.pipeline.session import USED, USERS
 
 _STAGES = ("data", "difficulty", "arms", "references")
@@ -169,11 +169,7 @@ def _held(folder: Path) -> bool:
     if not lock.is_file():
         return False
     with lock.open("r", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not taken(file)
 
 
 def _state(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Runs that share ``output/cache``: one makes a thing, the others wait for it and say for whom."""
+"""Locks between processes, which end with them; and what runs that share a cache do with them."""
 
 import contextlib
 import fcntl
@@ -24,13 +24,13 @@ def used(cache: Path) -> Iterator[None]:
         (cache / LOCKS).mkdir(parents=True, exist_ok=True)
         file = (cache / LOCKS / _USERS).open("a+", encoding="utf-8")
     with file:
-        if _taken(file, fcntl.LOCK_EX):
+        if taken(file):
             remove_leftovers(cache)
         fcntl.flock(file, fcntl.LOCK_SH)
         try:
             yield
         finally:
-            if _taken(file, fcntl.LOCK_EX) and os.listdir(cache) == [LOCKS]:
+            if taken(file) and os.listdir(cache) == [LOCKS]:
                 shutil.rmtree(cache, ignore_errors=True)
 
 
@@ -46,7 +46,7 @@ def held(cache: Path, name: str, run: Path, tell: Callable[[str], Any]) -> Itera
     """
     (cache / LOCKS).mkdir(parents=True, exist_ok=True)
     with (cache / LOCKS / name).open("a+", encoding="utf-8") as file:
-        if not _taken(file, fcntl.LOCK_EX):
+        if not taken(file):
             file.seek(0)
             tell(f"waiting for {file.read().strip() or 'another run'}, which makes {name}")
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -56,10 +56,10 @@ def held(cache: Path, name: str, run: Path, tell: Callable[[str], Any]) -> Itera
         yield
 
 
-def _taken(file: IO[str], kind: int) -> bool:
-    """Whether a lock could be had at once."""
+def taken(file: IO[str]) -> bool:
+    """Take a lock on an open file if it can be had at once; whether it could."""
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.files import atomic_directory, read_json, read_sealed, remove_directory, write_sealed
-from tutelage.pipeline.folder import BESIDE, MANIFEST, PartsFolder, kind_of, part_digest
+from tutelage.pipeline.folder import BESIDE, CARD, MANIFEST, PartsFolder, kind_of, part_digest
 
 RECORD = "shared.json"
 """Who made a shared part, and how long that took."""
@@ -64,7 +64,7 @@ class SharedParts:
         with atomic_directory(kept.path) as folder:
             _copy(own, folder / kind)
             # A card says which run made the student: each run writes its own.
-            (folder / kind / "README.md").unlink(missing_ok=True)
+            (folder / kind / CARD).unlink(missing_ok=True)
             for beside in BESIDE.get(kind, ()):
                 if (own.parent / beside).exists():
                     _copy(own.parent / beside, folder / beside)
