@@ -41,7 +41,6 @@ def _settings(task: dict[str, Any], folder: str) -> dict[str, Any]:
         "output_dir": folder,
         "per_device_train_batch_size": task["batch_size"],
         "num_train_epochs": 1,
-        "train_sampling_strategy": "sequential",
         "learning_rate": 1e-4,
         "logging_steps": 10,
         "save_strategy": "no",
@@ -51,6 +50,10 @@ def _settings(task: dict[str, Any], folder: str) -> dict[str, Any]:
         "disable_tqdm": True,
         "seed": task["seed"],
     }
+
+
+# The rows are in the plan's order already; a trainer that knows no plan must not shuffle them.
+_AS_THEY_ARE = {"train_sampling_strategy": "sequential"}
 
 
 def _stopwatch() -> Any:
@@ -84,7 +87,7 @@ def _plain(student: Any, rows: Any, settings: dict[str, Any]) -> Any:
 
     return Trainer(
         student,
-        TrainingArguments(**settings),
+        TrainingArguments(**settings, **_AS_THEY_ARE),
         train_dataset=rows.select_columns(["input_ids", "labels"]),
         data_collator=functools.partial(collate, pad_token_id=0),
     )
@@ -92,6 +95,7 @@ def _plain(student: Any, rows: Any, settings: dict[str, Any]) -> Any:
 
 def _trl(name: str, student: Any, teacher: Any, rows: Any, settings: Any, tokenizer: Any) -> Any:
     checkpointing = {"gradient_checkpointing": name.endswith("_defaults"), "max_length": None}
+    settings = {**settings, **_AS_THEY_ARE}
     if name.startswith("trl_sft"):
         from trl import SFTConfig, SFTTrainer
 
