@@ -3,10 +3,11 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from tutelage.files import atomic_write_json, read_json_or
+from tutelage.files import read_sealed, write_sealed
 
 FILE = "seconds.json"
 _BEAT = 1.0
@@ -22,6 +23,8 @@ class Clock:
     Args:
         folder: the run folder.
         keeps: whether this process keeps the record; only the first of several does.
+        tell: called with a line when the record is damaged: no result depends on it, and times are
+            counted from nothing then.
 
     Attributes:
         seconds: what was charged to each stage.
@@ -29,14 +32,23 @@ class Clock:
         worked: whether this process has charged anything.
     """
 
-    def __init__(self, folder: Path, *, keeps: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keeps: bool = True,
+        tell: Callable[[str], Any] = lambda text: None,
+    ) -> None:
         self._path = folder / FILE
         self._keeps = keeps
         self._stages: list[str] = []
         self._since = self._beaten = time.monotonic()
         self.seconds: dict[str, float] = {}
         self.worked = False
-        record = read_json_or(self._path, {})  # no result depends on it
+        record = read_sealed(self._path)
+        if record is None and self._path.exists():
+            tell(f"'{self._path}' is damaged: what the stages took so far is not known any more")
+        record = record or {}
         self.started: str = record.get("started") or time.strftime("%Y-%m-%d %H:%M:%S %z")
         self.seconds.update(record.get("seconds") or {})
         running = record.get("running")
@@ -94,4 +106,4 @@ class Clock:
             return
         running = {"stage": self._stages[-1], "since": time.time()} if self._stages else None
         record = {"started": self.started, "seconds": self.seconds, "running": running}
-        atomic_write_json(self._path, record)
+        write_sealed(self._path, record)

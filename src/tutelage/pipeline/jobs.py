@@ -140,7 +140,13 @@ def start_over_unless_same(
     """
     if session.processes.is_first:
         record, sealed = work / "inputs.json", {"inputs": plain_json(inputs)}
-        if read_sealed(record) != sealed:
+        found = read_sealed(record)
+        if found is None and checkpoints(work):
+            session.run.tell(
+                f"'{record}' is missing or damaged: nobody knows what the checkpoints beside it"
+                " were made from, so this training begins anew"
+            )
+        if found != sealed:
             remove_directory(work)
             for name in beside:
                 remove_directory(work.parent / name)
@@ -173,7 +179,7 @@ def _wrong_with(job: Job, checkpoint: Path) -> str | None:
     if reason is not None or job.best is None:
         return reason
     done = checkpoint_step(checkpoint)
-    rows = [row for row in read_jsonl(job.validations) if row["step"] <= done]
+    rows = [row for row in read_jsonl(job.validations) if row.get("step", done + 1) <= done]
     if not rows:
         return None
     values = [row[str(job.metric)] for row in rows]

@@ -181,7 +181,7 @@ def open_session(
     sharing = used(cache.path) if processes.is_first else nullcontext()
     with room_errors(path), _leaves_nothing_new(path), folder, sharing:
         processes.wait()
-        clock = Clock(path, keeps=processes.is_first)
+        clock = Clock(path, keeps=processes.is_first, tell=folder.tell)
         display.beat = clock.beat
         yield Session(loaded, folder, cache, Workshop(loaded, display), display, processes, clock)
 

@@ -179,7 +179,7 @@ class Session:
         if self.processes.is_first:
             place = str(self.run.path.resolve())
             record = self.cache.part(USERS) / f"{fingerprint(place)[:16]}.json"
-            if not record.is_file():
+            if read_json_or(record, {}) != {"run": place}:
                 atomic_write_json(record, {"run": place})
 
     def took(self, part: str, title: str, stage: str) -> None:

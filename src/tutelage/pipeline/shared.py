@@ -44,7 +44,7 @@ class SharedParts:
 
     def has(self, name: str, inputs: Mapping[str, Any]) -> bool:
         """Whether a part with these inputs is kept; it may prove damaged when it is taken."""
-        return (self.place(name, inputs).part(kind_of(name)) / MANIFEST).is_file()
+        return self.place(name, inputs).path.is_dir()
 
     def put(
         self, run: PartsFolder, name: str, inputs: Mapping[str, Any], record: Mapping[str, Any]
@@ -57,9 +57,9 @@ class SharedParts:
             inputs: what it was made from.
             record: facts about its making.
         """
-        if self.has(name, inputs):
-            return
         kept, kind = self.place(name, inputs), kind_of(name)
+        if (kept.part(kind) / MANIFEST).is_file():
+            return
         own = run.part(name)
         with atomic_directory(kept.path) as folder:
             _copy(own, folder / kind)
@@ -83,6 +83,11 @@ class SharedParts:
         kept, kind = self.place(name, inputs), kind_of(name)
         kept.tell = run.tell
         record = read_sealed(kept.path / RECORD)
+        if record is None and kept.path.is_dir():
+            run.tell(
+                f"{name}: '{kept.path / RECORD}' is missing or damaged, so what is kept there is"
+                " not taken"
+            )
         if record is None or not kept.fresh(kind, inputs):
             remove_directory(kept.path)  # damaged: it is kept again when it is made again
             return None
