@@ -12,8 +12,8 @@ from test_e2e_kill_points import small
 from tutelage.pipeline import shared
 
 STATES = {
-    "teacher": r"rename .*cache/teacher-\w+-training -> ",
-    "student_start": r"rename .*run/student_start-training -> ",
+    "teacher_training": r"rename .*cache/teacher-\w+-training -> ",
+    "student_healing": r"rename .*run/student_start-training -> ",
     "replanned": r"rename .*arms/\w+/replanned/after_stage_1$",
     "best": r"rename .*arms/\w+/student$",
     "finished": None,
@@ -46,18 +46,19 @@ def whole(tmp_path_factory):
         patch.setattr(shared, "_LINKED", 1)
         code, said = command(recipe, folder / "out/run", folder / "said")
         assert code == 0, said
-        copy(folder / "out", folder / "finished")
+        copy(folder / "out", folder / "snapshot-finished")
         yield folder, recipe, results(folder / "out/run")
 
 
 def stopped(folder, recipe, state):
     """A snapshot of the run, stopped in a state."""
-    if not (folder / state).exists():
-        shutil.rmtree(folder / "out")
+    snapshot = folder / f"snapshot-{state}"
+    if not snapshot.exists():
+        shutil.rmtree(folder / "out", ignore_errors=True)
         killed, done = run_to(recipe, folder / "out/run", folder, kill_before=STATES[state])
         assert killed, [one for one in done if "rename" in one]
-        os.rename(folder / "out", folder / state)
-    return folder / state
+        os.rename(folder / "out", snapshot)
+    return snapshot
 
 
 def sweep(folder, recipe, expected, state, part, run="run", below=""):
@@ -73,6 +74,7 @@ def sweep(folder, recipe, expected, state, part, run="run", below=""):
         found = fault(code, said, folder / "out" / run, expected, file, way, reads_all=bool(below))
         if found is not None:
             faults.append(f"{way} {file}: {found}")
+            print(faults[-1])
     print(f"{state}: {len(chosen)} cases, {len(faults)} faults")
     return faults
 
