@@ -52,7 +52,7 @@ def recipe_file(tmp_path):
     return write
 
 
-def test_from_plan_to_report(capsys, tmp_path, recipe_file):
+def test_from_plan_to_report(pictures, capsys, tmp_path, recipe_file):
     path = recipe_file()
     code, out, _ = tutelage(capsys, "plan", path, "--json")
     plan = json.loads(out)

@@ -36,13 +36,6 @@ QUICK = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """They have tests of their own, and take most of the time of such small runs."""
-    monkeypatch.setattr("tutelage.report.svg.Picture.save_png", lambda self, path: None)
-    monkeypatch.setattr("tutelage.pipeline.finish.write_report", lambda folder: folder)
-
-
 def test_every_arm_makes_the_same_updates_and_validations(tmp_path):
     """Arms with other stages, and arms that plan anew; 37 examples never fill their batches."""
     make_models(tmp_path)

@@ -107,7 +107,7 @@ def start_inputs(session: Session) -> Inputs:
     return found
 
 
-def difficulty_settings(session: Session, recipe: Recipe) -> Inputs:
+def difficulty_settings(recipe: Recipe) -> Inputs:
     """What an arm may say about measuring; arms that agree share a profile."""
     section = effective(recipe)["difficulty"]
     section.pop("refresh")
@@ -131,7 +131,7 @@ def difficulty_settings(session: Session, recipe: Recipe) -> Inputs:
 def difficulty_inputs(session: Session, recipe: Recipe) -> Inputs:
     """Of a profile: how it is measured, on which rows, by which models."""
     wanted = needs(recipe.difficulty.kind, recipe.difficulty.options)
-    found = {**difficulty_settings(session, recipe), "data": split_of(session, "train")}
+    found = {**difficulty_settings(recipe), "data": split_of(session, "train")}
     if wanted & {"student_losses", "answers"}:
         found["student"] = session.shop.student_identity()
     if "teacher_losses" in wanted:
@@ -143,8 +143,8 @@ def difficulty_inputs(session: Session, recipe: Recipe) -> Inputs:
 
 def difficulty_part(session: Session, recipe: Recipe) -> str:
     """Where the profile of an arm is: the main one's own folder, or one for each other measure."""
-    settings = difficulty_settings(session, recipe)
-    if settings == difficulty_settings(session, session.recipe):
+    settings = difficulty_settings(recipe)
+    if settings == difficulty_settings(session.recipe):
         return "difficulty"
     return f"difficulty-{fingerprint(settings)[:8]}"
 
