@@ -78,7 +78,7 @@ def test_kills_while_the_teacher_is_stored(tmp_path, recipe):
     recipe = with_teacher(recipe, signal="hidden")
     assert run_in_child(recipe, tmp_path / "whole")
     recipe = {**recipe, "output": str(tmp_path / "others")}
-    killed_run(recipe, tmp_path / "broken", seed=5, mean_life=1.2, max_kills=5)
+    killed_run(recipe, tmp_path / "broken", seed=5, mean_life=0.5, max_kills=5)
     assert_same_students(tmp_path / "whole", tmp_path / "broken")
 
 
