@@ -50,6 +50,7 @@ UNNAMED = {
     r"cache/parts/.*": "is read by a run that lacks the part",
     r"cache/store-\w+/.*": "is read, and then verified, where something is learned from it",
     r".*/complete\.json delete": "a checkpoint without its marker is one that a kill left so",
+    r"run/arms/\w+/training/checkpoint-[24]/.*": "is not read where a newer one is whole",
     r".*/texts\.jsonl (cut|empty|delete)": "what is not written yet is written, and the rest taken",
     r".*/training/(metrics|validation)\.jsonl .*": "its end, beyond the checkpoint, comes again",
 }
