@@ -144,6 +144,8 @@ def test_what_a_model_says_is_kept_and_leaves_it_as_it_was(tmp_path, texts):
 @pytest.fixture
 def in_bfloat16():
     """A function that makes a model ready for training with products in bfloat16."""
+    # One state serves a whole process: another test's, in another precision, would be refused.
+    AcceleratorState._reset_state(reset_partial_state=True)
     yield Accelerator(mixed_precision="bf16").prepare_model
     AcceleratorState._reset_state(reset_partial_state=True)
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tutelage.curriculum import load_plan
+from tutelage.curriculum import load_plan, plan_folder
 from tutelage.errors import RunFolderError
 from tutelage.files import atomic_write_json, read_json, read_json_or
 from tutelage.models import ModelSize
@@ -48,7 +48,14 @@ def cost_of(session: Session, arm: str) -> Cost:
         tokens_to_store=sum(need.tokens for need in needs),
         store_bytes=sum(need.bytes for need in needs),
     )
-    return estimate(load_plan(session.part(f"arms/{arm}/plan")), tokens_of, scale)
+    return estimate(load_plan(_carried_out(session, arm)), tokens_of, scale)
+
+
+def _carried_out(session: Session, arm: str) -> Path:
+    """The plan that an arm carries out: the last one, or the first while that is not whole."""
+    last = plan_folder(session.part(f"arms/{arm}"))
+    name = last.relative_to(session.run.path).as_posix()
+    return last if session.run.whole(name) else session.part(f"arms/{arm}/plan")
 
 
 def _trainable(size: ModelSize, recipe: Recipe) -> int:

@@ -89,6 +89,11 @@ class PartsFolder:
             self._verified.add(name)
         return True
 
+    def whole(self, name: str) -> bool:
+        """Whether a part is there and as it was written, whatever it was made from."""
+        inputs = self.inputs(name)
+        return inputs is not None and self.fresh(name, inputs)
+
     def _tell_damage(self, name: str, file: str) -> None:
         if name not in self._told:
             self._told.add(name)
