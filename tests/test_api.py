@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import tutelage
-from tutelage.pipeline.progress import Display
+from tutelage.pipeline.context.display import Display
 
 
 def in_a_new_process(code, **environment):

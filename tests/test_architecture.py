@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,40 @@ def test_imports_point_down(path):
             assert parts[0] not in {"transformers", "datasets", "accelerate", "pydantic"}
 
 
-# The schema checks names against the tables of components, which lie below it.
+PIPELINE = [
+    {"context"},
+    {"stages"},
+    {"run", "runs", "show", "cache", "__init__"},
+]
+
+
+def pipeline_layer(module):
+    return next(i for i, rooms in enumerate(PIPELINE) if module.split(".")[2] in rooms)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if room(path) == "pipeline"],
+    ids=lambda p: str(p.relative_to(ROOT / "pipeline")),
+)
+def test_stages_stand_on_the_context_and_commands_on_the_stages(path):
+    here = ".".join(("tutelage", *path.relative_to(ROOT).with_suffix("").parts))
+    for module in imports(path):
+        if module.startswith("tutelage.pipeline."):
+            assert pipeline_layer(module) <= pipeline_layer(here), f"{path} imports {module}"
+
+
+def test_no_stage_needs_itself():
+    """Imports inside the pipeline have no circle, whether at the top or within functions."""
+    needs = {}
+    for path in FILES:
+        if room(path) == "pipeline":
+            here = ".".join(("tutelage", *path.relative_to(ROOT).with_suffix("").parts))
+            found = {module for module in imports(path) if module.startswith("tutelage.pipeline.")}
+            needs[here.removesuffix(".__init__")] = found
+    assert list(TopologicalSorter(needs).static_order())
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_stay_small(path):
     text = path.read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tutelage.difficulty.scores import TEACHER_FLOOR
-from tutelage.pipeline.plans import compile_recipe
+from tutelage.pipeline.stages.plan import compile_recipe
 from tutelage.recipe import load_recipe
 from tutelage.training.share import AdaptiveShare
 from tutelage.types import DifficultyProfile

@@ -154,7 +154,7 @@ def cache_command(
     from dataclasses import asdict
 
     from tutelage.pipeline import cache
-    from tutelage.pipeline.topk_error import topk_error_text
+    from tutelage.pipeline.stages.store_error import topk_error_text
 
     stores = cache(recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_)
     if int(os.environ.get("RANK", "0")):
@@ -196,8 +196,8 @@ def runs_command(
     """List the runs: when, how far, how big, how good; or clean what is left of them."""
     from dataclasses import asdict
 
-    from tutelage.pipeline.estimate import size_text
-    from tutelage.pipeline.listing import leftovers, list_runs, remove
+    from tutelage.pipeline.context.display import size_text
+    from tutelage.pipeline.runs import leftovers, list_runs, remove
 
     if not clean:
         runs = list_runs(output)

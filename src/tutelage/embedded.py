@@ -21,7 +21,7 @@ from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.data import tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples, build_tokenizer
 from tutelage.files import atomic_directory
-from tutelage.pipeline.progress import Display, Report, quiet_libraries
+from tutelage.pipeline.context.display import Display, Report, quiet_libraries
 from tutelage.training import DistillConfig, DistillTrainer
 from tutelage.training.callbacks import ProgressReport
 from tutelage.types import DifficultyProfile

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import datasets
 
 from tutelage.generation import GeneratedAnswer
-from tutelage.pipeline import measuring
+from tutelage.pipeline.stages import difficulty as measuring
 
 
 def test_a_chat_is_asked_up_to_its_last_answer(monkeypatch):

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from tutelage.files import atomic_directory, remove_directory
-from tutelage.pipeline.folder import PartsFolder
-from tutelage.pipeline.shared import SharedParts
+from tutelage.pipeline.context.folder import PartsFolder
+from tutelage.pipeline.context.shared import SharedParts
 
 STUDENT, INPUTS = "arms/cpd/student", {"seed": 1}
 BESIDE = {

@@ -7,8 +7,8 @@ from tutelage.errors import RunFolderError
 from tutelage.files import append_jsonl
 from tutelage.generation import TextStore
 from tutelage.generation.store import WrittenText
-from tutelage.pipeline.clock import Clock
-from tutelage.pipeline.folder import PartsFolder
+from tutelage.pipeline.context.clock import Clock
+from tutelage.pipeline.context.folder import PartsFolder
 from tutelage.training.checkpoints import damage, is_complete, last_checkpoint, mark_complete
 
 INPUTS = {"seed": 1}

@@ -9,7 +9,7 @@ from kill_points import run_to
 from killing import make_models
 from test_e2e_kill_points import small
 
-from tutelage.pipeline import shared
+from tutelage.pipeline.context import shared
 
 STATES = {
     "teacher_training": r"rename .*cache/teacher-\w+-training -> ",

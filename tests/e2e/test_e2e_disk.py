@@ -11,7 +11,7 @@ from killing import make_models, small_recipe
 from safetensors.torch import save_file
 
 from tutelage.errors import RunFolderError
-from tutelage.training.saving import disk_checked
+from tutelage.models.saving import disk_checked
 
 
 def refused(limit, work):

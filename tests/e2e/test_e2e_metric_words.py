@@ -3,7 +3,7 @@
 import datasets
 import pytest
 
-from tutelage.pipeline.metrics import metric_lines
+from tutelage.pipeline.stages.metric import metric_lines
 from tutelage.recipe import load_recipe
 
 

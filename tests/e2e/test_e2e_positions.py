@@ -11,7 +11,7 @@ from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError
 from tutelage.models.positions import Positions, positions_of
 from tutelage.pipeline import run
-from tutelage.pipeline.positions import check_length, check_room
+from tutelage.pipeline.stages.positions import check_length, check_room
 
 LEARNED, ROTARY = Positions(24, fixed=True), Positions(24, fixed=False)
 

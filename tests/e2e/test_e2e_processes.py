@@ -10,7 +10,7 @@ import yaml
 from killing import in_processes, make_models, run_in_child, small_recipe, students
 
 from tutelage.errors import ConfigError
-from tutelage.pipeline.processes import Processes
+from tutelage.pipeline.context.processes import Processes
 
 
 def trajectory(run_dir, arm):

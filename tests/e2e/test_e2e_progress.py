@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from tutelage.pipeline.progress import Display
+from tutelage.pipeline.context.display import Display
 from tutelage.training.callbacks import ProgressReport
 
 

@@ -17,9 +17,9 @@ from tutelage.curriculum import (
 )
 from tutelage.files import read_json, read_jsonl
 from tutelage.pipeline import show_plan
-from tutelage.pipeline.finish import cost_of
 from tutelage.pipeline.run import prepared
-from tutelage.pipeline.training import validation_steps
+from tutelage.pipeline.stages.cost import cost_of
+from tutelage.pipeline.stages.train import validation_steps
 from tutelage.recipe import Recipe
 from tutelage.report import load_run
 from tutelage.types import DifficultyProfile
@@ -74,7 +74,7 @@ def test_every_arm_makes_the_same_updates_and_validations(tmp_path):
     for arm in shown.arms:
         assert arm.plan == read_json(folder / "arms" / arm.name / names[arm.name] / "plan.json")
     with prepared(recipe, run_dir=folder) as session:
-        from tutelage.pipeline.prepare import rows_of
+        from tutelage.pipeline.stages.data import rows_of
 
         train = rows_of(session, "train")
         tokens = dict(zip(train["id"], map(len, train["input_ids"]), strict=True))

@@ -8,8 +8,8 @@ import yaml
 from killing import make_models, small_recipe
 
 from tutelage.errors import RunFolderError
-from tutelage.pipeline.forecast import forecast
 from tutelage.pipeline.run import open_session, prepared, run
+from tutelage.pipeline.stages.forecast import forecast
 from tutelage.recipe import Recipe, load_recipe
 
 

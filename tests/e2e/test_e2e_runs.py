@@ -6,10 +6,10 @@ import json
 from test_e2e_cli import tutelage
 
 from tutelage.files import atomic_write_json, write_sealed
-from tutelage.pipeline.folder import PartsFolder
-from tutelage.pipeline.listing import list_runs
-from tutelage.pipeline.session import USED
-from tutelage.pipeline.shared import SharedParts
+from tutelage.pipeline.context.folder import PartsFolder
+from tutelage.pipeline.context.session import USED
+from tutelage.pipeline.context.shared import SharedParts
+from tutelage.pipeline.runs import list_runs
 
 
 def small_run(runs, name, *, student=True, uses=()):

@@ -8,7 +8,7 @@ import traceback
 from killing import make_models
 from test_e2e_kill_points import small
 
-from tutelage.pipeline.locks import held, used
+from tutelage.pipeline.context.locks import held, used
 
 
 def in_child(work):

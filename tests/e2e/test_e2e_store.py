@@ -16,7 +16,7 @@ from killing import (
 from test_e2e_cli import tutelage
 
 from tutelage.pipeline import cache, run
-from tutelage.pipeline.workshop import Workshop
+from tutelage.pipeline.context.models import Workshop
 
 
 @pytest.fixture

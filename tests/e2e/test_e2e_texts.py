@@ -10,7 +10,7 @@ from tutelage.data import teacher_prompts
 from tutelage.errors import DataError
 from tutelage.files import read_json
 from tutelage.generation import Writer
-from tutelage.pipeline import texts
+from tutelage.pipeline.stages import texts
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from killing import make_models, small_recipe
 
 from tutelage.errors import MissingDependencyError
 from tutelage.pipeline import run
-from tutelage.pipeline.training import carry_out
+from tutelage.pipeline.stages.train import carry_out
 
 
 def tracked(folder, *trackers):
@@ -35,7 +35,7 @@ def test_tensorboard_stays_and_has_each_step_once_after_a_kill(tmp_path, monkeyp
         raise KeyboardInterrupt(trainer.state.global_step)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("tutelage.pipeline.training.carry_out", stopped)
+        patched.setattr("tutelage.pipeline.stages.train.carry_out", stopped)
         run(recipe, run_dir=tmp_path / "run")
     result = run(recipe, run_dir=tmp_path / "run")
     folder = result.folder / "arms" / "cpd"

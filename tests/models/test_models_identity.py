@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tutelage import hashes
 from tutelage.hashes import content_digests, content_sha256
-from tutelage.pipeline.identity import data_identity, model_identity
+from tutelage.pipeline.context.identity import data_identity, model_identity
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import datasets
 import pytest
 
 from tutelage.curriculum import load_plan
-from tutelage.pipeline.clock import Clock
+from tutelage.pipeline.context.clock import Clock
 from tutelage.report import load_run
 from tutelage.report.page_tables import data_view, progress_view
 from tutelage.report.run import learned

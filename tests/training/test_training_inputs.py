@@ -11,7 +11,7 @@ from test_training_trainer import config, cpd_plan, history, weights
 from conftest_models import VOCAB, random_rows, tiny_model
 from tutelage import DistillConfig, DistillTrainer
 from tutelage.errors import ConfigError, DataError, ModelError
-from tutelage.pipeline.plans import compile_recipe, plan_notes
+from tutelage.pipeline.stages.plan import compile_recipe, plan_notes
 from tutelage.recipe import load_recipe
 from tutelage.teachers import LiveTeacher
 from tutelage.training.callbacks import MetricsFile

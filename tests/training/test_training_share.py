@@ -6,7 +6,7 @@ from test_training_methods import make, plan_of
 
 from conftest_models import random_rows
 from tutelage.curriculum import CurriculumOptions, compile_plan
-from tutelage.pipeline.plans import compile_recipe, plan_notes
+from tutelage.pipeline.stages.plan import compile_recipe, plan_notes
 from tutelage.recipe import load_recipe
 from tutelage.training.share import AdaptiveShare
 from tutelage.types import DifficultyProfile

@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tutelage.errors import ConfigError
-from tutelage.pipeline.caching import stores_wanted
 from tutelage.pipeline.run import prepared
-from tutelage.pipeline.stores import LIVE, asked_signal, fill, may_store, open_store
-from tutelage.pipeline.topk_error import TopKError, topk_error
+from tutelage.pipeline.stages.store import (
+    LIVE,
+    asked_signal,
+    fill,
+    may_store,
+    open_store,
+    stores_wanted,
+)
+from tutelage.pipeline.stages.store_error import TopKError, topk_error
 
 
 @dataclass(frozen=True)

@@ -13,27 +13,28 @@ import torch
 from tutelage import TORCH_CAME_FIRST
 from tutelage.checks import refuse
 from tutelage.files import read_json, room_errors
-from tutelage.pipeline.caching import prepare_stores, teachers_of
-from tutelage.pipeline.checks import check_models
-from tutelage.pipeline.clock import Clock
-from tutelage.pipeline.finish import check_disk, finish
-from tutelage.pipeline.folder import PartsFolder, RunFolder
-from tutelage.pipeline.forecast import forecast
-from tutelage.pipeline.locks import used
-from tutelage.pipeline.measuring import measure_difficulty
-from tutelage.pipeline.plans import prepare_plan, write_next_plan
-from tutelage.pipeline.positions import check_positions
-from tutelage.pipeline.prepare import prepare_data, rows_of
-from tutelage.pipeline.processes import Processes
-from tutelage.pipeline.progress import Display, quiet_libraries
-from tutelage.pipeline.results import evaluate_arm, evaluate_references, make_validator
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.start import prepare_student
-from tutelage.pipeline.stores import LIVE
-from tutelage.pipeline.teacher import prepare_teachers
-from tutelage.pipeline.texts import prepare_texts, training_rows
-from tutelage.pipeline.training import train_arm
-from tutelage.pipeline.workshop import Workshop, lacks_bfloat16
+from tutelage.pipeline.context.clock import Clock
+from tutelage.pipeline.context.display import Display, quiet_libraries
+from tutelage.pipeline.context.folder import PartsFolder, RunFolder
+from tutelage.pipeline.context.locks import used
+from tutelage.pipeline.context.models import Workshop, lacks_bfloat16
+from tutelage.pipeline.context.processes import Processes
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.checks import check_models
+from tutelage.pipeline.stages.cost import check_disk
+from tutelage.pipeline.stages.data import prepare_data, rows_of, training_rows
+from tutelage.pipeline.stages.difficulty import measure_difficulty
+from tutelage.pipeline.stages.evaluate import evaluate_arm, evaluate_references, make_validator
+from tutelage.pipeline.stages.forecast import forecast
+from tutelage.pipeline.stages.plan import prepare_plan, write_next_plan
+from tutelage.pipeline.stages.positions import check_positions
+from tutelage.pipeline.stages.report import finish
+from tutelage.pipeline.stages.signal import prepare_stores, teachers_of
+from tutelage.pipeline.stages.store import LIVE
+from tutelage.pipeline.stages.student import prepare_student
+from tutelage.pipeline.stages.teachers import prepare_teachers
+from tutelage.pipeline.stages.texts import prepare_texts
+from tutelage.pipeline.stages.train import train_arm
 from tutelage.recipe import LoadedRecipe, load_recipe, to_yaml
 
 

@@ -5,24 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from tutelage.checks.places import check_folder_can_be
-from tutelage.curriculum import describe_plan
-from tutelage.difficulty import load_profile
-from tutelage.errors import unknown_name
+from tutelage.curriculum import CURRICULA, describe_plan
+from tutelage.difficulty import DIFFICULTIES, compare_profiles, load_profile
+from tutelage.errors import ConfigError, unknown_name
 from tutelage.files import read_json
-from tutelage.pipeline.caching import decide_signals
-from tutelage.pipeline.comparing import compare_with, comparison_lines
-from tutelage.pipeline.estimate import Cost, size_text
-from tutelage.pipeline.finish import cost_of
-from tutelage.pipeline.metrics import metric_lines
-from tutelage.pipeline.pictures import plan_png
-from tutelage.pipeline.plans import compile_recipe, plan_notes
-from tutelage.pipeline.prepare import rows_of
+from tutelage.pipeline.context.display import size_text
+from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.run import prepared
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.start import PART, STAGE
+from tutelage.pipeline.stages.cost import Cost, cost_of
+from tutelage.pipeline.stages.data import rows_of
+from tutelage.pipeline.stages.difficulty import measure_difficulty
+from tutelage.pipeline.stages.metric import metric_lines
+from tutelage.pipeline.stages.plan import compile_recipe, plan_arguments, plan_notes
+from tutelage.pipeline.stages.signal import decide_signals
+from tutelage.pipeline.stages.student import PART, STAGE
 from tutelage.recipe import load_recipe
+from tutelage.recipe.sections import Difficulty
 from tutelage.report.comparison import natural
+from tutelage.report.pictures import plan_png
+from tutelage.types import DifficultyProfile
 
 SIGNALS = {
     "live": "teacher: runs beside the student (signal: live)",
@@ -166,6 +170,63 @@ def profile(
     lines += [f"{name}: {path}" for name, path in files.items()]
     described = {**summary, **comparison, **{k: str(v) for k, v in files.items()}}
     return Shown(described, tuple(lines))
+
+
+def compare_with(session: Session, others: Sequence[str]) -> dict[str, Any]:
+    """Compare the recipe's profile with others, and these with each other.
+
+    Args:
+        session: a run whose profile is measured.
+        others: names of difficulties, or files of scores.
+
+    Returns:
+        ``sizes`` of the subsets that are compared, and ``pairs``.
+    """
+    recipe = session.recipe
+    main = measure_difficulty(session, recipe)
+    profiles = {recipe.difficulty.kind: main}
+    for name in others:
+        label = Path(name).parent.parent.name if Path(name).is_file() else name
+        label = label if label not in profiles else f"{label} ({len(profiles) + 1})"
+        profiles[label] = _other(session, name)
+    options = plan_arguments(recipe)["curriculum"]
+    grows = CURRICULA[options.kind].subset.__name__ == "prefix"
+    sizes = options.sizes(main, recipe.training.batch_size).tolist() if grows else []
+    # A fifth, two fifths ... where the curriculum has no prefixes to compare.
+    sizes = sizes or [len(main) * part // 5 for part in range(1, 6)]
+    shown = sorted({sizes[round(k * (len(sizes) - 1) / 4)] for k in range(5)})
+    pairs = [pair.as_dict() for pair in compare_profiles(profiles, shown)]
+    return {"sizes": shown, "pairs": pairs}
+
+
+def _other(session: Session, name: str) -> DifficultyProfile:
+    if Path(name).is_file():
+        return load_profile(name)
+    if name not in DIFFICULTIES:
+        error = unknown_name("difficulty", name, DIFFICULTIES)
+        raise ConfigError(f"{error} A file of scores will do too.")
+    try:
+        section = Difficulty(kind=name)
+    except ValidationError as error:
+        raise ConfigError(
+            f"The difficulty '{name}' needs options. Measure it in a recipe of its own (--set"
+            f" difficulty...), and compare with its file profile.parquet."
+        ) from error
+    return measure_difficulty(session, session.recipe.model_copy(update={"difficulty": section}))
+
+
+def comparison_lines(comparison: dict[str, Any]) -> list[str]:
+    """The comparison for a person."""
+    if not comparison:
+        return []
+    lines = ["rank correlation (Spearman), and overlap of the easiest examples:"]
+    for pair in comparison["pairs"]:
+        overlaps = ", ".join(
+            f"{size:,}: {share:.0%}"
+            for size, share in zip(comparison["sizes"], pair["overlaps"], strict=True)
+        )
+        lines.append(f"  {pair['first']} - {pair['second']}: {pair['spearman']:.3f}; {overlaps}")
+    return lines
 
 
 def _estimate_line(report: dict[str, Any]) -> str:

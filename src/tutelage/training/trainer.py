@@ -23,6 +23,7 @@ from tutelage.errors import ConfigError
 from tutelage.files import remove_directory
 from tutelage.models.head import check_head, response_hidden
 from tutelage.models.packing import runs_packed
+from tutelage.models.saving import disk_checked
 from tutelage.targets import TARGETS
 from tutelage.teachers import TeacherSignal, live_teacher
 from tutelage.training import resume
@@ -37,7 +38,6 @@ from tutelage.training.on_policy import OwnAnswers
 from tutelage.training.plain import plain_plan
 from tutelage.training.plugin import plan_scheduler
 from tutelage.training.routers import RouterLoss
-from tutelage.training.saving import disk_checked
 from tutelage.training.share import AdaptiveShare
 from tutelage.training.signals import Teacher, signals_of
 from tutelage.training.sums import StepSums

@@ -9,8 +9,8 @@ from tutelage.checks.models import check_token_count, token_counts
 from tutelage.models import keep_layers, load_config
 from tutelage.models.adapters import check_lora_targets
 from tutelage.models.load import skeleton
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import loading
+from tutelage.pipeline.context.models import loading
+from tutelage.pipeline.context.session import Session
 
 
 def check_models(session: Session) -> None:

@@ -20,11 +20,11 @@ from tutelage.models.behaviour import (
 )
 from tutelage.models.gate import is_adapter
 from tutelage.models.head import causal_lm
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import Workshop, device
+from tutelage.models.saving import disk_checked
+from tutelage.pipeline.context.models import Workshop, device
+from tutelage.pipeline.context.session import Session
 from tutelage.recipe import Recipe
 from tutelage.training.checkpoints import MARKER
-from tutelage.training.saving import disk_checked
 
 
 def with_lora(model: Any, recipe: Recipe) -> Any:

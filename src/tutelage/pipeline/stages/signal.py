@@ -1,34 +1,30 @@
-"""The stage that stores the teachers' signals, and the choice between storing and running live."""
+"""The stage that gets teachers ready to be asked: stored or live, as is decided here for a run."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from tutelage.curriculum import load_plan
 from tutelage.files import atomic_write_json, read_json
-from tutelage.pipeline.prepare import rows_of, rows_to_compare
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.stores import (
+from tutelage.pipeline.context.models import device
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.store import (
     LIVE,
-    StorePlace,
+    asked_of,
     asked_signal,
     fill,
     learns_distributions,
     may_store,
     open_store,
     store_place,
+    stores_wanted,
+    tested_rows,
 )
-from tutelage.pipeline.texts import training_rows
-from tutelage.pipeline.topk_error import topk_error, topk_error_text
-from tutelage.pipeline.workshop import device
+from tutelage.pipeline.stages.store_error import topk_error, topk_error_text
 from tutelage.recipe import Recipe
 from tutelage.teachers import (
     LiveTeacher,
-    Need,
     StoredTeacher,
     TeacherLadder,
     TeacherSignal,
-    store_need,
 )
 
 PASSES_THAT_PAY = 1.5
@@ -69,35 +65,6 @@ def _pays(session: Session, arms: dict[str, Recipe]) -> bool:
     return visits >= PASSES_THAT_PAY * examples
 
 
-def rows_to_store(session: Session, arm: str, name: str) -> list[Any]:
-    """The rows at which an arm may ask a teacher: what it trains on, and the test rows."""
-    found = [_asked_of(name, training_rows(session, arm))]
-    if compares_with(session, name):
-        found.append(tested_rows(session))
-    return [part.select_columns(["id", "input_ids", "labels"]) for part in found if len(part)]
-
-
-def _asked_of(name: str, rows: Any) -> Any:
-    """The training rows about which a teacher is asked: of answers that teachers wrote, its own."""
-    if "teacher" not in rows.column_names:
-        return rows
-    return rows.select([row for row, writer in enumerate(rows["teacher"]) if writer == name])
-
-
-def compares_with(session: Session, name: str) -> bool:
-    """Whether students are compared with this teacher on the test rows."""
-    wanted = session.recipe.evaluation.agreement and name == session.shop.strongest
-    return wanted and rows_of(session, "test") is not None
-
-
-def tested_rows(session: Session) -> Any:
-    """The rows of the final evaluation at which students are compared with a teacher."""
-    rows = rows_of(session, "test")
-    limit = session.recipe.evaluation.limit
-    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    return rows_to_compare(rows)
-
-
 def prepare_stores(session: Session) -> dict[str, str]:
     """Fill the stores that the arms read; all processes share the work.
 
@@ -112,40 +79,6 @@ def prepare_stores(session: Session) -> dict[str, str]:
             with session.processes.first_goes_first():
                 session.display.note(topk_error_text(topk_error(session, place, parts)))
     return signals
-
-
-def stores_wanted(
-    session: Session, signals: Mapping[str, str]
-) -> list[tuple[StorePlace, list[Any]]]:
-    """Every store that some arms read, with all the rows that they read there.
-
-    Args:
-        session: the run.
-        signals: live, hidden or topk for each of the arms.
-    """
-    wanted: dict[Path, tuple[StorePlace, list[Any]]] = {}
-    for arm, kind in signals.items():
-        for place, rows in _wanted(session, arm, kind):
-            wanted.setdefault(place.folder, (place, []))[1].append(rows)
-    return list(wanted.values())
-
-
-def _wanted(session: Session, arm: str, kind: str) -> Iterator[tuple[StorePlace, Any]]:
-    """The stores that an arm reads, and the rows that it reads there."""
-    recipe = session.loaded.arms[arm]
-    for name in recipe.teachers_used if kind != LIVE else ():
-        place = store_place(session, name, recipe, kind)
-        for rows in rows_to_store(session, arm, name):
-            yield place, rows
-
-
-def store_needs(session: Session, arm: str, kind: str) -> list[Need]:
-    """What the stores of an arm still lack, before anything is computed."""
-    found = []
-    for place, rows in _wanted(session, arm, kind):
-        size = session.shop.size_of(place.teacher)
-        found.append(store_need(place.folder, place.spec, size.hidden_size, rows))
-    return found
 
 
 def teachers_of(session: Session, arm: str, kind: str, rows: Any) -> TeacherLadder:
@@ -164,7 +97,7 @@ def teachers_of(session: Session, arm: str, kind: str, rows: Any) -> TeacherLadd
 
     def stored(name: str) -> TeacherSignal:
         place = store_place(session, name, recipe, kind)
-        return StoredTeacher(open_store(session, place), _asked_of(name, rows), device())
+        return StoredTeacher(open_store(session, place), asked_of(name, rows), device())
 
     return session.shop.signals(recipe, stored)
 

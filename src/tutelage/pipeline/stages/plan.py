@@ -19,11 +19,11 @@ from tutelage.curriculum import (
 )
 from tutelage.difficulty import load_profile
 from tutelage.files import read_json, read_json_or, remove_directory
-from tutelage.pipeline.inputs import difficulty_part, plan_inputs
-from tutelage.pipeline.measuring import write_profile
-from tutelage.pipeline.pictures import plan_png
-from tutelage.pipeline.session import Session
+from tutelage.pipeline.context.inputs import difficulty_part, plan_inputs
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.difficulty import write_profile
 from tutelage.recipe import Recipe
+from tutelage.report.pictures import plan_png
 from tutelage.training.share import AdaptiveShare
 from tutelage.types import DifficultyProfile, Plan
 

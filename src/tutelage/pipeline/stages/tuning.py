@@ -8,9 +8,9 @@ import numpy as np
 from transformers import set_seed
 
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
-from tutelage.pipeline.jobs import Job, carry_out, start_over_unless_same
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import device
+from tutelage.pipeline.context.models import device
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.job import Job, carry_out, start_over_unless_same
 from tutelage.recipe.teaching import FineTune
 from tutelage.types import DifficultyProfile, Plan
 

@@ -12,12 +12,12 @@ from transformers import set_seed
 from tutelage.curriculum import load_plan, plan_fingerprint
 from tutelage.files import remove_directory
 from tutelage.generation import GenerationSettings
-from tutelage.pipeline.inputs import training_inputs
-from tutelage.pipeline.jobs import Job, carry_out, start_over_unless_same
-from tutelage.pipeline.plans import refreshes
-from tutelage.pipeline.session import Session, training_stage
-from tutelage.pipeline.students import save_students, with_lora
-from tutelage.pipeline.workshop import device
+from tutelage.pipeline.context.inputs import training_inputs
+from tutelage.pipeline.context.models import device
+from tutelage.pipeline.context.session import Session, training_stage
+from tutelage.pipeline.stages.job import Job, carry_out, start_over_unless_same
+from tutelage.pipeline.stages.plan import refreshes
+from tutelage.pipeline.stages.saved import save_students, with_lora
 from tutelage.recipe import Recipe
 from tutelage.training import DistillConfig
 from tutelage.training.on_policy import OwnAnswers

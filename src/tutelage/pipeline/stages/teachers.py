@@ -6,13 +6,13 @@ from typing import Any
 
 from tutelage.files import atomic_write_json, fingerprint, remove_directory
 from tutelage.models import check_same_tokenizer, keep_layers, load_model
-from tutelage.pipeline.inputs import teacher_inputs
-from tutelage.pipeline.prepare import rows_of
-from tutelage.pipeline.session import TIME, Session
-from tutelage.pipeline.students import save_checked
-from tutelage.pipeline.tuning import fine_tune
-from tutelage.pipeline.workshop import loading
-from tutelage.training.saving import disk_checked
+from tutelage.models.saving import disk_checked
+from tutelage.pipeline.context.inputs import teacher_inputs
+from tutelage.pipeline.context.models import loading
+from tutelage.pipeline.context.session import TIME, Session
+from tutelage.pipeline.stages.data import rows_of
+from tutelage.pipeline.stages.saved import save_checked
+from tutelage.pipeline.stages.tuning import fine_tune
 
 
 def prepare_teachers(session: Session) -> None:

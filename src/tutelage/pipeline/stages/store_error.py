@@ -12,9 +12,9 @@ from tutelage.data.collate import collate, padding_id
 from tutelage.divergences import DIVERGENCES
 from tutelage.files import atomic_write_json, read_json
 from tutelage.models.head import batch_hidden
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.stores import StorePlace, open_store
-from tutelage.pipeline.workshop import device, on_device
+from tutelage.pipeline.context.models import device, on_device
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.store import StorePlace, open_store
 from tutelage.targets import probability_mix
 from tutelage.teachers import LiveTeacher, StoredTeacher
 from tutelage.teachers.store.keys import describe_rows

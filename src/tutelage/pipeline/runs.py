@@ -15,9 +15,9 @@ from tutelage.files import (
     read_sealed,
     remove_directory,
 )
-from tutelage.pipeline.folder import MANIFEST, RECORD, kind_of
-from tutelage.pipeline.locks import taken
-from tutelage.pipeline.session import USED, USERS
+from tutelage.pipeline.context.folder import MANIFEST, RECORD, kind_of
+from tutelage.pipeline.context.locks import taken
+from tutelage.pipeline.context.session import USED, USERS
 
 _STAGES = ("data", "difficulty", "arms", "references")
 _OWN = re.compile(r"(teacher|texts|store)-[0-9a-f]{12,}(-training)?")

@@ -9,8 +9,8 @@ import yaml
 from tutelage.checks.data import is_here
 from tutelage.files import atomic_write_text
 from tutelage.models.places import local_place
-from tutelage.pipeline.folder import CARD
-from tutelage.pipeline.session import Session
+from tutelage.pipeline.context.folder import CARD
+from tutelage.pipeline.context.session import Session
 from tutelage.recipe import Recipe
 from tutelage.report import Run, card_values, model_card
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.files import atomic_directory, read_json, read_sealed, remove_directory, write_sealed
-from tutelage.pipeline.folder import BESIDE, CARD, MANIFEST, PartsFolder, kind_of, part_digest
+from tutelage.pipeline.context.folder import (
+    BESIDE,
+    CARD,
+    MANIFEST,
+    PartsFolder,
+    kind_of,
+    part_digest,
+)
 
 RECORD = "shared.json"
 """Who made a shared part, and how long that took."""

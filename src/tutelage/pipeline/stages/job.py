@@ -19,9 +19,10 @@ from tutelage.files import (
     remove_directory,
     write_sealed,
 )
-from tutelage.pipeline.progress import Report
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.students import keep_best
+from tutelage.models.saving import disk_checked
+from tutelage.pipeline.context.display import Report
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.saved import keep_best
 from tutelage.training import DistillConfig, DistillTrainer
 from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, Rhythm
 from tutelage.training.checkpoints import (
@@ -32,7 +33,6 @@ from tutelage.training.checkpoints import (
     mark_complete,
 )
 from tutelage.training.on_policy import OwnAnswers
-from tutelage.training.saving import disk_checked
 from tutelage.types import Plan
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from tutelage.errors import RunFolderError
 from tutelage.files import atomic_write_json, fingerprint, read_json_or
-from tutelage.pipeline.changes import changes, reason
-from tutelage.pipeline.clock import Clock
-from tutelage.pipeline.folder import PartsFolder, RunFolder, kind_of
-from tutelage.pipeline.locks import held
-from tutelage.pipeline.processes import Processes
-from tutelage.pipeline.progress import Display
-from tutelage.pipeline.shared import SharedParts
-from tutelage.pipeline.workshop import Workshop
+from tutelage.pipeline.context.changes import changes, reason
+from tutelage.pipeline.context.clock import Clock
+from tutelage.pipeline.context.display import Display
+from tutelage.pipeline.context.folder import PartsFolder, RunFolder, kind_of
+from tutelage.pipeline.context.locks import held
+from tutelage.pipeline.context.models import Workshop
+from tutelage.pipeline.context.processes import Processes
+from tutelage.pipeline.context.shared import SharedParts
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import TeacherStore
 

@@ -1,7 +1,7 @@
 """What a run has and what it will make: said before any work, and refused where it would harm."""
 
 from tutelage.errors import RunFolderError
-from tutelage.pipeline.inputs import (
+from tutelage.pipeline.context.inputs import (
     Inputs,
     data_inputs,
     difficulty_inputs,
@@ -11,18 +11,18 @@ from tutelage.pipeline.inputs import (
     split_of,
     training_inputs,
 )
-from tutelage.pipeline.plans import main_arm_steps
-from tutelage.pipeline.results import (
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.evaluate import (
     STUDENT_BEFORE,
     arm_evaluation_inputs,
     compares,
     tested_student,
     tested_teachers,
 )
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.start import find_student
-from tutelage.pipeline.teacher import find_teacher
-from tutelage.pipeline.training import validation_steps
+from tutelage.pipeline.stages.plan import main_arm_steps
+from tutelage.pipeline.stages.student import find_student
+from tutelage.pipeline.stages.teachers import find_teacher
+from tutelage.pipeline.stages.train import validation_steps
 
 
 def forecast(session: Session, *, replace: bool = False, planned: bool = False) -> None:

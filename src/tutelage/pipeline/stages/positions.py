@@ -6,9 +6,9 @@ from tutelage.errors import ConfigError
 from tutelage.files import read_json
 from tutelage.models import load_config
 from tutelage.models.positions import Positions, positions_of
-from tutelage.pipeline.prepare import rows_of
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import loading
+from tutelage.pipeline.context.models import loading
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.data import rows_of
 
 
 def check_positions(session: Session) -> None:

@@ -24,9 +24,8 @@ from tutelage.models.head import head_size
 from tutelage.models.places import find_model, is_gguf, local_place
 from tutelage.models.products import fast_in
 from tutelage.models.same_tokenizer import vocabulary_size
-from tutelage.pipeline.estimate import size_text
-from tutelage.pipeline.identity import model_identity
-from tutelage.pipeline.progress import Display
+from tutelage.pipeline.context.display import Display, size_text
+from tutelage.pipeline.context.identity import model_identity
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import EnsembleTeacher, TeacherLadder, TeacherSignal, live_teacher
 

@@ -1,10 +1,22 @@
-"""What a plan will cost: tokens, time, memory, disk. Estimates, said to be so."""
+"""What training an arm will cost: tokens, time, memory, disk. Estimates, said to be so."""
 
+import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tutelage.curriculum import load_plan, plan_folder
+from tutelage.errors import RunFolderError
+from tutelage.files import read_json
+from tutelage.models import ModelSize
+from tutelage.pipeline.context.display import size_text
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.data import rows_of
+from tutelage.pipeline.stages.signal import decide_signals
+from tutelage.pipeline.stages.store import LIVE, store_needs
+from tutelage.recipe import Recipe
 from tutelage.training.tiles import tile_rows
 from tutelage.types import Plan
 
@@ -131,6 +143,65 @@ def estimate(plan: Plan, tokens_of: dict[str, int], scale: Scale) -> Cost:
     )
 
 
-def size_text(number: float) -> str:
-    """A number of bytes for a person."""
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+def cost_of(session: Session, arm: str) -> Cost:
+    """An estimate of what training an arm will take."""
+    recipe = session.loaded.arms[arm]
+    rows = rows_of(session, "train")
+    tokens_of = {i: len(t) for i, t in zip(rows["id"], rows["input_ids"], strict=True)}
+    student, teacher = session.shop.student_size, session.shop.teacher_size
+    speed = read_json(session.part("difficulty/summary.json")).get("tokens_per_second")
+    training = recipe.training
+    signal = decide_signals(session).get(arm, LIVE)
+    needs = store_needs(session, arm, signal) if signal != LIVE else []
+    head_bytes = 0 if teacher is None else 4 * teacher.hidden_size * session.shop.vocab_size
+    scale = Scale(
+        parameters=student.parameters,
+        trainable=_trainable(student, recipe),
+        teacher_parameters=0 if teacher is None else teacher.parameters,
+        teacher_bytes=0 if teacher is None else teacher.bytes if signal == LIVE else head_bytes,
+        layers=student.layers,
+        hidden=student.hidden_size,
+        vocab=session.shop.vocab_size,
+        micro_batch=training.micro_batch_size,
+        max_tokens=max(tokens_of.values()),
+        tile_tokens=training.tile_tokens,
+        forward_tokens_per_second=speed,
+        checkpoints=training.keep_checkpoints,
+        signal=signal,
+        tokens_to_store=sum(need.tokens for need in needs),
+        store_bytes=sum(need.bytes for need in needs),
+    )
+    return estimate(load_plan(_carried_out(session, arm)), tokens_of, scale)
+
+
+def _carried_out(session: Session, arm: str) -> Path:
+    """The plan that an arm carries out: the last one, or the first while that is not whole."""
+    last = plan_folder(session.part(f"arms/{arm}"))
+    name = last.relative_to(session.run.path).as_posix()
+    return last if session.run.whole(name) else session.part(f"arms/{arm}/plan")
+
+
+def _trainable(size: ModelSize, recipe: Recipe) -> int:
+    """Parameters with gradients; for LoRA two thin matrices for each of about seven linear maps."""
+    lora = recipe.training.lora
+    if lora is None:
+        return size.parameters
+    return min(size.parameters, 7 * size.layers * 2 * lora.rank * size.hidden_size * 2)
+
+
+def check_disk(session: Session) -> None:
+    """Refuse to start what the disk cannot hold.
+
+    Raises:
+        RunFolderError: less space is free than the checkpoints and students will take.
+    """
+    costs = [cost_of(session, arm) for arm in session.loaded.arms]
+    shared = max(cost.store_bytes for cost in costs)
+    need = sum(cost.disk_bytes - cost.store_bytes for cost in costs) + shared
+    free = shutil.disk_usage(session.run.path).free
+    if free < need:
+        raise RunFolderError(
+            f"The run needs about {size_text(need)} of disk and {size_text(free)} are free in"
+            f" '{session.run.path}'. Free some space, lower training.keep_checkpoints, or choose"
+            " another disk with --set output=FOLDER."
+        )

@@ -23,18 +23,18 @@ from tutelage.generation import (
     make_judge,
     unwritten,
 )
-from tutelage.pipeline.inputs import texts_inputs, written_inputs
-from tutelage.pipeline.plans import plan_arguments
-from tutelage.pipeline.positions import (
+from tutelage.models.saving import disk_checked
+from tutelage.pipeline.context.inputs import texts_inputs, written_inputs
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.data import load_splits, rows_of, tokenize, training_rows
+from tutelage.pipeline.stages.plan import plan_arguments
+from tutelage.pipeline.stages.positions import (
     check_length,
     check_room,
     student_positions,
     teacher_positions,
 )
-from tutelage.pipeline.prepare import load_splits, rows_of, tokenize
-from tutelage.pipeline.session import Session
 from tutelage.recipe import Recipe
-from tutelage.training.saving import disk_checked
 from tutelage.types import DifficultyProfile, Example
 
 Available = NDArray[np.bool_]
@@ -164,13 +164,6 @@ def prepare_texts(
         arm: _tokenize(session, arm, profiles[arm], available[arm], chosen[arm], library)
         for arm in arms
     }
-
-
-def training_rows(session: Session, arm: str) -> Any:
-    """What an arm learns: the data's answers, or those that teachers wrote."""
-    if not session.loaded.arms[arm].uses_text:
-        return rows_of(session, "train")
-    return datasets.load_from_disk(str(session.part(f"arms/{arm}/texts") / "rows"))
 
 
 def _choose(

@@ -26,7 +26,7 @@ from tutelage.files import (
     remove_leftovers,
     write_sealed,
 )
-from tutelage.pipeline.locks import taken
+from tutelage.pipeline.context.locks import taken
 
 MANIFEST = "manifest.json"
 RECORD = "recipe.json"

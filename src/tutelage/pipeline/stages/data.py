@@ -16,10 +16,10 @@ from tutelage.data.tokenize import LongPrompts
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json, fingerprint
 from tutelage.hashes import content_sha256
-from tutelage.pipeline.inputs import SPLITS, SPLITS_FILE, data_inputs
-from tutelage.pipeline.progress import Report
-from tutelage.pipeline.session import Session
-from tutelage.training.saving import disk_checked
+from tutelage.models.saving import disk_checked
+from tutelage.pipeline.context.display import Report
+from tutelage.pipeline.context.inputs import SPLITS, SPLITS_FILE, data_inputs
+from tutelage.pipeline.context.session import Session
 from tutelage.types import Example
 
 
@@ -178,6 +178,13 @@ def rows_of(session: Session, split: str) -> Any:
     """The tokenized rows of a split, read from the run folder; None when there is no such split."""
     folder = session.part(f"data/{split}")
     return datasets.load_from_disk(str(folder)) if folder.is_dir() else None
+
+
+def training_rows(session: Session, arm: str) -> Any:
+    """What an arm learns: the data's answers, or those that teachers wrote."""
+    if not session.loaded.arms[arm].uses_text:
+        return rows_of(session, "train")
+    return datasets.load_from_disk(str(session.part(f"arms/{arm}/texts") / "rows"))
 
 
 def rows_to_compare(rows: Any) -> Any:

@@ -26,13 +26,13 @@ from tutelage.difficulty import (
 from tutelage.errors import ConfigError
 from tutelage.files import atomic_write_json
 from tutelage.generation import GenerationSettings, generate_answers
-from tutelage.pipeline.inputs import difficulty_inputs, difficulty_part
-from tutelage.pipeline.pictures import profile_png
-from tutelage.pipeline.prepare import load_splits, rows_of
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.stores import stores_ahead, strongest_store
-from tutelage.pipeline.workshop import autocast_dtype, device
+from tutelage.pipeline.context.inputs import difficulty_inputs, difficulty_part
+from tutelage.pipeline.context.models import autocast_dtype, device
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.data import load_splits, rows_of
+from tutelage.pipeline.stages.store import stores_ahead, strongest_store
 from tutelage.recipe import Recipe
+from tutelage.report.pictures import profile_png
 from tutelage.teachers import stored_losses
 from tutelage.types import DifficultyProfile
 

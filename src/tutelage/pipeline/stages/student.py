@@ -15,14 +15,14 @@ from tutelage.checks.data import column_names
 from tutelage.data.load import load_examples
 from tutelage.files import atomic_write_json, remove_directory
 from tutelage.models import check_same_tokenizer, keep_layers, load_model
-from tutelage.pipeline.inputs import start_inputs
-from tutelage.pipeline.prepare import rows_of, tokenize
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.students import save_checked
-from tutelage.pipeline.tuning import fine_tune
-from tutelage.pipeline.workshop import autocast_dtype
+from tutelage.models.saving import disk_checked
+from tutelage.pipeline.context.inputs import start_inputs
+from tutelage.pipeline.context.models import autocast_dtype
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.data import rows_of, tokenize
+from tutelage.pipeline.stages.saved import save_checked
+from tutelage.pipeline.stages.tuning import fine_tune
 from tutelage.teachers import TeacherLadder, live_teacher
-from tutelage.training.saving import disk_checked
 
 PART = "student_start"
 STAGE = "student"

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from tutelage.difficulty import needs
 from tutelage.files import fingerprint, read_json
-from tutelage.pipeline.identity import data_identity, tokenizer_identity
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import loading
+from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
+from tutelage.pipeline.context.models import loading
+from tutelage.pipeline.context.session import Session
 from tutelage.recipe import Recipe, effective
 
 SPLITS = ("train", "validation", "test")

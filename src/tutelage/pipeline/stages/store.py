@@ -1,6 +1,6 @@
-"""The teacher stores of a run: where each is, filling it, opening it."""
+"""The teacher stores of a run: where each is, what it must hold, filling it, opening it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ import datasets
 from tutelage.data import padding_id
 from tutelage.files import fingerprint
 from tutelage.models.head import check_head
-from tutelage.pipeline.estimate import size_text
-from tutelage.pipeline.identity import tokenizer_identity
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import autocast_dtype
+from tutelage.pipeline.context.display import size_text
+from tutelage.pipeline.context.identity import tokenizer_identity
+from tutelage.pipeline.context.models import autocast_dtype
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.data import rows_of, rows_to_compare, training_rows
 from tutelage.recipe import Recipe
 from tutelage.teachers import (
     Need,
@@ -162,3 +163,66 @@ def strongest_store(session: Session, recipe: Recipe, rows: Any) -> TeacherStore
     part = rows.select_columns(["id", "input_ids", "labels"])
     fill(session, place, [part], alone=True)
     return open_store(session, place)
+
+
+def rows_to_store(session: Session, arm: str, name: str) -> list[Any]:
+    """The rows at which an arm may ask a teacher: what it trains on, and the test rows."""
+    found = [asked_of(name, training_rows(session, arm))]
+    if compares_with(session, name):
+        found.append(tested_rows(session))
+    return [part.select_columns(["id", "input_ids", "labels"]) for part in found if len(part)]
+
+
+def asked_of(name: str, rows: Any) -> Any:
+    """The training rows about which a teacher is asked: of answers that teachers wrote, its own."""
+    if "teacher" not in rows.column_names:
+        return rows
+    return rows.select([row for row, writer in enumerate(rows["teacher"]) if writer == name])
+
+
+def compares_with(session: Session, name: str) -> bool:
+    """Whether students are compared with this teacher on the test rows."""
+    wanted = session.recipe.evaluation.agreement and name == session.shop.strongest
+    return wanted and rows_of(session, "test") is not None
+
+
+def tested_rows(session: Session) -> Any:
+    """The rows of the final evaluation at which students are compared with a teacher."""
+    rows = rows_of(session, "test")
+    limit = session.recipe.evaluation.limit
+    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
+    return rows_to_compare(rows)
+
+
+def stores_wanted(
+    session: Session, signals: Mapping[str, str]
+) -> list[tuple[StorePlace, list[Any]]]:
+    """Every store that some arms read, with all the rows that they read there.
+
+    Args:
+        session: the run.
+        signals: live, hidden or topk for each of the arms.
+    """
+    wanted: dict[Path, tuple[StorePlace, list[Any]]] = {}
+    for arm, kind in signals.items():
+        for place, rows in _wanted(session, arm, kind):
+            wanted.setdefault(place.folder, (place, []))[1].append(rows)
+    return list(wanted.values())
+
+
+def _wanted(session: Session, arm: str, kind: str) -> Iterator[tuple[StorePlace, Any]]:
+    """The stores that an arm reads, and the rows that it reads there."""
+    recipe = session.loaded.arms[arm]
+    for name in recipe.teachers_used if kind != LIVE else ():
+        place = store_place(session, name, recipe, kind)
+        for rows in rows_to_store(session, arm, name):
+            yield place, rows
+
+
+def store_needs(session: Session, arm: str, kind: str) -> list[Need]:
+    """What the stores of an arm still lack, before anything is computed."""
+    found = []
+    for place, rows in _wanted(session, arm, kind):
+        size = session.shop.size_of(place.teacher)
+        found.append(store_need(place.folder, place.spec, size.hidden_size, rows))
+    return found

@@ -13,11 +13,11 @@ from tutelage.evaluation import (
     teacher_agreement,
 )
 from tutelage.generation import GenerationSettings
-from tutelage.pipeline.caching import strongest_signal
-from tutelage.pipeline.inputs import Inputs, evaluation_inputs
-from tutelage.pipeline.prepare import rows_to_compare
-from tutelage.pipeline.session import Session
-from tutelage.pipeline.workshop import on_device
+from tutelage.pipeline.context.inputs import Inputs, evaluation_inputs
+from tutelage.pipeline.context.models import on_device
+from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.data import rows_to_compare
+from tutelage.pipeline.stages.signal import strongest_signal
 
 STUDENT_BEFORE = "references/student_before/evaluation"
 """Where the evaluation of the untrained student is."""
