@@ -25,7 +25,7 @@ def test_a_chat_is_asked_up_to_its_last_answer(monkeypatch):
 
     monkeypatch.setattr(measuring, "generate_answers", generate)
     session = SimpleNamespace(
-        shop=SimpleNamespace(tokenizer=None, student=lambda: None),
+        models=SimpleNamespace(tokenizer=None, student=lambda: None),
         display=SimpleNamespace(task=lambda title: contextlib.nullcontext()),
     )
     recipe = SimpleNamespace(

@@ -16,7 +16,7 @@ from killing import (
 from test_e2e_cli import tutelage
 
 from tutelage.pipeline import cache, run
-from tutelage.pipeline.context.models import Workshop
+from tutelage.pipeline.context.models import Models
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_teacher_that_is_stored_is_not_loaded(tmp_path, recipe, monkeypatch):
     assert stored.added == stored.examples > 40 and stored.folder.is_dir()
     (again,) = cache({**recipe, "seed": 1, "name": "other"})
     assert again.folder == stored.folder and again.added == 0
-    monkeypatch.setattr(Workshop, "load_teacher", lambda *_: pytest.fail("the teacher was loaded"))
+    monkeypatch.setattr(Models, "load_teacher", lambda *_: pytest.fail("the teacher was loaded"))
     run(recipe)
     run({**recipe, "difficulty": {"kind": "dds"}})
 

@@ -15,10 +15,10 @@ def test_a_live_teacher_runs_without_padding_unless_it_may_not(padding_free):
     rows = random_rows(4)
     batch = collate(rows, 0)
     ids = [row["id"] for row in rows]
-    padded = live_teacher(tiny_model(), VOCAB, padding_free=False).hidden(ids, *batch.values())
+    padded = live_teacher(tiny_model(), VOCAB, padding_free=False).encode(ids, *batch.values())
     model = tiny_model()
 
-    found = live_teacher(model, VOCAB, padding_free=padding_free).hidden(ids, *batch.values())
+    found = live_teacher(model, VOCAB, padding_free=padding_free).encode(ids, *batch.values())
 
     assert uses_packed_attention(model) is (padding_free is not False)
     torch.testing.assert_close(found, padded, rtol=1e-5, atol=1e-5)

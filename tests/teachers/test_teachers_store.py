@@ -47,7 +47,7 @@ def batch_of(rows, which):
 def loss_and_gradients(student, signal, ids, batch, divergence, target, values):
     student.zero_grad()
     hidden_NH, targets_N = response_hidden(student, *batch.values())
-    teacher_NH = signal.hidden(ids, *batch.values())
+    teacher_NH = signal.encode(ids, *batch.values())
     loss = DistillLoss(DIVERGENCES[divergence].function, TARGETS[target].function, VOCAB)
     total = loss(student, hidden_NH, targets_N, values, signal, teacher_NH).total
     total.backward()
@@ -79,10 +79,10 @@ def test_states_are_stored_in_the_type_that_the_head_reads(make_store, rows, tmp
     fill_store(tmp_path / "half", spec, teacher, rows)
     store = TeacherStore(tmp_path / "half", spec)
     ids, batch = batch_of(rows, range(8))
-    hidden = StoredTeacher(store, rows).hidden(ids, *batch.values())
+    hidden = StoredTeacher(store, rows).encode(ids, *batch.values())
     assert hidden.dtype == torch.bfloat16
     live = LiveTeacher(teacher, VOCAB)
-    expected = teacher_log_probs(live, live.hidden(ids, *batch.values()), 1.5)
+    expected = teacher_log_probs(live, live.encode(ids, *batch.values()), 1.5)
     found = teacher_log_probs(StoredTeacher(store), hidden, 1.5)
     # Batches of other shapes round otherwise in 16 bits.
     torch.testing.assert_close(found, expected, rtol=0, atol=0.15)
@@ -106,9 +106,9 @@ def test_signals_are_found_by_id_and_tokens_never_by_position(make_store, teache
     order = np.random.default_rng(0).permutation(len(rows))
     store = make_store(teacher, rows.select(order), **SMALL)
     ids, batch = batch_of(rows, [3, 14, 15])
-    expected = LiveTeacher(teacher, VOCAB).hidden(ids, *batch.values())
+    expected = LiveTeacher(teacher, VOCAB).encode(ids, *batch.values())
     for signal in (StoredTeacher(store, rows), StoredTeacher(store)):
-        torch.testing.assert_close(signal.hidden(ids, *batch.values()), expected)
+        torch.testing.assert_close(signal.encode(ids, *batch.values()), expected)
     changed = rows.map(lambda row: {"input_ids": [4, *row["input_ids"][1:]]})
     with pytest.raises(StoreError, match="with the tokens that it has now"):
         StoredTeacher(store, changed)
@@ -121,8 +121,8 @@ def test_two_answers_to_one_prompt_are_told_apart(make_store, teacher):
     signal = StoredTeacher(make_store(teacher, rows), rows)
     for one in (row, other):
         batch = collate([one, None], 0)
-        live = LiveTeacher(teacher, VOCAB).hidden([one["id"]], *batch.values())
-        torch.testing.assert_close(signal.hidden([one["id"]], *batch.values()), live)
+        live = LiveTeacher(teacher, VOCAB).encode([one["id"]], *batch.values())
+        torch.testing.assert_close(signal.encode([one["id"]], *batch.values()), live)
 
 
 def test_the_teachers_loss_comes_from_the_store(make_store, teacher, rows):
@@ -185,8 +185,8 @@ def test_a_store_grows_and_repeats_nothing(make_store, teacher, rows):
     assert again.examples == len(rows) and again.tokens == store.tokens + need.response_tokens
     assert store_need(store.folder, spec_of(), 24, rows).examples == 0
     ids, batch = batch_of(rows, [1, 22])
-    live = LiveTeacher(teacher, VOCAB).hidden(ids, *batch.values())
-    torch.testing.assert_close(StoredTeacher(again, rows).hidden(ids, *batch.values()), live)
+    live = LiveTeacher(teacher, VOCAB).encode(ids, *batch.values())
+    torch.testing.assert_close(StoredTeacher(again, rows).encode(ids, *batch.values()), live)
 
 
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.99])

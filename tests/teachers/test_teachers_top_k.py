@@ -81,9 +81,9 @@ def test_a_divergence_is_at_most_the_exact_one_and_never_negative(
     for tau in (1.0, 2.0):
         values = StepValues(0.0, tau, 0.0)
         truncated = loss(
-            student, hidden, targets, values, signal, signal.hidden(ids, *batch.values())
+            student, hidden, targets, values, signal, signal.encode(ids, *batch.values())
         )
-        exact = loss(student, hidden, targets, values, live, live.hidden(ids, *batch.values()))
+        exact = loss(student, hidden, targets, values, live, live.encode(ids, *batch.values()))
         assert 0 <= truncated.parts[KD] <= exact.parts[KD] * (1 + 1e-3)
         assert truncated.parts[KD] > 0.3 * exact.parts[KD]
 

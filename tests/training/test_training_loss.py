@@ -53,7 +53,7 @@ def tiled(student, teacher, batch, values, *, vocab=VOCAB, **options):
         options.pop("divergence", forward_kl), probability_mix, vocab_size=vocab, **options
     )
     hidden, targets = response_hidden(student, *batch)
-    return loss(student, hidden, targets, values, signal, signal.hidden([], *batch))
+    return loss(student, hidden, targets, values, signal, signal.encode([], *batch))
 
 
 @pytest.mark.parametrize("tile_tokens", [1, 3, 1000])

@@ -104,7 +104,7 @@ def test_an_ensemble_speaks_at_the_temperature(space):
     rows = random_rows(3)
     batch = collate(list(rows), 0)
     inputs = (batch["input_ids"], batch["attention_mask"], batch["labels"])
-    found = teacher_log_probs(signal, signal.hidden(rows["id"], *inputs), 2.0)
+    found = teacher_log_probs(signal, signal.encode(rows["id"], *inputs), 2.0)
     where = batch["labels"][:, 1:] != -100
     parts = []
     for model in models:

@@ -12,7 +12,7 @@ from conftest_models import random_rows, tiny_model
 from tutelage import DistillConfig, DistillTrainer
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.errors import ConfigError, DataError, NonFiniteLossError, RunFolderError
-from tutelage.training.callbacks import MetricsFile, Rhythm
+from tutelage.training.callbacks import MetricsFile, ValidateAndLog
 from tutelage.training.checkpoints import checkpoints, is_complete, last_checkpoint
 from tutelage.types import DifficultyProfile
 
@@ -190,11 +190,11 @@ def test_resume_is_exact_to_the_bit(tmp_path, rows, kill_at, substep):
         "save_steps": 3,
         "logging_steps": 2,
     }
-    whole = make(tmp_path / "whole", rows, plan=plan, callbacks=[Rhythm()], **options)
+    whole = make(tmp_path / "whole", rows, plan=plan, callbacks=[ValidateAndLog()], **options)
     whole.train()
     folder = tmp_path / "broken"
     broken = make(
-        folder, rows, plan=plan, callbacks=[Rhythm(), KillAt(kill_at, substep)], **options
+        folder, rows, plan=plan, callbacks=[ValidateAndLog(), KillAt(kill_at, substep)], **options
     )
     with pytest.raises(KeyboardInterrupt):
         broken.train()
@@ -205,7 +205,7 @@ def test_resume_is_exact_to_the_bit(tmp_path, rows, kill_at, substep):
         shutil.copytree(newest, fake)
         (fake / "model.safetensors").write_bytes(b"cut short")
     assert last_checkpoint(folder) == newest
-    resumed = make(folder, rows, plan=plan, callbacks=[Rhythm()], **options)
+    resumed = make(folder, rows, plan=plan, callbacks=[ValidateAndLog()], **options)
     resumed.train(resume_from_checkpoint=str(newest) if newest else None)
     assert torch.equal(weights(whole), weights(resumed))
     strip = [
@@ -353,7 +353,7 @@ def test_evaluation_moves_nothing(tmp_path, rows):
     results = []
     for steps in ((), (1, 2, 4)):
         folder = tmp_path / str(len(steps))
-        trainer = make(folder, rows, plan=plan, callbacks=[Rhythm(validate_after=steps)])
+        trainer = make(folder, rows, plan=plan, callbacks=[ValidateAndLog(validate_after=steps)])
         trainer.eval_dataset = random_rows(5, seed=9)
         trainer.train()
         results.append(weights(trainer))

@@ -338,8 +338,8 @@ def _describe_stages(
         here = plan.step_stage == number
         signal = ((plan.ce_weight[here] < 1.0) & (plan.student_share[here] < 1.0)).any()
         first, last = np.searchsorted(plan.step_stage, [number, number + 1])
-        voices = plan.visit_teacher[plan.offsets[first] : plan.offsets[last]]
-        names = " + ".join(name for i, name in enumerate(plan.teachers) if (voices == i).any())
+        numbers = plan.visit_teacher[plan.offsets[first] : plan.offsets[last]]
+        names = " + ".join(name for i, name in enumerate(plan.teachers) if (numbers == i).any())
         stages.append(
             Stage(
                 stage=number,

@@ -96,7 +96,7 @@ def teacher_agreement(
                 _check_labels(inputs["labels"], vocab_size)
                 student_NH, targets_N = batch_hidden(student, inputs, packed=packed[0])
                 ids = [row.get("id", "") for row in rows]
-                teacher_NH = signal.hidden(ids, *(tensor.to(home) for tensor in inputs.values()))
+                teacher_NH = signal.encode(ids, *(tensor.to(home) for tensor in inputs.values()))
                 sums += _batch_sums(student, student_NH, signal, teacher_NH, targets_N, vocab_size)
                 num_tokens += len(targets_N)
                 num_examples += int((inputs["labels"] >= 0).any(dim=1).sum())

@@ -17,7 +17,7 @@ from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display, quiet_libraries
 from tutelage.pipeline.context.folder import PartsFolder, RunFolder
 from tutelage.pipeline.context.locks import used
-from tutelage.pipeline.context.models import Workshop, lacks_bfloat16
+from tutelage.pipeline.context.models import Models, lacks_bfloat16
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.checks import check_models
@@ -86,7 +86,7 @@ def run(
         with first():
             evaluate_references(session, test_rows)
         if LIVE not in signals.values():
-            session.shop.release_teacher()
+            session.models.release_teacher()
         for arm in session.loaded.arms:
             rows = training_rows(session, arm)
             next_plan = functools.partial(write_next_plan, session, arm)
@@ -184,7 +184,7 @@ def open_session(
         processes.wait()
         clock = Clock(path, keeps=processes.is_first, tell=folder.tell)
         display.beat = clock.beat
-        yield Session(loaded, folder, cache, Workshop(loaded, display), display, processes, clock)
+        yield Session(loaded, folder, cache, Models(loaded, display), display, processes, clock)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tutelage.pipeline.stages.plan import compile_recipe, plan_arguments, plan_n
 from tutelage.pipeline.stages.signal import decide_signals
 from tutelage.pipeline.stages.student import PART, STAGE
 from tutelage.recipe import load_recipe
-from tutelage.recipe.sections import Difficulty
+from tutelage.recipe.sections import DifficultySection
 from tutelage.report.comparison import natural
 from tutelage.report.pictures import plan_png
 from tutelage.types import DifficultyProfile
@@ -206,7 +206,7 @@ def _other(session: Session, name: str) -> DifficultyProfile:
         error = unknown_name("difficulty", name, DIFFICULTIES)
         raise ConfigError(f"{error} A file of scores will do too.")
     try:
-        section = Difficulty(kind=name)
+        section = DifficultySection(kind=name)
     except ValidationError as error:
         raise ConfigError(
             f"The difficulty '{name}' needs options. Measure it in a recipe of its own (--set"

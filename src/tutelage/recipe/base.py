@@ -37,7 +37,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Component(Strict):
+class Choice(Strict):
     """A component by its ``kind``; every other key is one of its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from tutelage.components import Component, bind, lookup, unknown_option
 from tutelage.errors import ConfigError
 from tutelage.recipe.trials import try_out
-from tutelage.recipe.words import Misfit, expected, shown
+from tutelage.recipe.words import SettingError, expected, shown
 
 
 def _table(family: str) -> Mapping[str, Component]:
@@ -43,7 +43,7 @@ def check_component(
         known: further keys that may stand beside the options, for suggestions.
 
     Raises:
-        Misfit: they do not; the message suggests the nearest name.
+        SettingError: they do not; the message suggests the nearest name.
     """
     table = _table(family)
     with _at("kind"):
@@ -53,7 +53,7 @@ def check_component(
             _check_type(option, value, component.options[option].annotation)
         else:
             error = unknown_option(family, kind, option, {*component.options, *known})
-            raise Misfit(option, str(error))
+            raise SettingError(option, str(error))
     with _at(""):
         bind(table, family, kind, options)
     if options:
@@ -67,17 +67,17 @@ def _at(path: str) -> Iterator[None]:
     """What does not fit inside, does so at a dotted path."""
     try:
         yield
-    except Misfit:
+    except SettingError:
         raise
     except ConfigError as error:
-        raise Misfit(path, str(error)) from error
+        raise SettingError(path, str(error)) from error
 
 
 def check_template(template: str) -> None:
     """Make sure that a template of the data is a name or a text with fields in it.
 
     Raises:
-        Misfit: it is not.
+        SettingError: it is not.
     """
     from tutelage.data.templates import check_template
 
@@ -89,7 +89,7 @@ def check_style(style: str, answer_format: str) -> None:
     """Make sure that a teacher can be asked in this way.
 
     Raises:
-        Misfit: it cannot.
+        SettingError: it cannot.
     """
     from tutelage.data.templates import check_style
 
@@ -101,7 +101,7 @@ def check_levels(levels: Sequence[int]) -> None:
     """Make sure that these levels of the embedded task exist.
 
     Raises:
-        Misfit: they do not.
+        SettingError: they do not.
     """
     from tutelage.data.arithmetic import check_levels
 
@@ -116,14 +116,14 @@ def _check_type(option: str, value: Any, annotation: Any) -> None:
     except ValidationError as error:
         wanted = [expected(details) or details["msg"] for details in error.errors()]
         must = " or ".join(dict.fromkeys(wanted))
-        raise Misfit(option, f"must be {must}, not {shown(value)}.") from error
+        raise SettingError(option, f"must be {must}, not {shown(value)}.") from error
 
 
 def check_curriculum(kind: str, stages: int, options: Mapping[str, Any]) -> None:
     """Make sure that a curriculum can stage data with its options.
 
     Raises:
-        Misfit: it cannot.
+        SettingError: it cannot.
     """
     import numpy as np
 
@@ -150,7 +150,7 @@ def check_schedule(spec: float | Mapping[str, Any]) -> None:
     """Make sure that a schedule can be built.
 
     Raises:
-        Misfit: its kind, an option or a value does not fit.
+        SettingError: its kind, an option or a value does not fit.
     """
     from tutelage.schedules import scheduled
 

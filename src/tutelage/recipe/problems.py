@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from tutelage.errors import did_you_mean, unknown_name
 from tutelage.recipe.nodes import Node
 from tutelage.recipe.schema import Recipe
-from tutelage.recipe.words import Misfit, expected, shown
+from tutelage.recipe.words import SettingError, expected, shown
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def problems(tree: Node, error: ValidationError) -> list[str]:
     for details in error.errors():
         location: tuple[Any, ...] = tuple(details["loc"])
         cause = details.get("ctx", {}).get("error")
-        if isinstance(cause, Misfit) and cause.path:
+        if isinstance(cause, SettingError) and cause.path:
             location += tuple(cause.path.split("."))
         place = _find_place(tree, location)
         must = expected(details)

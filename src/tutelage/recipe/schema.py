@@ -6,20 +6,20 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from tutelage.placeholders import shorten
-from tutelage.recipe.base import Component, NotEmpty, Seed, Strict
+from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict
 from tutelage.recipe.names import check_component, needs_of, schedule_range
 from tutelage.recipe.sections import (
     ArithmeticData,
-    Curriculum,
-    Difficulty,
-    Evaluation,
+    CurriculumSection,
+    DifficultySection,
+    EvaluationSection,
     FileData,
     Loss,
     Selection,
     Training,
 )
 from tutelage.recipe.teaching import NamedTeacher, OnPolicy, Student, Supervision, Teacher
-from tutelage.recipe.words import Misfit, below
+from tutelage.recipe.words import SettingError, below
 
 Data = Annotated[FileData | ArithmeticData, Field(discriminator="kind")]
 
@@ -55,8 +55,9 @@ class Recipe(Strict):
     teachers: list[NamedTeacher] = Field(
         default=[], description="Instead of `teacher`: a ladder of teachers from weak to strong."
     )
-    teacher_schedule: Component = Field(
-        default=Component(kind="strongest"), description="Which teacher of the ladder speaks when."
+    teacher_schedule: Choice = Field(
+        default=Choice(kind="strongest"),
+        description="Which teacher of the ladder speaks when.",
     )
     supervision: Supervision = Field(
         default_factory=Supervision, description="What a teacher gives: distributions or answers."
@@ -65,18 +66,20 @@ class Recipe(Strict):
         default_factory=OnPolicy, description="Learning from the student's own answers."
     )
     data: Data | None = Field(default=None, description="What is learned and tested.")
-    difficulty: Difficulty = Field(
-        default_factory=Difficulty, description="How hard an example is."
+    difficulty: DifficultySection = Field(
+        default_factory=DifficultySection, description="How hard an example is."
     )
-    curriculum: Curriculum = Field(
-        default_factory=Curriculum, description="Which examples come when."
+    curriculum: CurriculumSection = Field(
+        default_factory=CurriculumSection, description="Which examples come when."
     )
     loss: Loss = Field(default_factory=Loss, description="What is minimised.")
     training: Training = Field(default_factory=Training, description="How it is minimised.")
     selection: Selection = Field(
         default_factory=Selection, description="Which checkpoint is the student."
     )
-    evaluation: Evaluation = Field(default_factory=Evaluation, description="What is measured.")
+    evaluation: EvaluationSection = Field(
+        default_factory=EvaluationSection, description="What is measured."
+    )
     controls: dict[str, dict[str, Any]] = Field(
         default={},
         description="Further arms: changes to this recipe, at the same number of updates.",
@@ -88,7 +91,7 @@ class Recipe(Strict):
         metric = self.selection.metric
         if metric is not None and metric not in self.evaluation.metrics:
             known = ", ".join(self.evaluation.metrics)
-            raise Misfit(
+            raise SettingError(
                 "selection.metric",
                 f"'{metric}' is not among evaluation.metrics: {known}. Choose one of them, or add"
                 " it there.",
@@ -96,14 +99,14 @@ class Recipe(Strict):
         if self.student is not None and self.student.init_from == "TEACHER":
             missing = not self.ladder
             if missing and self.data is not None:
-                raise Misfit(
+                raise SettingError(
                     "student.init_from",
                     "TEACHER stands for the recipe's teacher, and there is no teacher.model. Give"
                     " one, or name the model to cut from.",
                 )
         heal = self.student.finetune if self.student is not None else None
         if heal is not None and heal.objective == "kl" and not self.ladder:
-            raise Misfit(
+            raise SettingError(
                 "student.finetune.objective",
                 "kl needs a teacher, and there is no teacher.model. Give one, or use sft.",
             )
@@ -156,26 +159,28 @@ class Recipe(Strict):
 
     def _check_teachers(self) -> None:
         if self.teachers and self.teacher is not None:
-            raise Misfit("teachers", "give either `teacher` or `teachers`, not both.")
+            raise SettingError("teachers", "give either `teacher` or `teachers`, not both.")
         names = [teacher.name for teacher in self.teachers]
         for number, teacher in enumerate(self.teachers):
             if names.index(teacher.name) != number:
-                raise Misfit(f"teachers.{number}.name", f"'{teacher.name}' is there twice.")
+                raise SettingError(f"teachers.{number}.name", f"'{teacher.name}' is there twice.")
             if teacher.model is None:
-                raise Misfit(f"teachers.{number}", f"the teacher '{teacher.name}' has no `model`.")
+                raise SettingError(
+                    f"teachers.{number}", f"the teacher '{teacher.name}' has no `model`."
+                )
         if len({teacher.signal for teacher in self.teachers}) > 1:
-            raise Misfit("teachers", "all teachers of a ladder need the same `signal`.")
+            raise SettingError("teachers", "all teachers of a ladder need the same `signal`.")
         with below("teacher_schedule"):
             schedule = self.teacher_schedule
             check_component("teacher schedule", schedule.kind, schedule.options)
         weights = schedule.options.get("weights")
         if weights is not None and len(weights) != len(self.ladder) and self.ladder:
-            raise Misfit(
+            raise SettingError(
                 "teacher_schedule.weights",
                 f"{len(weights)} weights for {len(self.ladder)} teachers. Give one for each.",
             )
         if schedule.kind == "ensemble" and self.uses_text:
-            raise Misfit(
+            raise SettingError(
                 "teacher_schedule.kind",
                 "an ensemble mixes distributions and cannot write answers. Use supervision:"
                 " {kind: logits}, or another teacher schedule.",
@@ -188,13 +193,13 @@ class Recipe(Strict):
         for path, name in places.items():
             unnamed = not name and "." not in path
             if not unnamed and not re.fullmatch(NAME_PATTERN, name):
-                raise Misfit(
+                raise SettingError(
                     path,
                     f"{shorten(name)} cannot name a folder. Use letters, digits, '.', '_', '+', '-'"
                     " and spaces, begin with a letter or digit, and end with no space.",
                 )
             if len(name.encode("utf-8")) > LONGEST_NAME:
-                raise Misfit(
+                raise SettingError(
                     path,
                     f"the name '{name[:20]}...' is too long for a folder ({len(name)} letters)."
                     f" Use {LONGEST_NAME} at most.",
@@ -205,7 +210,7 @@ class Recipe(Strict):
             name = places[path]
             other = arms.setdefault(name.casefold(), name) if name else name
             if other != name or name in ("teacher", "student_before"):
-                raise Misfit(
+                raise SettingError(
                     path,
                     f"the name '{name}' cannot be told from '{other}', which is in every report or"
                     " is another arm. Choose another name.",
@@ -220,7 +225,7 @@ class Recipe(Strict):
             if isinstance(spec, dict) and spec.get("kind") == "steps":
                 count = len(spec["values"])
                 if spec.get("per", "stage") == "stage" and count != stages:
-                    raise Misfit(
+                    raise SettingError(
                         path,
                         f"{count} values for {stages} stages. Give one value for each stage, or"
                         f" set curriculum.stages to {count}.",
@@ -228,7 +233,7 @@ class Recipe(Strict):
             least, greatest = schedule_range(spec, stages)
             if least < low or greatest > high:
                 reach = f"{least:g}" if least == greatest else f"{least:g} to {greatest:g}"
-                raise Misfit(path, f"must stay {words}, and is {reach}.")
+                raise SettingError(path, f"must stay {words}, and is {reach}.")
 
     def missing(self) -> list[str]:
         """What a run needs and the recipe lacks, as dotted keys."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tutelage.recipe.base import (
-    Component,
+    Choice,
     Count,
     NotEmpty,
     Positive,
@@ -27,7 +27,7 @@ from tutelage.recipe.names import (
     check_schedule,
     check_template,
 )
-from tutelage.recipe.words import Misfit, below
+from tutelage.recipe.words import SettingError, below
 
 ExampleColumn = Literal[
     "messages",
@@ -124,7 +124,7 @@ class ArithmeticData(Lengths):
         return self
 
 
-class Difficulty(Component):
+class DifficultySection(Choice):
     """How hard an example is for the untrained student."""
 
     kind: str = Field(
@@ -140,12 +140,12 @@ class Difficulty(Component):
     )
 
     @model_validator(mode="after")
-    def _known(self) -> "Difficulty":
+    def _known(self) -> "DifficultySection":
         check_component("difficulty", self.kind, self.options)
         return self
 
 
-class Curriculum(Component):
+class CurriculumSection(Choice):
     """Which examples come when; fields as in ``tutelage.curriculum.CurriculumOptions``.
 
     Further keys are options of the curriculum, such as ``shares`` of ``bands``.
@@ -186,7 +186,7 @@ class Curriculum(Component):
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> "Curriculum":
+    def _fits(self) -> "CurriculumSection":
         check_component("curriculum", self.kind, self.options, known=type(self).model_fields)
         check_curriculum(self.kind, self.stages, self.options)
         given = [
@@ -207,11 +207,11 @@ class Curriculum(Component):
 class Loss(Strict):
     """The loss: ce_weight * CE + (1 - ce_weight) * tau^2 * divergence(target || student)."""
 
-    divergence: Component = Field(
-        default=Component(kind="forward_kl"), description="How far the student is from its target."
+    divergence: Choice = Field(
+        default=Choice(kind="forward_kl"), description="How far the student is from its target."
     )
-    target: Component = Field(
-        default=Component(kind="probability_mix"), description="What the student is pulled towards."
+    target: Choice = Field(
+        default=Choice(kind="probability_mix"), description="What the student is pulled towards."
     )
     ce_weight: ScheduleSpec = Field(
         default=0.0, description="Weight of cross-entropy; KD has the rest."
@@ -223,7 +223,7 @@ class Loss(Strict):
         default=0.0, description="Share of the student in the target."
     )
     tau2_scaling: bool = Field(default=True, description="Multiply KD by the temperature squared.")
-    adaptive: Component | None = Field(
+    adaptive: Choice | None = Field(
         default=None,
         description="Moves the student's share beyond its schedule while training; see `tutelage"
         " ls controllers`.",
@@ -236,7 +236,7 @@ class Loss(Strict):
     @model_validator(mode="after")
     def _known(self) -> "Loss":
         for family in ("divergence", "target"):
-            component: Component = getattr(self, family)
+            component: Choice = getattr(self, family)
             # The tables of these two import torch, which takes a second; the defaults are known.
             if component != type(self).model_fields[family].default:
                 with below(family):
@@ -337,7 +337,7 @@ class Selection(Strict):
     limit: Positive | None = Field(default=200, description="Validate on so many examples.")
 
 
-class Evaluation(Strict):
+class EvaluationSection(Strict):
     """What is measured on the test data."""
 
     metrics: dict[str, dict[str, Any]] = Field(
@@ -385,16 +385,16 @@ class Evaluation(Strict):
         return found
 
     @model_validator(mode="after")
-    def _known(self) -> "Evaluation":
+    def _known(self) -> "EvaluationSection":
         if len(set(self.seeds)) != len(self.seeds):
-            raise Misfit("seeds", "a seed is there twice, and its answers would count twice.")
+            raise SettingError("seeds", "a seed is there twice, and its answers would count twice.")
         if not self.metrics:
             raise ValueError("name at least one metric, as in {rouge_l: {}}")
         for name, options in self.metrics.items():
             try:
                 check_component("metric", name, options)
-            except Misfit as error:
+            except SettingError as error:
                 # A metric's name is a key here, so that an unknown one has no `kind` to point at.
                 key = "" if error.path == "kind" else f".{error.path}"
-                raise Misfit(f"metrics.{name}{key}".rstrip("."), str(error)) from error
+                raise SettingError(f"metrics.{name}{key}".rstrip("."), str(error)) from error
         return self

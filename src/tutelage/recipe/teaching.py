@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tutelage.recipe.base import (
-    Component,
+    Choice,
     Count,
     NotEmpty,
     Positive,
@@ -135,7 +135,7 @@ class Supervision(Strict):
     )
     max_new_tokens: Positive = Field(default=256, description="text: longest answer.")
     sampling_temperature: Temperature = Field(default=0.0, description="text: 0 is greedy.")
-    verifier: Component | None = Field(
+    verifier: Choice | None = Field(
         default=None, description="text: which metric says whether an answer is right."
     )
     on_wrong: Literal["keep", "drop", "resample"] = Field(

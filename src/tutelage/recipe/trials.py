@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tutelage.errors import ConfigError, DataError
-from tutelage.recipe.words import Misfit, below
+from tutelage.recipe.words import SettingError, below
 
 _LIMITS = {
     "samples": (1, 1000),
@@ -101,7 +101,7 @@ def _controller(kind: str, options: Mapping[str, Any]) -> None:
         value = options.get(option, 0.5)
         if not 0.0 <= value <= 1.0 or (option == "beta" and value == 1.0):
             reach = "at least 0 and below 1" if option == "beta" else "between 0 and 1"
-            raise Misfit(option, f"must be {reach}, not {value:g}.")
+            raise SettingError(option, f"must be {reach}, not {value:g}.")
     CONTROLLERS[kind].function(ControllerState(0.5, 0.0, 1.0), 0.9, 0.1, **options)
 
 
@@ -127,14 +127,14 @@ def _difficulty(kind: str, options: Mapping[str, Any]) -> None:
         value = options.get(option, low)
         greedy = option == "sampling_temperature" and value == 0
         if not greedy and not low <= value <= high:
-            raise Misfit(option, f"must be between {low:,} and {high:,}, not {value:g}.")
+            raise SettingError(option, f"must be between {low:,} and {high:,}, not {value:g}.")
     verifier = options.get("verifier")
     if verifier is not None:
         with below("verifier"):
             check_component("metric", _kind(verifier), _rest(verifier))
     parts = options.get("of")
     if parts is not None and len(parts) < 2:
-        raise Misfit("of", "names at least two difficulties, which are fused.")
+        raise SettingError("of", "names at least two difficulties, which are fused.")
     for number, part in enumerate(parts or ()):
         with below(f"of.{number}"):
             check_component("difficulty", _kind(part), _rest(part))
@@ -143,7 +143,7 @@ def _difficulty(kind: str, options: Mapping[str, Any]) -> None:
 def _kind(spec: Mapping[str, Any]) -> str:
     kind = spec.get("kind")
     if not isinstance(kind, str):
-        raise Misfit("kind", "is missing: it names the component.")
+        raise SettingError("kind", "is missing: it names the component.")
     return kind
 
 

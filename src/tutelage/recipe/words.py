@@ -27,7 +27,7 @@ _EXPECTED = {
 }
 
 
-class Misfit(ConfigError):
+class SettingError(ConfigError):
     """A value that does not fit, at a dotted path below the section that was being checked.
 
     Attributes:
@@ -44,8 +44,8 @@ def below(key: str) -> Iterator[None]:
     """Put ``key`` before the path of a misfit that is raised inside."""
     try:
         yield
-    except Misfit as error:
-        raise Misfit(f"{key}.{error.path}" if error.path else key, str(error)) from error
+    except SettingError as error:
+        raise SettingError(f"{key}.{error.path}" if error.path else key, str(error)) from error
 
 
 def expected(details: Mapping[str, Any]) -> str | None:

@@ -196,8 +196,8 @@ def card_values(
 def _teachers(run: Run, arm: Arm) -> list[str]:
     """The models that this arm's plan takes anything from, from weak to strong."""
     ladder = run.info.get("ladder") or {}
-    voices = {str(stage.get("teacher") or "") for stage in arm.plan.get("stages") or ()}
-    names = {name for voice in voices for name in re.split(r" \+ |, ", voice) if name}
+    stages = {str(stage.get("teacher") or "") for stage in arm.plan.get("stages") or ()}
+    names = {name for teachers in stages for name in re.split(r" \+ |, ", teachers) if name}
     known = [str(model) for name, model in ladder.items() if name in names]
     return known or sorted(names - set(ladder))
 

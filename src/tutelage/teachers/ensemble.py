@@ -50,11 +50,11 @@ class EnsembleTeacher:
         self._space = space
         self._widths: list[int] = []
 
-    def hidden(
+    def encode(
         self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
     ) -> Tensor:
         """The teachers' hidden states side by side, shape ``[N, sum of H]``."""
-        parts = [one.hidden(ids, input_ids, attention_mask, labels) for one in self._teachers]
+        parts = [one.encode(ids, input_ids, attention_mask, labels) for one in self._teachers]
         self._widths = [part.shape[-1] for part in parts]
         return torch.cat(parts, dim=-1)
 

@@ -64,7 +64,7 @@ class LiveTeacher:
         )
 
     @torch.no_grad()
-    def hidden(
+    def encode(
         self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
     ) -> Tensor:
         """Hidden states that predict the response tokens, shape ``[N, H]``; ids are not needed."""

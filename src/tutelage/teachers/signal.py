@@ -37,12 +37,14 @@ class TeacherTile(Protocol):
 
 
 class TeacherSignal(Protocol):
-    """A teacher as two functions: hidden states of a batch, and what tiles of them predict."""
+    """A teacher as two functions: what it knows of a batch, and what tiles of that predict."""
 
-    def hidden(
+    def encode(
         self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
     ) -> Tensor:
-        """Hidden states that predict the response tokens, shape ``[N, H]``, in reading order.
+        """A row for each response token, in reading order, from which ``tiles`` predicts it.
+
+        Hidden states, shape ``[N, H]``; of stored top-k tokens their bytes.
 
         Args:
             ids: example ids of the rows.
@@ -59,7 +61,7 @@ class TeacherSignal(Protocol):
         serves all tiles (a head in another type, buffers) lives as long as the iterator.
 
         Args:
-            hidden_NH: what ``hidden`` gave.
+            hidden_NH: what ``encode`` gave.
             tile_tokens: rows of a tile; the last one may have fewer.
         """
         ...
@@ -70,7 +72,7 @@ def teacher_log_probs(signal: TeacherSignal, hidden_NH: Tensor, temperature: flo
 
     Args:
         signal: the teacher.
-        hidden_NH: what ``signal.hidden`` gave; at least one row.
+        hidden_NH: what ``signal.encode`` gave; at least one row.
         temperature: divides the logits before the softmax.
 
     Returns:

@@ -10,7 +10,7 @@ from tutelage.errors import NonFiniteLossError
 from tutelage.files import atomic_write_json
 
 
-class AroundSteps(TrainerCallback):
+class RestartsAndShare(TrainerCallback):
     """Begin with a new optimizer where the plan says so; move the share after each step."""
 
     def __init__(self, trainer: Any) -> None:

@@ -65,7 +65,7 @@ class MetricsFile(TrainerCallback):
         append_jsonl(self._path, {"step": state.global_step, **row})
 
 
-class Rhythm(TrainerCallback):
+class ValidateAndLog(TrainerCallback):
     """Validate after given steps, and log after given ones and the last.
 
     Logged windows start and end at the same steps in a resumed run: a checkpoint holds the sums of

@@ -27,7 +27,7 @@ from tutelage.models.saving import disk_checked
 from tutelage.targets import TARGETS
 from tutelage.teachers import TeacherSignal, live_teacher
 from tutelage.training import resume
-from tutelage.training.around import AroundSteps, GradientCheck
+from tutelage.training.around import GradientCheck, RestartsAndShare
 from tutelage.training.batches import PlannedRows, PlanSampler, collate_visits, join_by_id
 from tutelage.training.budget import count_labels, split_by_tokens
 from tutelage.training.config import DistillConfig
@@ -163,7 +163,7 @@ class DistillTrainer(Trainer):
         self._last_values: StepValues | None = None
         self._logs = tuple(logs)
         self.add_callback(GradientCheck(self))
-        self.add_callback(AroundSteps(self))
+        self.add_callback(RestartsAndShare(self))
         self.add_callback(resume.TimedCheckpoints(self, args.checkpoint_minutes))
 
     def _live(self, model: nn.Module) -> TeacherSignal:
@@ -267,7 +267,7 @@ class DistillTrainer(Trainer):
         teacher = teacher_hidden_NH = None
         if values.needs_teacher:
             teacher = self.teachers[self.plan.teacher_of(inputs["step"])]
-            teacher_hidden_NH = teacher.hidden(inputs["ids"], *rows)
+            teacher_hidden_NH = teacher.encode(inputs["ids"], *rows)
         sums = self.distill_loss(model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH)
         self.finite_losses.append((torch.isfinite(sums.total), inputs["ids"]))
         parts = sums.parts.clone()

@@ -44,7 +44,7 @@ def data_inputs(session: Session) -> Inputs:
     return {
         "data": values,
         "sources": _sources(session),
-        "tokenizer": tokenizer_identity(session.shop.tokenizer),
+        "tokenizer": tokenizer_identity(session.models.tokenizer),
         **({"seed": session.recipe.seed} if draws else {}),
     }
 
@@ -72,8 +72,8 @@ def teacher_inputs(session: Session, name: str) -> Inputs:
     teacher = session.recipe.ladder[name]
     found: Inputs = {
         # It is cut and trained in float32, whatever type it is used in.
-        "base": session.shop.identify(
-            session.shop.base_teacher(name), {**loading(teacher), "dtype": "float32"}
+        "base": session.models.identify(
+            session.models.base_teacher(name), {**loading(teacher), "dtype": "float32"}
         ),
         "layers": teacher.layers,
     }
@@ -86,10 +86,10 @@ def teacher_inputs(session: Session, name: str) -> Inputs:
 
 def start_inputs(session: Session) -> Inputs:
     """Of a student that is cut from another model, or healed."""
-    student, shop = session.recipe.student, session.shop
+    student, models = session.recipe.student, session.models
     assert student is not None
     found: Inputs = {
-        "source": shop.identify(shop.cut_from, shop.student_loading),
+        "source": models.identify(models.cut_from, models.student_loading),
         "layers": student.layers,
     }
     settings = student.finetune
@@ -100,10 +100,10 @@ def start_inputs(session: Session) -> Inputs:
             found["data"] = split_of(session, "train")
         else:
             found["tokenized"] = _tokenized(session, "columns")
-            found["tokenizer"] = tokenizer_identity(shop.tokenizer)
+            found["tokenizer"] = tokenizer_identity(models.tokenizer)
             found["sources"] = data_identity(settings.data)
         if settings.objective == "kl":
-            found["teacher"] = shop.teacher_identity(shop.strongest)
+            found["teacher"] = models.teacher_identity(models.strongest)
     return found
 
 
@@ -133,9 +133,9 @@ def difficulty_inputs(session: Session, recipe: Recipe) -> Inputs:
     wanted = needs(recipe.difficulty.kind, recipe.difficulty.options)
     found = {**difficulty_settings(recipe), "data": split_of(session, "train")}
     if wanted & {"student_losses", "answers"}:
-        found["student"] = session.shop.student_identity()
+        found["student"] = session.models.student_identity()
     if "teacher_losses" in wanted:
-        found["teacher"] = session.shop.teacher_identity(session.shop.strongest)
+        found["teacher"] = session.models.teacher_identity(session.models.strongest)
     if "column" in wanted:
         found["sources"] = _sources(session, ("train",))
     return found
@@ -162,8 +162,8 @@ def written_inputs(session: Session, name: str, asked: Recipe) -> Inputs:
         supervision.pop(key, None)
     data = session.recipe.data
     return {
-        "teacher": session.shop.teacher_identity(name),
-        "tokenizer": tokenizer_identity(session.shop.tokenizer_of(name)),
+        "teacher": session.models.teacher_identity(name),
+        "tokenizer": tokenizer_identity(session.models.tokenizer_of(name)),
         # Prompts are made of the examples' own fields, which are not all in the tokenized rows.
         "data": split_of(session, "train"),
         "sources": _sources(session, ("train",)),
@@ -243,7 +243,7 @@ def training_inputs(session: Session, arm: str, validate_after: Sequence[int]) -
     values = effective(recipe)
     plan = session.part(f"arms/{arm}/plan")
     found: Inputs = {
-        "student": session.shop.student_identity(),
+        "student": session.models.student_identity(),
         "plan": read_json(plan / "plan.json")["fingerprint"],
         "data": session.run.fingerprint(f"arms/{arm}/texts")
         if recipe.uses_text
@@ -255,7 +255,7 @@ def training_inputs(session: Session, arm: str, validate_after: Sequence[int]) -
         "seed": recipe.seed,
     }
     if not recipe.loss.is_cross_entropy_alone:
-        found["teachers"] = {n: session.shop.teacher_identity(n) for n in recipe.teachers_used}
+        found["teachers"] = {n: session.models.teacher_identity(n) for n in recipe.teachers_used}
         found["teacher_schedule"] = values["teacher_schedule"]
         found["signal"] = _signal(session)
     if recipe.difficulty.refresh is not None:
@@ -301,6 +301,6 @@ def evaluation_inputs(session: Session, model: Inputs, *, compared: bool) -> Inp
         values.pop(key)
     found = {"model": model, "data": split_of(session, "test"), "evaluation": values}
     if compared:
-        found["teacher"] = session.shop.teacher_identity(session.shop.strongest)
+        found["teacher"] = session.models.teacher_identity(session.models.strongest)
         found["signal"] = _signal(session)
     return found

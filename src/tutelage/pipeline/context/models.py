@@ -67,7 +67,7 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bfloat16" else None
 
 
-class Workshop:
+class Models:
     """Loads what the arms of a recipe name; they share student, teachers and data.
 
     Args:
@@ -247,7 +247,7 @@ class Workshop:
         return self.teacher if name == self.strongest else self.load_teacher(name)
 
     @contextlib.contextmanager
-    def lent(self, name: str) -> Iterator[Any]:
+    def borrowed(self, name: str) -> Iterator[Any]:
         """A teacher for a while: it stays in memory only when it was there before."""
         there = name == self.strongest and "teacher" in self.__dict__
         yield self.teacher if there else self.load_teacher(name)
@@ -256,7 +256,7 @@ class Workshop:
         """Let go of the strongest teacher's model; it is loaded again when it is asked for."""
         self.__dict__.pop("teacher", None)
 
-    @functools.lru_cache  # noqa: B019 - a workshop lives as long as its run
+    @functools.lru_cache  # noqa: B019 - it lives as long as its run
     def shares_tokenizer(self, name: str) -> bool:
         """Whether a teacher's distributions can be compared with the student's."""
         if self.is_student_source(name):
@@ -308,7 +308,7 @@ class Workshop:
         """How big the strongest teacher is; None without one."""
         return self.size_of(self.strongest) if self.recipe.ladder else None
 
-    @functools.lru_cache  # noqa: B019 - a workshop lives as long as its run
+    @functools.lru_cache  # noqa: B019 - it lives as long as its run
     def size_of(self, name: str) -> ModelSize:
         """How big a teacher is, from its configuration alone."""
         teacher = self.recipe.ladder[name]

@@ -14,7 +14,7 @@ from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display
 from tutelage.pipeline.context.folder import PartsFolder, RunFolder, kind_of
 from tutelage.pipeline.context.locks import held
-from tutelage.pipeline.context.models import Workshop
+from tutelage.pipeline.context.models import Models
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.shared import SharedParts
 from tutelage.recipe import LoadedRecipe, Recipe
@@ -44,7 +44,7 @@ class Session:
         loaded: the recipe with its arms.
         run: the run folder.
         cache: what several runs may share: fine-tuned teachers, texts, stores, and parts.
-        shop: models and tokenizers.
+        models: models and tokenizers.
         display: progress.
         processes: who works and who waits.
         clock: who pays how much time.
@@ -55,7 +55,7 @@ class Session:
     loaded: LoadedRecipe
     run: RunFolder
     cache: PartsFolder
-    shop: Workshop
+    models: Models
     display: Display
     processes: Processes
     clock: Clock

@@ -63,7 +63,7 @@ def _settings(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def _hub_model(session: Session) -> str:
     """The hub's name of what the student started from; empty when it came from this machine."""
-    source = session.shop.student_source
+    source = session.models.student_source
     return source if local_place(source) is None else ""
 
 
@@ -79,9 +79,9 @@ def _hub_data(recipe: Recipe) -> tuple[str, ...]:
 
 def _licences(session: Session, recipe: Recipe) -> Iterator[str]:
     """What each model's own card says of its licence, where there is one to read."""
-    parts = {"the student's start": session.shop.student_source}
+    parts = {"the student's start": session.models.student_source}
     for name in recipe.ladder if recipe.needs_teacher else ():
-        parts[recipe.teacher_title(name)] = session.shop.base_teacher(name)
+        parts[recipe.teacher_title(name)] = session.models.base_teacher(name)
     for part, source in parts.items():
         found = _licence(source)
         yield f"Of {part} ({source}): {found or 'see where it came from'}."

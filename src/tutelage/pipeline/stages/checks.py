@@ -21,19 +21,19 @@ def check_models(session: Session) -> None:
             there.
         ModelError: a model is broken, or cannot be cut as asked.
     """
-    shop, recipe = session.shop, session.recipe
+    models, recipe = session.models, session.recipe
     for arm in session.loaded.arms.values():
         for key, count in token_counts(arm).items():
-            check_token_count(key, count, shop.vocab_size)
+            check_token_count(key, count, models.vocab_size)
     cut = {}
     for name, teacher in recipe.ladder.items():
-        cut[name] = _cut(shop.base_teacher(name), loading(teacher), teacher.layers)
+        cut[name] = _cut(models.base_teacher(name), loading(teacher), teacher.layers)
     assert recipe.student is not None
     if recipe.student.init_from == "TEACHER":
-        student = cut[shop.strongest]
+        student = cut[models.strongest]
         student = keep_layers(student, recipe.student.layers) if recipe.student.layers else student
     else:
-        student = _cut(shop.student_source, shop.student_loading, recipe.student.layers)
+        student = _cut(models.student_source, models.student_loading, recipe.student.layers)
     for arm in session.loaded.arms.values():
         if arm.training.lora is not None:
             check_lora_targets(student, arm.training.lora.target_modules)

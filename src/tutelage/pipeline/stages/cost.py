@@ -148,12 +148,12 @@ def cost_of(session: Session, arm: str) -> Cost:
     recipe = session.loaded.arms[arm]
     rows = rows_of(session, "train")
     tokens_of = {i: len(t) for i, t in zip(rows["id"], rows["input_ids"], strict=True)}
-    student, teacher = session.shop.student_size, session.shop.teacher_size
+    student, teacher = session.models.student_size, session.models.teacher_size
     speed = read_json(session.part("difficulty/summary.json")).get("tokens_per_second")
     training = recipe.training
     signal = decide_signals(session).get(arm, LIVE)
     needs = store_needs(session, arm, signal) if signal != LIVE else []
-    head_bytes = 0 if teacher is None else 4 * teacher.hidden_size * session.shop.vocab_size
+    head_bytes = 0 if teacher is None else 4 * teacher.hidden_size * session.models.vocab_size
     scale = Scale(
         parameters=student.parameters,
         trainable=_trainable(student, recipe),
@@ -161,7 +161,7 @@ def cost_of(session: Session, arm: str) -> Cost:
         teacher_bytes=0 if teacher is None else teacher.bytes if signal == LIVE else head_bytes,
         layers=student.layers,
         hidden=student.hidden_size,
-        vocab=session.shop.vocab_size,
+        vocab=session.models.vocab_size,
         micro_batch=training.micro_batch_size,
         max_tokens=max(tokens_of.values()),
         tile_tokens=training.tile_tokens,

@@ -27,7 +27,7 @@ def prepare_data(session: Session) -> None:
     """Load, format, tokenize; one saved data set for each split, and a summary."""
     settings = session.recipe.data
     assert settings is not None
-    tokenizer = session.shop.tokenizer
+    tokenizer = session.models.tokenizer
     inputs = data_inputs(session)
     if session.ready("data", inputs):
         return
@@ -65,7 +65,7 @@ def tokenize(
     assert settings is not None
     return tokenize_examples(
         examples,
-        session.shop.tokenizer,
+        session.models.tokenizer,
         template=getattr(settings, "template", "auto"),
         system=getattr(settings, "system", None),
         max_length=settings.max_length,

@@ -56,7 +56,7 @@ class ModelMeasurements:
 
     @functools.cached_property
     def _student(self) -> Any:
-        return self._session.shop.student().to(device()) if self._model is None else self._model
+        return self._session.models.student().to(device()) if self._model is None else self._model
 
     @property
     def ids(self) -> Sequence[str]:
@@ -90,7 +90,7 @@ class ModelMeasurements:
         settings = self._recipe.difficulty
         entropies = "entropies" in needs(settings.kind, settings.options)
         if entropies or not stores_ahead(self._session, self._recipe):
-            return self._losses(self._session.shop.teacher, "teacher")
+            return self._losses(self._session.models.teacher, "teacher")
         # Training will read the same signal: it is stored now, and the teacher runs once.
         store = strongest_store(self._session, self._recipe, self._rows)
         with self._session.display.task("Reading the teacher's loss from its store"):
@@ -102,8 +102,8 @@ class ModelMeasurements:
             return example_losses(
                 model,
                 self._rows,
-                vocab_size=self._session.shop.vocab_size,
-                pad_token_id=padding_id(self._session.shop.tokenizer),
+                vocab_size=self._session.models.vocab_size,
+                pad_token_id=padding_id(self._session.models.tokenizer),
                 batch_tokens=settings.batch_tokens,
                 autocast_dtype=autocast_dtype(self._recipe.training.precision),
                 entropies="entropies" in needs(settings.kind, settings.options),
@@ -127,7 +127,7 @@ class ModelMeasurements:
             with self._session.display.task(title) as report:
                 answers = generate_answers(
                     self._student,
-                    self._session.shop.tokenizer,
+                    self._session.models.tokenizer,
                     prompts,
                     settings,
                     seed=self._recipe.seed * 1_000_003 + number,

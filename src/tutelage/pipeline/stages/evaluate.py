@@ -50,7 +50,7 @@ def make_validator(session: Session, rows: Any) -> Callable[[Any], dict[str, flo
     settings = evaluation_settings(session, greedy=True)
 
     def validate(model: Any) -> dict[str, float]:
-        evaluation = evaluate_answers(model, session.shop.tokenizer, rows, settings)
+        evaluation = evaluate_answers(model, session.models.tokenizer, rows, settings)
         return {name: score.mean for name, score in evaluation.scores.items()}
 
     return validate
@@ -85,7 +85,7 @@ def evaluate(
     ):
         loaded = model()
         evaluation = evaluate_answers(
-            loaded, session.shop.tokenizer, rows, evaluation_settings(session), report
+            loaded, session.models.tokenizer, rows, evaluation_settings(session), report
         )
         save_evaluation(folder, evaluation, rows)
         compare = "teacher" in inputs
@@ -100,7 +100,7 @@ def evaluate(
                 loaded,
                 strongest_signal(session),
                 compared,
-                vocab_size=session.shop.vocab_size,
+                vocab_size=session.models.vocab_size,
                 batch_tokens=session.recipe.difficulty.batch_tokens,
             )
             save_agreement(folder, agreement)
@@ -110,18 +110,18 @@ def evaluate_references(session: Session, rows: Any) -> None:
     """The teacher, and the student before distillation: what the arms are held against."""
     if rows is None:
         return
-    settings, shop = session.recipe.evaluation, session.shop
+    settings, models = session.recipe.evaluation, session.models
     for name, part in tested_teachers(session).items():
         title = session.recipe.teacher_title(name)
-        inputs = evaluation_inputs(session, shop.teacher_identity(name), compared=False)
-        evaluate(session, part, title, functools.partial(shop.any_teacher, name), inputs, rows)
+        inputs = evaluation_inputs(session, models.teacher_identity(name), compared=False)
+        evaluate(session, part, title, functools.partial(models.any_teacher, name), inputs, rows)
     if settings.student_before:
         evaluate(
             session,
             STUDENT_BEFORE,
             "the student before distillation",
-            lambda: on_device(shop.student()),
-            evaluation_inputs(session, shop.student_identity(), compared=compares(session)),
+            lambda: on_device(models.student()),
+            evaluation_inputs(session, models.student_identity(), compared=compares(session)),
             rows,
         )
 
@@ -129,19 +129,19 @@ def evaluate_references(session: Session, rows: Any) -> None:
 def tested_teachers(session: Session) -> dict[str, str]:
     """The teachers that are evaluated, and where the results of each are."""
     ladder = session.recipe.ladder
-    strongest = session.shop.strongest if ladder else ""
+    strongest = session.models.strongest if ladder else ""
     return {
         name: f"references/{'teacher' if name == strongest else f'teacher-{name}'}/evaluation"
         for name in (ladder if session.recipe.evaluation.teacher else ())
         # The tokenized test data are the student's.
-        if name == strongest or session.shop.shares_tokenizer(name)
+        if name == strongest or session.models.shares_tokenizer(name)
     }
 
 
 def compares(session: Session) -> bool:
     """Whether students are compared with the strongest teacher."""
     wanted = session.recipe.evaluation.agreement and bool(session.recipe.ladder)
-    return wanted and session.shop.shares_tokenizer(session.shop.strongest)
+    return wanted and session.models.shares_tokenizer(session.models.strongest)
 
 
 def evaluate_arm(session: Session, arm: str, rows: Any) -> None:
@@ -155,7 +155,7 @@ def evaluate_arm(session: Session, arm: str, rows: Any) -> None:
                 session,
                 f"arms/{arm}/{part}",
                 title,
-                functools.partial(session.shop.saved_student, str(place)),
+                functools.partial(session.models.saved_student, str(place)),
                 arm_evaluation_inputs(session, place),
                 rows,
             )
@@ -163,7 +163,7 @@ def evaluate_arm(session: Session, arm: str, rows: Any) -> None:
 
 def arm_evaluation_inputs(session: Session, place: Path) -> Inputs:
     """What the results of a student of this run are made from."""
-    model = session.shop.saved_identity(str(place))
+    model = session.models.saved_identity(str(place))
     return evaluation_inputs(session, model, compared=compares(session))
 
 

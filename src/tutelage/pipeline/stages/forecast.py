@@ -108,14 +108,16 @@ class _Walk:
         )
 
     def _references(self) -> None:
-        session, shop = self._session, self._session.shop
+        session, models = self._session, self._session.models
         if not split_of(session, "test"):
             return
         for name, part in tested_teachers(session).items():
-            inputs = evaluation_inputs(session, shop.teacher_identity(name), compared=False)
+            inputs = evaluation_inputs(session, models.teacher_identity(name), compared=False)
             session.ready(part, inputs)
         if session.recipe.evaluation.student_before:
-            inputs = evaluation_inputs(session, shop.student_identity(), compared=compares(session))
+            inputs = evaluation_inputs(
+                session, models.student_identity(), compared=compares(session)
+            )
             session.ready(STUDENT_BEFORE, inputs)
 
     def _evaluations(self, arm: str) -> None:

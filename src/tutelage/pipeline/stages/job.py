@@ -24,7 +24,7 @@ from tutelage.pipeline.context.display import Report
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.saved import keep_best
 from tutelage.training import DistillConfig, DistillTrainer
-from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, Rhythm
+from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, ValidateAndLog
 from tutelage.training.checkpoints import (
     checkpoint_step,
     checkpoints,
@@ -93,8 +93,8 @@ def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
             rows,
             teacher=job.teacher,
             plan=job.plan,
-            processing_class=session.shop.tokenizer,
-            vocab_size=session.shop.vocab_size,
+            processing_class=session.models.tokenizer,
+            vocab_size=session.models.vocab_size,
             validator=job.validator,
             own_answers=job.own_answers,
             logs=(job.metrics, job.validations),
@@ -203,7 +203,7 @@ def _callbacks(
             mark_complete(folder)
 
     yield MetricsFile(job.metrics, spent)
-    yield Rhythm(job.validate_after, job.log_after)
+    yield ValidateAndLog(job.validate_after, job.log_after)
     yield ProgressReport(report)
     if job.validator is not None:
         yield BestStudent(job.validations, job.metric, keep if job.best is not None else None)

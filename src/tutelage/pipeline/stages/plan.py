@@ -31,7 +31,7 @@ AVAILABLE = "available.npy"
 """In the folder of a plan: which teacher wrote an answer for which example, where they did."""
 
 
-def voices(recipe: Recipe) -> tuple[str, ...]:
+def teacher_names(recipe: Recipe) -> tuple[str, ...]:
     """Names of the teachers as a plan knows them; an ensemble is one of them."""
     names = tuple(recipe.ladder) or ("teacher",)
     return (" + ".join(names),) if recipe.teacher_schedule.kind == "ensemble" else names
@@ -62,7 +62,7 @@ def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, 
         "learning_rate": LearningRate(
             training.lr_schedule, training.warmup_ratio, training.min_lr_ratio
         ),
-        "teachers": voices(recipe),
+        "teachers": teacher_names(recipe),
         "teacher_schedule": {"kind": schedule.kind, **schedule.options},
         "supervision": recipe.supervision.kind,
         "seed": recipe.seed,
@@ -140,7 +140,7 @@ def write_plan(
     # Losses on the data's answers say nothing of a teacher whose own answers are learned.
     losses = {} if recipe.uses_text else summary.get("losses", {})
     description = describe_plan(
-        plan, profile, recipe.name, losses=losses, vocab_size=session.shop.vocab_size
+        plan, profile, recipe.name, losses=losses, vocab_size=session.models.vocab_size
     )
     description["notes"] = plan_notes(recipe, plan, done)
     save_plan(folder, plan, description)

@@ -35,21 +35,21 @@ def check_positions(session: Session) -> None:
 
 def student_positions(session: Session) -> Positions:
     """The positions of the student."""
-    shop = session.shop
-    return positions_of(load_config(shop.student_source, **shop.student_loading))
+    models = session.models
+    return positions_of(load_config(models.student_source, **models.student_loading))
 
 
 def teacher_positions(session: Session, name: str) -> Positions:
     """The positions of a teacher."""
     options = loading(session.recipe.ladder[name])
-    return positions_of(load_config(session.shop.base_teacher(name), **options))
+    return positions_of(load_config(session.models.base_teacher(name), **options))
 
 
 def _readers(session: Session) -> Iterator[tuple[str, Positions]]:
     """The models that read the tokenized data."""
     yield "the student", student_positions(session)
     for name in session.recipe.ladder:
-        if session.shop.shares_tokenizer(name):
+        if session.models.shares_tokenizer(name):
             yield session.recipe.teacher_title(name), teacher_positions(session, name)
 
 

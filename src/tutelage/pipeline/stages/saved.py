@@ -21,7 +21,7 @@ from tutelage.models.behaviour import (
 from tutelage.models.gate import is_adapter
 from tutelage.models.head import causal_lm
 from tutelage.models.saving import disk_checked
-from tutelage.pipeline.context.models import Workshop, device
+from tutelage.pipeline.context.models import Models, device
 from tutelage.pipeline.context.session import Session
 from tutelage.recipe import Recipe
 from tutelage.training.checkpoints import MARKER
@@ -66,7 +66,7 @@ def save_students(
             shutil.copytree(best, folder, dirs_exist_ok=True)
             before = read_behaviour(folder)
             if lora is not None and lora.merge:
-                _merge(session.shop, folder)
+                _merge(session.models, folder)
             if before is not None:
                 _check(session, arm, folder, before)
         else:
@@ -92,12 +92,12 @@ def keep_best(trainer: Any, folder: Path, rows: Any) -> None:
 
 def _save_last(session: Session, arm: str, model: Any, folder: Path, rows: Any) -> None:
     lora = session.loaded.arms[arm].training.lora
-    before = save_model(model, session.shop.tokenizer, folder, rows, lora)
+    before = save_model(model, session.models.tokenizer, folder, rows, lora)
     _check(session, arm, folder, before)
 
 
 def _check(session: Session, arm: str, folder: Path, before: Behaviour) -> None:
-    load = functools.partial(session.shop.saved_student, str(folder))
+    load = functools.partial(session.models.saved_student, str(folder))
     check_saved(load, before, f"The saved student of '{arm}'")
 
 
@@ -154,9 +154,9 @@ def save_checked(
     check_saved(lambda: load().to(where), before, what)
 
 
-def _merge(shop: Workshop, folder: Path) -> None:
+def _merge(models: Models, folder: Path) -> None:
     """Merge the adapter in a folder, in place."""
-    merged = merge_adapters(with_adapter(shop.student(), str(folder)))
+    merged = merge_adapters(with_adapter(models.student(), str(folder)))
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         (folder / name).unlink(missing_ok=True)
     merged.save_pretrained(folder)

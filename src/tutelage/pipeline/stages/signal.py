@@ -92,26 +92,26 @@ def teachers_of(session: Session, arm: str, kind: str, rows: Any) -> TeacherLadd
     """
     recipe = session.loaded.arms[arm]
     if kind == LIVE:
-        return session.shop.signals(recipe)
-    session.shop.release_teacher()
+        return session.models.signals(recipe)
+    session.models.release_teacher()
 
     def stored(name: str) -> TeacherSignal:
         place = store_place(session, name, recipe, kind)
         return StoredTeacher(open_store(session, place), asked_of(name, rows), device())
 
-    return session.shop.signals(recipe, stored)
+    return session.models.signals(recipe, stored)
 
 
 def strongest_signal(session: Session) -> TeacherSignal:
     """The strongest teacher, for comparing students with it on the test rows."""
-    shop = session.shop
+    models = session.models
     signals = read_json(session.part("signal") / "signal.json") if _decided(session) else {}
     for arm, kind in signals.items():
         recipe = session.loaded.arms[arm]
-        if kind == "hidden" and shop.strongest in recipe.teachers_used:
-            place = store_place(session, shop.strongest, recipe, kind)
+        if kind == "hidden" and models.strongest in recipe.teachers_used:
+            place = store_place(session, models.strongest, recipe, kind)
             return StoredTeacher(open_store(session, place), tested_rows(session), device())
-    return LiveTeacher(shop.teacher, shop.vocab_size)
+    return LiveTeacher(models.teacher, models.vocab_size)
 
 
 def _decided(session: Session) -> bool:

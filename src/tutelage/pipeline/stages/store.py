@@ -50,9 +50,9 @@ def store_place(session: Session, name: str, recipe: Recipe, kind: str) -> Store
     half = "bfloat16" in (teacher.dtype, recipe.training.precision)
     spec = StoreSpec(
         kind="topk" if kind == "topk" else "hidden",
-        teacher=session.shop.teacher_identity(name),
-        tokenizer=tokenizer_identity(session.shop.tokenizer),
-        vocab_size=session.shop.vocab_size,
+        teacher=session.models.teacher_identity(name),
+        tokenizer=tokenizer_identity(session.models.tokenizer),
+        vocab_size=session.models.vocab_size,
         # What the head's product reads: rounding it when it is stored changes nothing.
         dtype="bfloat16" if half else "float32",
         top_k=teacher.top_k if kind == "topk" else None,
@@ -71,7 +71,7 @@ def may_store(session: Session, recipe: Recipe) -> bool:
     return (
         learns_distributions(recipe)
         and not recipe.on_policy.is_used
-        and all(session.shop.shares_tokenizer(name) for name in recipe.teachers_used)
+        and all(session.models.shares_tokenizer(name) for name in recipe.teachers_used)
     )
 
 
@@ -99,7 +99,7 @@ def fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool 
 
 def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool) -> Need:
     rows = datasets.concatenate_datasets(list(parts))
-    size = session.shop.size_of(place.teacher)
+    size = session.models.size_of(place.teacher)
     need = store_need(place.folder, place.spec, size.hidden_size, rows)
     wait = (lambda: None) if alone else session.processes.wait
     wait()
@@ -111,7 +111,7 @@ def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool
         f" {need.examples:,} examples need {size_text(need.bytes)} in {place.folder}"
     )
     check_space(place.folder, need)
-    with session.timed("teacher store"), session.shop.lent(place.teacher) as model:
+    with session.timed("teacher store"), session.models.borrowed(place.teacher) as model:
         check_head(model)
         if alone or session.processes.is_first:
             begin_store(place.folder, place.spec, model, name=place.teacher)
@@ -122,7 +122,7 @@ def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool
                 place.spec,
                 model,
                 rows,
-                pad_token_id=padding_id(session.shop.tokenizer),
+                pad_token_id=padding_id(session.models.tokenizer),
                 batch_tokens=session.recipe.difficulty.batch_tokens,
                 autocast_dtype=autocast_dtype("bfloat16" if _casts(place, model) else "float32"),
                 process=0 if alone else session.processes.index,
@@ -159,7 +159,7 @@ def stores_ahead(session: Session, recipe: Recipe) -> bool:
 def strongest_store(session: Session, recipe: Recipe, rows: Any) -> TeacherStore:
     """The store of the strongest teacher, filled for some rows by this process alone."""
     kind = "topk" if asked_signal(session) == "topk" else "hidden"
-    place = store_place(session, session.shop.strongest, recipe, kind)
+    place = store_place(session, session.models.strongest, recipe, kind)
     part = rows.select_columns(["id", "input_ids", "labels"])
     fill(session, place, [part], alone=True)
     return open_store(session, place)
@@ -182,7 +182,7 @@ def asked_of(name: str, rows: Any) -> Any:
 
 def compares_with(session: Session, name: str) -> bool:
     """Whether students are compared with this teacher on the test rows."""
-    wanted = session.recipe.evaluation.agreement and name == session.shop.strongest
+    wanted = session.recipe.evaluation.agreement and name == session.models.strongest
     return wanted and rows_of(session, "test") is not None
 
 
@@ -223,6 +223,6 @@ def store_needs(session: Session, arm: str, kind: str) -> list[Need]:
     """What the stores of an arm still lack, before anything is computed."""
     found = []
     for place, rows in _wanted(session, arm, kind):
-        size = session.shop.size_of(place.teacher)
+        size = session.models.size_of(place.teacher)
         found.append(store_need(place.folder, place.spec, size.hidden_size, rows))
     return found

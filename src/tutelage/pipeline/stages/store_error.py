@@ -64,7 +64,7 @@ def topk_error(session: Session, place: StorePlace, parts: Sequence[Any]) -> lis
     rows = rows.select(range(0, len(rows), max(1, len(rows) // ROWS))[:ROWS])
     inputs = {
         "store": place.spec.key,
-        "student": session.shop.student_identity(),
+        "student": session.models.student_identity(),
         "rows": describe_rows(rows)[0].tolist(),
     }
     name = f"topk_error/{place.spec.key}"
@@ -78,16 +78,16 @@ def topk_error(session: Session, place: StorePlace, parts: Sequence[Any]) -> lis
 
 @torch.no_grad()
 def _compare(session: Session, place: StorePlace, rows: Any) -> list[TopKError]:
-    vocab = session.shop.vocab_size
-    batch = collate(list(rows), padding_id(session.shop.tokenizer))
+    vocab = session.models.vocab_size
+    batch = collate(list(rows), padding_id(session.models.tokenizer))
     batch = {name: tensor.to(device()) for name, tensor in batch.items()}
-    student = on_device(session.shop.student()).eval()
+    student = on_device(session.models.student()).eval()
     hidden_NH, targets_N = batch_hidden(student, batch)
     found = []
-    with session.shop.lent(place.teacher) as model:
+    with session.models.borrowed(place.teacher) as model:
         kept = StoredTeacher(open_store(session, place), rows, device())
         states = {
-            signal: signal.hidden(rows["id"], **batch)
+            signal: signal.encode(rows["id"], **batch)
             for signal in (LiveTeacher(model, vocab), kept)
         }
         for name, temperature in itertools.product(COMPARED, TEMPERATURES):

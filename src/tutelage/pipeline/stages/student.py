@@ -33,9 +33,9 @@ def find_student(session: Session) -> bool:
     student = session.recipe.student
     assert student is not None
     if student.init_from is None and student.finetune is None:
-        session.shop.student_place = session.shop.student_source
+        session.models.student_place = session.models.student_source
         return True
-    session.shop.student_place = str(session.part(PART))
+    session.models.student_place = str(session.part(PART))
     return session.ready(PART, start_inputs(session))
 
 
@@ -66,19 +66,19 @@ def _make(session: Session, inputs: dict[str, Any]) -> None:
 
 
 def _cut(session: Session, dtype: str) -> Any:
-    student, shop = session.recipe.student, session.shop
+    student, models = session.recipe.student, session.models
     assert student is not None
-    model = load_model(shop.cut_from, **{**shop.student_loading, "dtype": dtype})
+    model = load_model(models.cut_from, **{**models.student_loading, "dtype": dtype})
     return model if student.layers is None else keep_layers(model, student.layers)
 
 
 def _save(session: Session, model: Any, folder: Any) -> None:
     save_checked(
         model,
-        session.shop.tokenizer,
+        session.models.tokenizer,
         folder,
         rows_of(session, "train"),
-        lambda: load_model(str(folder), **session.shop.student_loading),
+        lambda: load_model(str(folder), **session.models.student_loading),
         "The saved student before training",
     )
 
@@ -87,15 +87,15 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
     """Train the student on answers, or on the teacher's distributions, before anything else."""
     student = session.recipe.student
     assert student is not None and student.finetune is not None
-    settings, shop = student.finetune, session.shop
+    settings, models = student.finetune, session.models
     rows = _rows(session)
     work = _work(session)
     teacher = None
     if settings.objective == "kl":
         autocast = autocast_dtype(settings.precision)
-        check_same_tokenizer(shop.tokenizer_of(shop.strongest), shop.tokenizer)
+        check_same_tokenizer(models.tokenizer_of(models.strongest), models.tokenizer)
         teacher = TeacherLadder(
-            {shop.strongest: lambda: live_teacher(shop.teacher, shop.vocab_size, autocast)}
+            {models.strongest: lambda: live_teacher(models.teacher, models.vocab_size, autocast)}
         )
     before = session.clock.seconds.get(STAGE, 0.0)
     with session.timed(STAGE):
@@ -109,7 +109,7 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
             inputs=inputs,
             teacher=teacher,
         )
-    shop.release_teacher()
+    models.release_teacher()
     if not session.processes.is_first:
         return
     session.set_aside(PART)

@@ -39,11 +39,11 @@ def find_teacher(session: Session, name: str) -> bool:
     """Say where a teacher is, and whether it is there already."""
     teacher = session.recipe.ladder[name]
     if teacher.finetune is None and teacher.layers is None:
-        session.shop.teacher_places[name] = session.shop.base_teacher(name)
+        session.models.teacher_places[name] = session.models.base_teacher(name)
         return True
     inputs = teacher_inputs(session, name)
     part = _part(inputs)
-    session.shop.teacher_places[name] = str(session.cached(part))
+    session.models.teacher_places[name] = str(session.cached(part))
     if not session.cache.fresh(part, inputs):
         return False
     session.took(part, name if name == "teacher" else f"teacher {name}", "teacher")
@@ -62,14 +62,16 @@ def _part(inputs: dict[str, Any]) -> str:
 def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> None:
     """Prune, then fine-tune."""
     teacher = session.recipe.ladder[name]
-    model = load_model(session.shop.base_teacher(name), **{**loading(teacher), "dtype": "float32"})
+    model = load_model(
+        session.models.base_teacher(name), **{**loading(teacher), "dtype": "float32"}
+    )
     if teacher.layers is not None:
         model = keep_layers(model, teacher.layers)
     if teacher.finetune is not None:
         _fine_tune(session, name, model, part, inputs)
     elif session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
-            tokenizer = session.shop.tokenizer_of(name)
+            tokenizer = session.models.tokenizer_of(name)
             _save(session, name, model, tokenizer, folder)
     session.processes.wait()
 
@@ -77,9 +79,9 @@ def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> Non
 def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[str, Any]) -> None:
     settings = session.recipe.ladder[name].finetune
     assert settings is not None
-    if not session.shop.is_student_source(name):
+    if not session.models.is_student_source(name):
         # The tokenized training data are the student's.
-        check_same_tokenizer(session.shop.tokenizer_of(name), session.shop.tokenizer)
+        check_same_tokenizer(session.models.tokenizer_of(name), session.models.tokenizer)
     rows = rows_of(session, "train")
     work = _work(session, part)
     before = session.clock.seconds.get("teacher", 0.0)
@@ -88,7 +90,7 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
         trainer = fine_tune(session, settings, model, rows, title=title, work=work, inputs=inputs)
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
-            _save(session, name, trainer.model, session.shop.tokenizer, folder)
+            _save(session, name, trainer.model, session.models.tokenizer, folder)
             shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
             spent = session.clock.seconds["teacher"] - before
             atomic_write_json(folder / TIME, {"seconds": spent})

@@ -41,7 +41,7 @@ Available = NDArray[np.bool_]
 """Which teacher's answer to which example is kept, shape ``[K, N]``."""
 
 
-class Library:
+class WrittenTexts:
     """The texts of a run's teachers: one store for each teacher and way of asking.
 
     Args:
@@ -82,7 +82,7 @@ class Library:
         if not unwritten(store, ids, asked.on_wrong, asked.max_samples):
             return
         data = session.recipe.data
-        tokenizer = session.shop.tokenizer_of(name)
+        tokenizer = session.models.tokenizer_of(name)
         positions = teacher_positions(session, name)
         prompts = teacher_prompts(
             [self.examples[i] for i in ids],
@@ -145,29 +145,33 @@ def prepare_texts(
         return {}
     in_data = set(rows_of(session, "train")["id"])
     loaded = load_splits(session)["train"].examples
-    library = Library(session, {e.id: e for e in loaded if e.id in in_data})
+    written_texts = WrittenTexts(session, {e.id: e for e in loaded if e.id in in_data})
     wanted = {
         arm: pairs_wanted(profiles[arm], **plan_arguments(recipe)) for arm, recipe in arms.items()
     }
     for number, name in enumerate(session.recipe.ladder):
         # One teacher after another, so that only one is in memory.
-        model = functools.cache(functools.partial(session.shop.load_teacher, name))
+        model = functools.cache(functools.partial(session.models.load_teacher, name))
         for arm, recipe in arms.items():
             ids = [profiles[arm].ids[i] for i in np.flatnonzero(wanted[arm][number])]
             if ids:
-                library.write(name, model, recipe, ids)
-    chosen = {arm: _choose(session, arm, profiles[arm], wanted[arm], library) for arm in arms}
+                written_texts.write(name, model, recipe, ids)
+    chosen = {arm: _choose(session, arm, profiles[arm], wanted[arm], written_texts) for arm in arms}
     available = _equalised(
         session, arms, {arm: _mask(session, profiles[arm], chosen[arm]) for arm in arms}
     )
     return {
-        arm: _tokenize(session, arm, profiles[arm], available[arm], chosen[arm], library)
+        arm: _tokenize(session, arm, profiles[arm], available[arm], chosen[arm], written_texts)
         for arm in arms
     }
 
 
 def _choose(
-    session: Session, arm: str, profile: DifficultyProfile, wanted: Available, library: Library
+    session: Session,
+    arm: str,
+    profile: DifficultyProfile,
+    wanted: Available,
+    written_texts: WrittenTexts,
 ) -> dict[str, Chosen]:
     """The texts that an arm may learn from, by teacher."""
     asked = session.loaded.arms[arm].supervision
@@ -175,7 +179,7 @@ def _choose(
     for number, name in enumerate(session.recipe.ladder):
         ids = [profile.ids[i] for i in np.flatnonzero(wanted[number])]
         if ids:
-            store = library.store(name, session.loaded.arms[arm])
+            store = written_texts.store(name, session.loaded.arms[arm])
             written = [i for i in ids if store.get(i) is not None]
             one = choose_texts(
                 store,
@@ -229,7 +233,7 @@ def _tokenize(
     profile: DifficultyProfile,
     available: Available,
     chosen: Mapping[str, Chosen],
-    library: Library,
+    written_texts: WrittenTexts,
 ) -> Available:
     """Tokenize an arm's pairs for the student; pairs that do not fit its limits are left out."""
     names = list(session.recipe.ladder)
@@ -256,7 +260,7 @@ def _tokenize(
             rows = []
             for name, texts in pairs.items():
                 answered = [
-                    with_completion(library.examples[i], text.text, cut=text.truncated)
+                    with_completion(written_texts.examples[i], text.text, cut=text.truncated)
                     for i, text in texts.items()
                 ]
                 split = tokenize(session, answered).dataset

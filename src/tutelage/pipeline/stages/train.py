@@ -101,7 +101,7 @@ def _job(
     return Job(
         title=f"Training {arm}",
         folder=work,
-        model=with_lora(session.shop.student(), recipe),
+        model=with_lora(session.models.student(), recipe),
         plan=plan,
         teacher=teachers() if teachers is not None and plan.has_teacher_signal() else None,
         arguments=training_arguments(session, recipe, arm),
@@ -124,7 +124,7 @@ def _own_answers(session: Session, recipe: Recipe) -> OwnAnswers | None:
     if not settings.is_used:
         return None
     return OwnAnswers(
-        session.shop.tokenizer,
+        session.models.tokenizer,
         GenerationSettings(
             max_new_tokens=settings.max_new_tokens,
             max_total_tokens=getattr(recipe.data, "max_length", None),

@@ -56,7 +56,7 @@ class StoredTeacher:
                 # Several teachers answered one prompt: the tokens tell the answers apart.
                 self._ambiguous.add(example_id)
 
-    def hidden(
+    def encode(
         self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
     ) -> Tensor:
         """What is stored of the response tokens of a batch, in reading order, shape ``[N, ...]``.
