@@ -288,6 +288,8 @@ def plain_json(value: Any) -> Any:
 
 
 SEAL = "seal"
+MANIFEST = "manifest.json"
+"""What vouches for a part of a run, in its folder."""
 
 
 def write_sealed(path: str | Path, value: Mapping[str, Any]) -> None:
@@ -331,6 +333,27 @@ def damaged_file(folder: str | Path, files: Mapping[str, Any]) -> str | None:
         if not path.is_file() or path.stat().st_size != size or file_crc32(path) != checksum:
             return name
     return None
+
+
+def changed_since(path: str | Path, part: str | Path) -> Path | None:
+    """What was changed or damaged after it was written: a file that a part vouches for, or that.
+
+    Args:
+        path: the file, there or not.
+        part: the folder whose manifest vouches for it.
+
+    Returns:
+        The file, or the manifest; None when nothing shows, or nobody vouches for the file.
+    """
+    path, manifest = Path(path), Path(part) / MANIFEST
+    if not path.is_file() or not manifest.is_file():
+        return None
+    sealed = read_sealed(manifest)
+    if sealed is None:
+        return manifest
+    name = os.path.relpath(path, part)
+    held = {name: sealed["files"][name]} if name in sealed.get("files", {}) else {}
+    return None if damaged_file(part, held) is None else path
 
 
 def file_crc32(path: str | Path, size: int | None = None) -> int:

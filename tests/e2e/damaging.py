@@ -1,5 +1,6 @@
 """Damage a file of a run folder or its cache, give the command again, and look at what came."""
 
+import gc
 import os
 import re
 import shutil
@@ -8,9 +9,8 @@ import sys
 import traceback
 from pathlib import Path
 
-import torch
 import yaml
-from killing import students
+from kill_points import operation
 
 from tutelage.files import read_json, read_jsonl
 
@@ -34,14 +34,39 @@ def _flipped(content):
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
+def _other_digit(content):
+    """Another digit, 1 to 9, in the place of the one nearest to the middle: JSON stays JSON."""
+    middle = len(content) // 2
+    places = [found.start() for found in re.finditer(rb"\d", content)]
+    place = min(places, key=lambda one: abs(one - middle))
+    digit = b"%d" % (int(content[place : place + 1]) % 9 + 1)
+    return content[:place] + digit + content[place + 1 :]
+
+
+def _swap(path):
+    """The content of another file of that name, or of that kind, wherever it is in the folder."""
+    content = path.read_bytes()
+    root = next(folder for folder in path.parents if (folder / "cache").is_dir())
+    found = [one for name in (path.name, f"*{path.suffix}") for one in sorted(root.rglob(name))]
+    others = (one.read_bytes() for one in found if one.is_file())
+    new = next((other for other in others if other not in (content, b"")), content[::-1])
+    _in_place(lambda _: new)(path)
+
+
 WAYS = {
     "flip": _in_place(_flipped),
     "cut": _in_place(lambda content: content[: len(content) // 2]),
     "empty": _in_place(lambda content: b""),
+    "zeros": _in_place(lambda content: bytes(len(content))),
     "delete": Path.unlink,
 }
+"""How a disk fails, for any file."""
+
+MORE_WAYS = {**WAYS, "digit": _in_place(_other_digit), "swap": _swap}
+"""And what a mistaken hand does: another digit in a text, another file in its place."""
 
 UNNAMED = {
+    r".*/\.tmp-.*": "a killed process left it half-written; it is removed",
     r"run/(run|versions|recipe)\.json|run/(report\.html|recipe\.yaml)": "every run writes it",
     r"run/arms/\w+/student(_last)?/README\.md": "every run writes the cards",
     r"run/cache\.json|cache/users/\w+\.json": "every run writes whom it needs",
@@ -51,6 +76,7 @@ UNNAMED = {
     r"cache/store-\w+/.*": "is read, and then verified, where something is learned from it",
     r".*/complete\.json delete": "a checkpoint without its marker is one that a kill left so",
     r"run/arms/\w+/training/checkpoint-[24]/.*": "is not read where a newer one is whole",
+    r".*-training/inputs\.json swap": "what was made from other inputs is begun anew",
     r".*/texts\.jsonl (cut|empty|delete)": "what is not written yet is written, and the rest taken",
     r".*/training/(metrics|validation)\.jsonl .*": "its end, beyond the checkpoint, comes again",
 }
@@ -64,20 +90,53 @@ def may_be_unnamed(file, way):
     )
 
 
-def all_files(folder):
-    """What may be damaged, by path; what is empty has nothing to lose but itself."""
+KINDS = {
+    r"[0-9a-f]{16}": "*",
+    r"arms/\w+": "arms/*",
+    r"references/\w+": "references/*",
+    r"after_stage_\d+": "after_stage_*",
+    r"checkpoint-\d+": "checkpoint-*",
+    r"data/(train|validation|test)/": "data/*/",
+}
+"""What differs in the paths of files of one kind."""
+
+
+def kind(file):
+    """The file without what tells it from others of its kind."""
+    for pattern, name in KINDS.items():
+        file = re.sub(pattern, name, file)
+    return file
+
+
+def cases(folder, *, every=False):
+    """One file of each kind in every way, the newest; or every file."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [str(path.relative_to(folder)) for path in found]
+    files = [str(path.relative_to(folder)) for path in found]
+    chosen = files if every else {kind(file): file for file in files}.values()
+    return [(file, way) for file in chosen for way in MORE_WAYS if _can_be(folder / file, way)]
 
 
-def cases(folder):
-    """Every file in every way."""
-    return [
-        (file, way)
-        for file in all_files(folder)
-        for way in WAYS
-        if way == "delete" or (folder / file).stat().st_size
-    ]
+def _can_be(path, way):
+    """What is empty has nothing to lose but itself, and only a text has digits."""
+    if way == "digit":
+        is_text = path.suffix in (".json", ".jsonl", ".yaml")
+        return is_text and bool(re.search(rb"\d", path.read_bytes()))
+    return way == "delete" or path.stat().st_size > 0
+
+
+def make_quick(patch):
+    """Leave out what costs most of a run of tiny models and reads nothing: drawing, collecting.
+
+    Args:
+        patch: of pytest.
+    """
+    from tutelage.report.svg import Picture
+
+    patch.setattr(Picture, "_svg", lambda picture, panel: "")
+    patch.setattr(Picture, "png", lambda picture, **options: b"a picture")
+    # What the children inherit is not theirs to go through at each collection.
+    gc.collect()
+    gc.freeze()
 
 
 def copy(source, target):
@@ -86,8 +145,16 @@ def copy(source, target):
     subprocess.run(["cp", "-a", source, target], check=True)
 
 
-def command(recipe, run_dir, said):
-    """``tutelage run`` in a child; its exit code and everything that it said."""
+def command(recipe, run_dir, said, *, until=None):
+    """``tutelage run`` in a child; its exit code and everything that it said.
+
+    Args:
+        recipe: the recipe.
+        run_dir: the run folder.
+        said: file of its words.
+        until: pattern of a file operation before which the child ends well: what follows reads
+            nothing that is of interest. None for its own end.
+    """
     path = said.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(recipe))
     child = os.fork()
@@ -98,6 +165,8 @@ def command(recipe, run_dir, said):
             os.dup2(handle, 1)
             os.dup2(handle, 2)
             sys.stdout = sys.stderr = os.fdopen(handle, "w", buffering=1)
+            if until is not None:
+                stop_before(until, str(said.parent))
             from tutelage.cli import main
 
             sys.argv = ["tutelage", "run", str(path), "--run-dir", str(run_dir)]
@@ -114,44 +183,71 @@ def command(recipe, run_dir, said):
     return os.waitstatus_to_exitcode(status), said.read_text(errors="replace")
 
 
+def stop_before(pattern, below):
+    """End this process well before a file operation."""
+
+    def hook(event, arguments):
+        found = operation(event, arguments, below)
+        if found is not None and re.search(pattern, found):
+            sys.stderr.flush()
+            os._exit(0)
+
+    sys.addaudithook(hook)
+
+
+OTHERWISE_EACH_TIME = {
+    "manifest.json", "README.md", "recipe.yaml", "recipe.json", "run.json", "versions.json",
+    "seconds.json", "cache.json", "report.html", ".lock",
+}  # fmt: skip
+"""Files that hold times, places or the checksums of such; their content is elsewhere too."""
+
+
 def results(run):
-    """Students, records and scores of a run: what damage must not change."""
+    """What a run has made, file by file: what damage must not change."""
+    found = {str(path.relative_to(run)): path for path in run.rglob("*") if path.is_file()}
+    found |= {path.parent.name: path for path in run.glob("../cache/teacher-*/model.safetensors")}
     return {
-        "students": students(run),
-        "records": {
-            str(path.relative_to(run)): [
-                {k: v for k, v in row.items() if k != "seconds"} for row in read_jsonl(path)
-            ]
-            for path in sorted(run.glob("arms/*/*.jsonl"))
-        },
-        "scores": {
-            str(path.relative_to(run)): read_json(path)["scores"]
-            for path in sorted(run.rglob("scores.json"))
-        },
+        name: _content(path)
+        for name, path in found.items()
+        if path.name not in OTHERWISE_EACH_TIME and "training" not in name
     }
 
 
-def difference(one, two):
-    """What differs between the results of two runs; None for nothing."""
-    for what in ("records", "scores"):
-        if one[what] != two[what]:
-            return what
-    a, b = one["students"], two["students"]
-    same = a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-    return None if a and same else "students"
+def _content(path):
+    """Of records and summaries without times."""
+    if path.suffix == ".jsonl":
+        rows = read_jsonl(path)
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    if path.name == "summary.json":
+        value = read_json(path)
+        return {k: v for k, v in value.items() if k not in ("seconds", "tokens_per_second")}
+    return path.read_bytes()
 
 
-def fault(code, said, run, expected, file, way, *, reads_all=False):
+def difference(made, expected, *, partly=False):
+    """The first file that differs between the results of two runs; None for none.
+
+    Args:
+        made: the results.
+        expected: what they are to be.
+        partly: whether some may not be there yet.
+    """
+    names = made.keys() & expected.keys() if partly else made.keys() | expected.keys()
+    assert names
+    return next((n for n in sorted(names) if made.get(n) != expected.get(n)), None)
+
+
+def fault(code, said, run, expected, file, way, *, reads_all=False, partly=False):
     """What is wrong with how a command met damage; None: nothing."""
     named = f"{Path(file).name}'" in said
     if "Traceback" in said or code not in (0, 2):
-        return f"exit {code}: {said.strip().splitlines()[-1:]}"
+        return f"exit {code}: {' | '.join(said.strip().splitlines()[-3:])}"
     if code == 2:
         *_, last = said.strip().splitlines() or [""]
         whole = last.startswith("error: ") and (named or Path(file).parent.name in last)
         return None if whole else f"refused without its name: {last}"
-    differs = difference(results(run), expected)
+    differs = difference(results(run), expected, partly=partly)
     if differs is not None:
-        return f"other {differs}"
+        return f"{'named, but' if named else 'silent, and'} another {differs}"
     unnamed = not reads_all and may_be_unnamed(file, way)
     return None if named or unnamed else "not a word"

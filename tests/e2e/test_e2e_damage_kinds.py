@@ -9,7 +9,13 @@ from tutelage.generation import TextStore
 from tutelage.generation.store import WrittenText
 from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.folder import PartsFolder
-from tutelage.training.checkpoints import damage, is_complete, last_checkpoint, mark_complete
+from tutelage.training.checkpoints import (
+    cut_logs,
+    damage,
+    is_complete,
+    last_checkpoint,
+    mark_complete,
+)
 
 INPUTS = {"seed": 1}
 PARTS = {
@@ -97,6 +103,20 @@ def test_a_log_of_a_training(training, log, way):
         # Half of the file is what the first checkpoint has seen.
         assert (reason is None) == (step == 2 and way in ("flip", "cut"))
         assert reason is None or f"'{log}'" in reason
+
+
+def test_a_row_from_after_a_checkpoint_does_not_pass_for_one_from_before(training):
+    folder, logs = training
+    whole = [log.read_text() for log in logs]
+    for log in logs:
+        append_jsonl(log, {"step": 5, "exact_match": 0.9})
+        log.write_text(log.read_text().replace('"step": 5', '"step": 3'))
+    checkpoint = folder / "training/checkpoint-4"
+    assert damage(checkpoint, logs) is None
+    cut_logs(checkpoint, logs)
+    assert [log.read_text() for log in logs] == whole
+    cut_logs(None, logs)
+    assert [log.read_text() for log in logs] == ["", ""]
 
 
 @pytest.mark.parametrize("way", WAYS)

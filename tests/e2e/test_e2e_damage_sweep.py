@@ -1,24 +1,29 @@
 """Any file of a run, damaged in any way: named and mended, or refused, and never taken as it is."""
 
 import os
+import re
 import shutil
 
 import pytest
-from damaging import WAYS, cases, command, copy, fault, results
+from damaging import MORE_WAYS, cases, command, copy, fault, make_quick, results
 from kill_points import run_to
 from killing import make_models
 from test_e2e_kill_points import small
 
+from tutelage.models import load_model
 from tutelage.pipeline.context import shared
 
 STATES = {
-    "teacher_training": r"rename .*cache/teacher-\w+-training -> ",
-    "student_healing": r"rename .*run/student_start-training -> ",
-    "replanned": r"rename .*arms/\w+/replanned/after_stage_1$",
-    "best": r"rename .*arms/\w+/student$",
-    "finished": None,
+    "teacher_training": (r"rename .*\.tmp-.* -> .*cache/teacher-[0-9a-f]+$", r"run/difficulty$"),
+    "student_healing": (r"rename .*\.tmp-.* -> .*run/student_start$", r"run/difficulty$"),
+    "replanned": (r"rename .*arms/\w+/replanned/after_stage_1$", r"arms/cpd_dynamic/evaluation$"),
+    "best": (r"rename .*arms/\w+/student$", r"arms/cpd_dynamic/evaluation$"),
+    "finished": (None, None),
 }
-"""Where the run is stopped, after its checkpoints; None: not at all."""
+"""Where the run is stopped, after its checkpoints, and where the command that goes on may end.
+
+None: at its own end. What comes after that end is made from what was compared there.
+"""
 PARTS = 4
 
 
@@ -37,45 +42,73 @@ def everything(folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The recipe, its folder, and the results of the unbroken run."""
+    """The folder of a recipe, the recipe, and the results of the unbroken run."""
     folder = tmp_path_factory.mktemp("damage")
+    with pytest.MonkeyPatch.context() as patch:
+        yield folder, *prepared(folder, patch)
+
+
+def prepared(folder, patch):
+    """The recipe and the results of its unbroken run, of which a snapshot is kept."""
     make_models(folder)
     recipe = everything(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        # Small files are the same file in run and cache, as large ones are.
-        patch.setattr(shared, "_LINKED", 1)
-        code, said = command(recipe, folder / "out/run", folder / "said")
-        assert code == 0, said
-        copy(folder / "out", folder / "snapshot-finished")
-        yield folder, recipe, results(folder / "out/run")
+    load_model(str(folder / "calm"))  # once for all children, with what it imports
+    make_quick(patch)
+    # Small files are the same file in run and cache, as large ones are.
+    patch.setattr(shared, "_LINKED", 1)
+    code, said = command(recipe, folder / "out/run", folder / "said")
+    assert code == 0, said
+    copy(folder / "out", folder / "snapshot-finished")
+    return recipe, results(folder / "out/run")
 
 
-def stopped(folder, recipe, state):
+def snapshot(folder, recipe, state):
     """A snapshot of the run, stopped in a state."""
-    snapshot = folder / f"snapshot-{state}"
-    if not snapshot.exists():
+    place = folder / f"snapshot-{state}"
+    if not place.exists():
         shutil.rmtree(folder / "out", ignore_errors=True)
-        killed, done = run_to(recipe, folder / "out/run", folder, kill_before=STATES[state])
+        killed, done = run_to(recipe, folder / "out/run", folder, kill_before=STATES[state][0])
         assert killed, [one for one in done if "rename" in one]
-        os.rename(folder / "out", snapshot)
-    return snapshot
+        os.rename(folder / "out", place)
+    return place
 
 
-def sweep(folder, recipe, expected, state, part, run="run", below=""):
-    """The faults among the cases of a part; TUTELAGE_DAMAGE_STRIDE thins them out."""
+def chosen(folder, part, below=""):
+    """The cases of a part: one file of each kind, or all of them with TUTELAGE_DAMAGE=all.
+
+    TUTELAGE_DAMAGE_STRIDE thins them out.
+    """
     stride = int(os.environ.get("TUTELAGE_DAMAGE_STRIDE", "1"))
-    snapshot = stopped(folder, recipe, state)
-    chosen = [case for case in cases(snapshot) if case[0].startswith(below)]
-    faults, chosen = [], chosen[part * stride :: PARTS * stride]
-    for file, way in chosen:
-        copy(snapshot, folder / "out")
-        WAYS[way](folder / "out" / file)
-        code, said = command(recipe, folder / "out" / run, folder / "said")
-        found = fault(code, said, folder / "out" / run, expected, file, way, reads_all=bool(below))
-        if found is not None:
-            faults.append(f"{way} {file}: {found}")
-            print(faults[-1])
-    print(f"{state}: {len(chosen)} cases, {len(faults)} faults")
+    found = cases(folder, every=os.environ.get("TUTELAGE_DAMAGE") == "all")
+    return [case for case in found if re.match(below, case[0])][part * stride :: PARTS * stride]
+
+
+def sweep(folder, recipe, expected, damaged, found, run="run", *, reads_all=False, until=None):
+    """The faults among cases.
+
+    Args:
+        folder: where everything is.
+        recipe: of the command.
+        expected: results of the run where nothing was damaged.
+        damaged: the snapshot in which a file is damaged.
+        found: the cases.
+        run: the run folder of the command.
+        reads_all: whether the command reads every file in question.
+        until: the operation before which the command may end.
+    """
+    faults = []
+    for file, way in found:
+        copy(damaged, folder / "out")
+        MORE_WAYS[way](folder / "out" / file)
+        place = folder / "out" / run
+        code, said = command(recipe, place, folder / "said", until=until)
+        wrong = fault(
+            code, said, place, expected, file, way, reads_all=reads_all, partly=until is not None
+        )
+        if wrong is not None:
+            faults.append(f"{way} {file}: {wrong}")
+            print(faults[-1], flush=True)
+    print(f"{damaged.name}: {len(found)} cases, {len(faults)} faults", flush=True)
     return faults
 
 
@@ -83,10 +116,35 @@ def sweep(folder, recipe, expected, state, part, run="run", below=""):
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("state", STATES)
 def test_every_file_in_every_way(whole, state, part):
-    assert not sweep(*whole, state, part)
+    folder, recipe, expected = whole
+    damaged = snapshot(folder, recipe, state)
+    until = STATES[state][1]
+    assert not sweep(folder, recipe, expected, damaged, chosen(damaged, part), until=until)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_second_run_takes_no_damaged_part(whole, part):
-    assert not sweep(*whole, "finished", part, run="second", below="cache/parts/")
+    folder, recipe, expected = whole
+    damaged = folder / "snapshot-finished"
+    found = chosen(damaged, part, "cache/parts/")
+    assert not sweep(folder, recipe, expected, damaged, found, "second", reads_all=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_another_recipe_learns_nothing_damaged(whole, part):
+    """Its students are trained anew, from what the cache holds of teachers."""
+    folder, recipe, _ = whole
+    damaged, other = folder / "snapshot-finished", another(recipe)
+    copy(damaged, folder / "out")
+    code, said = command(other, folder / "out/other", folder / "said")
+    assert code == 0, said
+    expected = results(folder / "out/other")
+    found = chosen(damaged, part, "cache/(store|teacher|texts)-")
+    assert not sweep(folder, other, expected, damaged, found, "other")
+
+
+def another(recipe):
+    """A recipe that shares the teachers' work with this one, and no student."""
+    return {**recipe, "name": "another", "training": {**recipe["training"], "learning_rate": 5e-3}}

@@ -2,11 +2,15 @@
 
 import fcntl
 import json
+import threading
 
+import pytest
 from test_e2e_cli import tutelage
 
+from tutelage.errors import RunFolderError
 from tutelage.files import atomic_write_json, write_sealed
-from tutelage.pipeline.context.folder import PartsFolder
+from tutelage.pipeline.context.folder import PartsFolder, RunFolder
+from tutelage.pipeline.context.locks import taken, unused, used
 from tutelage.pipeline.context.session import USED
 from tutelage.pipeline.context.shared import SharedParts
 from tutelage.pipeline.runs import list_runs
@@ -59,8 +63,64 @@ def test_runs_are_listed_and_only_what_no_run_needs_is_cleaned(capsys, tmp_path)
     assert code == 0 and "removed: " in err
     kinds = [path.name.split("-")[0] for path in sorted((runs / "cache" / "parts").iterdir())]
     assert kinds == ["data", "student"] and not bad.exists() and good.is_dir()
-    assert {path.name for path in (runs / "cache").iterdir()} == {"parts", "store-0123456789ab"}
+    assert {path.name for path in (runs / "cache").iterdir()} == {
+        ".locks",
+        "parts",
+        "store-0123456789ab",
+    }
     assert (runs / "thesis" / "notes.txt").is_file()
+
+
+def test_cleaning_and_runs_keep_out_of_each_others_way(capsys, tmp_path):
+    small_run(tmp_path, "bad", student=False)
+    cache, clean = tmp_path / "cache", ("runs", "--output", tmp_path, "--clean", "--yes")
+    with used(cache):
+        code, _, err = tutelage(capsys, *clean)
+        assert code == 2 and f"A run uses '{cache}'" in err and (tmp_path / "bad").is_dir()
+    began, entered = threading.Event(), []
+
+    def begin():
+        began.set()
+        with used(cache):
+            entered.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    run = threading.Thread(target=begin)
+    with unused(cache):  # as long as it is cleaned
+        run.start()
+        began.wait()
+        run.join(0.1)
+        assert not entered
+        (tmp_path / "bad").rename(tmp_path / "gone")
+    run.join()
+    assert entered == [["cache", "gone"]]
+
+
+def test_a_run_whose_folder_is_cleaned_as_it_begins_has_a_lock_that_others_see(
+    monkeypatch, tmp_path
+):
+    def cleaned(file):
+        if not (tmp_path / "aside").exists():
+            (tmp_path / "run").rename(tmp_path / "aside")
+            (tmp_path / "run").mkdir()
+        return taken(file)
+
+    monkeypatch.setattr("tutelage.pipeline.context.folder.taken", cleaned)
+    with RunFolder(tmp_path / "run", "f", "name: x\n"):
+        with pytest.raises(RunFolderError, match="in use by process"):
+            RunFolder(tmp_path / "run", "f", "name: x\n").__enter__()
+        assert (tmp_path / "run/recipe.json").is_file()
+
+
+def test_scores_that_were_changed_are_not_listed(capsys, tmp_path):
+    folder = small_run(tmp_path, "good")
+    with PartsFolder(folder).making("arms/cpd/evaluation", {}) as made:
+        atomic_write_json(made / "scores.json", {"scores": {"exact_match": {"mean": 0.5}}})
+    assert list_runs(tmp_path)[0].scores == {"exact_match": 0.5}
+    path = folder / "arms/cpd/evaluation/scores.json"
+    path.write_text(path.read_text().replace("0.5", "0.9"))
+    code, out, _ = tutelage(capsys, "runs", "--output", tmp_path)
+    assert code == 0 and "0.9" not in out
+    assert f"finished, but '{path}' was changed or damaged" in out
 
 
 def test_what_is_not_ours_stays(capsys, tmp_path):

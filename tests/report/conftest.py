@@ -79,9 +79,9 @@ def new_ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_run(run_folder: Path) -> Callable[[Path], Path]:
-    """Copies the run of three arms, for tests that change it."""
+    """Copies the run of three arms without its manifests, for tests that change it."""
 
     def copy(folder: Path) -> Path:
-        return shutil.copytree(run_folder, folder)
+        return shutil.copytree(run_folder, folder, ignore=shutil.ignore_patterns("manifest.json"))
 
     return copy

@@ -180,8 +180,8 @@ def test_any_file_may_be_missing(run_folder, tmp_path, monkeypatch, name):
     assert ("Not evaluated yet: sft." in page) == (name == "arms/sft/evaluation")
 
 
-def test_rows_done_twice_after_a_resume_count_once(run_folder, tmp_path):
-    folder = shutil.copytree(run_folder, tmp_path / "run")
+def test_rows_done_twice_after_a_resume_count_once(new_run, tmp_path):
+    folder = new_run(tmp_path / "run")
     with (folder / "arms/cpd/metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "loss": 77.0}\n{"step": 5, "lo')
     rows = load_run(folder).arms[0].metrics
@@ -189,10 +189,43 @@ def test_rows_done_twice_after_a_resume_count_once(run_folder, tmp_path):
     assert rows[0]["loss"] == 77.0
 
 
-def test_errors_say_what_why_and_what_to_do(run_folder, tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/summary.json",
+        "difficulty/profile.parquet",
+        "arms/cpd/plan/plan.json",
+        "arms/cpd/plan/steps.parquet",
+        "arms/cpd/metrics.jsonl",
+        "arms/cpd/validation.jsonl",
+        "arms/cpd/student/manifest.json",
+        "arms/cpd/evaluation/scores.json",
+        "arms/cpd/evaluation/manifest.json",
+        "references/teacher/evaluation/answers.jsonl",
+    ],
+)
+def test_what_was_changed_since_is_named_and_not_reported(run_folder, tmp_path, name):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    content = bytearray((folder / name).read_bytes())
+    content[-20] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(RunFolderError, match=re.escape(f"'{folder / name}' was changed or dam")):
+        load_run(folder)
+
+
+def test_records_of_a_training_that_goes_on_are_not_held_against_an_older_student(
+    run_folder, tmp_path
+):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    (folder / "arms/cpd/training").mkdir()
+    (folder / "arms/cpd/metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    assert [row["loss"] for row in load_run(folder).arms[0].metrics] == [2.0]
+
+
+def test_errors_say_what_why_and_what_to_do(new_run, tmp_path):
     with pytest.raises(RunFolderError, match=r"no run folder.*tutelage run RECIPE"):
         write_report(tmp_path / "nowhere")
-    folder = shutil.copytree(run_folder, tmp_path / "run")
+    folder = new_run(tmp_path / "run")
     (folder / "run.json").write_text('{"name": ')
     with pytest.raises(RunFolderError, match=r"run\.json' cannot be read.*Delete this file"):
         write_report(folder)

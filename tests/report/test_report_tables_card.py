@@ -1,7 +1,6 @@
 import io
 import json
 import re
-import shutil
 
 import pytest
 import torch
@@ -256,8 +255,8 @@ def test_a_card_for_publishing_has_no_row_of_the_users_data(run):
     assert prompt in model_card(card_values(run, run.main, show_prompt=True))
 
 
-def test_terminal_commands_in_names_are_shown_as_text(run_folder, tmp_path):
-    folder = shutil.copytree(run_folder, tmp_path / "run")
+def test_terminal_commands_in_names_are_shown_as_text(new_run, tmp_path):
+    folder = new_run(tmp_path / "run")
     for path in folder.rglob("answers.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         rows = [{**row, "group": f"\x1b[31mred\x9b[bold]{row['group']}"} for row in rows]
@@ -272,8 +271,8 @@ def test_terminal_commands_in_names_are_shown_as_text(run_folder, tmp_path):
     assert "\x1b" not in page and "\x9b" not in page
 
 
-def test_long_groups_stand_on_one_line(run_folder, tmp_path):
-    folder = shutil.copytree(run_folder, tmp_path / "run")
+def test_long_groups_stand_on_one_line(new_run, tmp_path):
+    folder = new_run(tmp_path / "run")
     long = "open question answering, with a context 1"
     for path in folder.rglob("answers.jsonl"):
         path.write_text(path.read_text().replace('"group": "1"', f'"group": "{long}"'))

@@ -180,7 +180,8 @@ def open_session(
     if processes.is_first:
         folder.tell = cache.tell = display.warn
     sharing = used(cache.path) if processes.is_first else nullcontext()
-    with room_errors(path), _leaves_nothing_new(path), folder, sharing:
+    # The cache first: whoever cleans it, and run folders beside it, keeps runs out of both.
+    with room_errors(path), _leaves_nothing_new(path), sharing, folder:
         processes.wait()
         clock = Clock(path, keeps=processes.is_first, tell=folder.tell)
         display.beat = clock.beat

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from tutelage.errors import RunFolderError
 from tutelage.files import (
+    MANIFEST,
     TEMPORARY_PREFIX,
+    changed_since,
     disk_errors,
     read_json_or,
     read_sealed,
     remove_directory,
 )
-from tutelage.pipeline.context.folder import MANIFEST, RECORD, kind_of
-from tutelage.pipeline.context.locks import taken
+from tutelage.pipeline.context.folder import RECORD, kind_of
+from tutelage.pipeline.context.locks import taken, unused
 from tutelage.pipeline.context.session import USED, USERS
 
 _STAGES = ("data", "difficulty", "arms", "references")
@@ -39,7 +41,7 @@ class RunEntry:
         folder: where it is.
         recipe: the recipe's name.
         when: when it was begun.
-        state: running, finished, or where it stopped.
+        state: running, finished, or where it stopped; and that its scores were changed since.
         bytes: what it takes on disk; what other folders hold too counts for each.
         scores: of the main arm, by metric.
     """
@@ -75,8 +77,10 @@ def list_runs(output: str | Path) -> list[RunEntry]:
         name = info.get("name") or folder.name.rpartition("-")[0] or folder.name
         main = folder / "arms" / str(info.get("main_arm")) / "evaluation" / "scores.json"
         when = info.get("started") or read_json_or(folder / "seconds.json", {}).get("started", "")
-        size, scores = _bytes(folder), _scores(main)
-        entries.append(RunEntry(folder, str(name), str(when), _state(folder), size, scores))
+        changed = changed_since(main, main.parent)
+        state = _state(folder) + (f", but '{changed}' was changed or damaged" if changed else "")
+        scores = {} if changed else _scores(main)
+        entries.append(RunEntry(folder, str(name), str(when), state, _bytes(folder), scores))
     return sorted(entries, key=lambda entry: entry.when)
 
 
@@ -90,11 +94,8 @@ def leftovers(output: str | Path) -> list[Leftover]:
     runs = _run_folders(output)
     elsewhere = _elsewhere(output)
     for folder in (*runs, *elsewhere):
-        if _held(folder):
-            raise RunFolderError(
-                f"'{folder}' is in use, and a run may need what looks unused. Wait for it to end,"
-                " then clean."
-            )
+        with _not_in_use(folder):
+            pass
     empty = [folder for folder in runs if _trained_nothing(folder)]
     kept = [folder for folder in runs if folder not in empty]
     found = [Leftover(folder, _bytes(folder), "a run that trained nothing") for folder in empty]
@@ -127,12 +128,14 @@ def remove(output: str | Path, found: list[Leftover]) -> int:
     """Remove what :func:`leftovers` found and still finds; how many bytes that freed.
 
     Raises:
-        RunFolderError: a run was begun meanwhile.
+        RunFolderError: a run was begun meanwhile. One that is begun now waits for the end of this.
     """
-    still = {leftover.path for leftover in leftovers(output)}
-    gone = [leftover for leftover in found if leftover.path in still]
-    for leftover in gone:
-        remove_directory(leftover.path)
+    with unused(Path(output) / "cache"):
+        still = {leftover.path for leftover in leftovers(output)}
+        gone = [leftover for leftover in found if leftover.path in still]
+        for leftover in gone:
+            with _not_in_use(leftover.path):
+                remove_directory(leftover.path)
     return sum(leftover.bytes for leftover in gone)
 
 
@@ -170,6 +173,20 @@ def _held(folder: Path) -> bool:
         return False
     with lock.open("r", encoding="utf-8") as file:
         return not taken(file)
+
+
+@contextlib.contextmanager
+def _not_in_use(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run folder, where there is one, so that no run begins in it meanwhile."""
+    with contextlib.ExitStack() as stack:
+        if (folder / ".lock").is_file():
+            file = stack.enter_context((folder / ".lock").open("r", encoding="utf-8"))
+            if not taken(file):
+                raise RunFolderError(
+                    f"'{folder}' is in use, and a run may need what looks unused. Wait for it to"
+                    " end, then clean."
+                )
+        yield
 
 
 def _state(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """A run folder read into plain values. Any file may be missing: then its value is empty or None."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -9,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from tutelage.curriculum import plan_folder
 from tutelage.errors import RunFolderError
-from tutelage.files import read_json, read_jsonl
+from tutelage.report.reading import read_columns, read_object, read_rows
 
 _OF_A_RUN = ("recipe.json", "recipe.yaml", "run.json", "arms")
 """What any run folder has at least one of, as soon as it is opened."""
@@ -133,7 +131,7 @@ def load_run(folder: str | Path) -> Run:
         Its content; what is not there yet is empty or None.
 
     Raises:
-        RunFolderError: there is no such folder, or one of its files is broken.
+        RunFolderError: there is no such folder, or one of its files is broken or was changed.
     """
     folder = Path(folder)
     there = os.path.isdir(folder)
@@ -143,19 +141,18 @@ def load_run(folder: str | Path) -> Run:
             f"{what}, so there is nothing to report on. Give the folder that `tutelage run`"
             " printed, or make one with `tutelage run RECIPE`."
         )
-    info = _json(folder / "run.json")
+    info = read_object(folder / "run.json")
     recipe = folder / "recipe.yaml"
     references = folder / "references"
+    profile = read_columns(folder / "difficulty" / "profile.parquet")
     return Run(
         folder=folder,
         info=info,
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
-        versions=_json(folder / "versions.json"),
-        data=_json(folder / "data" / "summary.json"),
-        difficulty=_json(folder / "difficulty" / "summary.json"),
-        scores=np.asarray(
-            _columns(folder / "difficulty" / "profile.parquet").get("score", []), dtype=np.float64
-        ),
+        versions=read_object(folder / "versions.json"),
+        data=read_object(folder / "data" / "summary.json"),
+        difficulty=read_object(folder / "difficulty" / "summary.json"),
+        scores=np.asarray(profile.get("score", []), dtype=np.float64),
         arms=tuple(_load_arm(folder / "arms" / name) for name in _arm_names(folder, info)),
         teacher=_load_evaluation(references / "teacher" / "evaluation"),
         student_before=_load_evaluation(references / "student_before" / "evaluation"),
@@ -184,14 +181,16 @@ def _load_weaker(references: Path, ladder: Sequence[str]) -> dict[str, Evaluated
 
 
 def _load_arm(folder: Path) -> Arm:
-    plan = plan_folder(folder)
+    plan, student = plan_folder(folder), folder / "student"
+    # While a student is trained again, the older one does not know its records.
+    owner = None if (folder / "training").is_dir() else student
     return Arm(
         name=folder.name,
-        plan=_json(plan / "plan.json"),
-        steps=_columns(plan / "steps.parquet"),
-        metrics=_by_step(read_jsonl(folder / "metrics.jsonl")),
-        validation=_by_step(read_jsonl(folder / "validation.jsonl")),
-        has_student=(folder / "student").is_dir(),
+        plan=read_object(plan / "plan.json"),
+        steps=read_columns(plan / "steps.parquet"),
+        metrics=_by_step(read_rows(folder / "metrics.jsonl", owner)),
+        validation=_by_step(read_rows(folder / "validation.jsonl", owner)),
+        has_student=student.is_dir(),
         evaluation=_load_evaluation(folder / "evaluation"),
         evaluation_last=_load_evaluation(folder / "evaluation_last"),
     )
@@ -199,10 +198,11 @@ def _load_arm(folder: Path) -> Arm:
 
 def _load_evaluation(folder: Path) -> Evaluated | None:
     """The evaluation in ``folder``; None when its scores are not there yet."""
-    scores = _json(folder / "scores.json")
+    scores = read_object(folder / "scores.json")
     if not scores:
         return None
-    answers = {str(row["id"]): row for row in read_jsonl(folder / "answers.jsonl") if "id" in row}
+    rows = read_rows(folder / "answers.jsonl", folder)
+    answers = {str(row["id"]): row for row in rows if "id" in row}
     return Evaluated(
         # A metric that could not be computed has no mean, and nothing to show.
         scores={
@@ -211,7 +211,7 @@ def _load_evaluation(folder: Path) -> Evaluated | None:
             if score.get("mean") is not None and math.isfinite(score["mean"])
         },
         answers=answers,
-        agreement=_json(folder / "agreement.json"),
+        agreement=read_object(folder / "agreement.json"),
         num_examples=int(scores.get("num_examples") or len(answers)),
         truncated=scores.get("truncated"),
     )
@@ -241,33 +241,3 @@ def learned(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
         tokens += (row["step"] - before) * float(row.get("response_tokens") or 0)
         before = row["step"]
     return tokens, float(rows[-1].get("seconds") or 0) if rows else 0.0
-
-
-def _broken(path: Path, error: Exception) -> RunFolderError:
-    return RunFolderError(
-        f"'{path}' cannot be read: {error}. It was changed or cut off after the run wrote it."
-        " Delete this file and give the same `tutelage run` command again; it is made anew."
-    )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty when there is no such file."""
-    if not path.exists():
-        return {}
-    try:
-        value = read_json(path)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise _broken(path, error) from error
-    if not isinstance(value, dict):
-        raise _broken(path, TypeError("it does not hold a JSON object"))
-    return value
-
-
-def _columns(path: Path) -> dict[str, list[Any]]:
-    """The columns of a parquet file; empty when there is no such file."""
-    if not path.exists():
-        return {}
-    try:
-        return pyarrow.parquet.read_table(path).to_pydict()
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise _broken(path, error) from error

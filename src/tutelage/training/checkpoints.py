@@ -6,6 +6,7 @@ was damaged since, is passed over and removed.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -70,7 +71,7 @@ def damage(folder: Path, logs: Iterable[str | Path] = ()) -> str | None:
     if marker is None:
         return f"it has no whole '{MARKER}'"
     if marker["step"] != _step(folder):
-        return f"it was made after step {marker['step']}"
+        return f"its '{MARKER}' is that of step {marker['step']}"
     bad = damaged_file(folder, marker["files"])
     if bad is not None:
         return f"'{bad}' is missing or damaged"
@@ -79,6 +80,22 @@ def damage(folder: Path, logs: Iterable[str | Path] = ()) -> str | None:
         if size and not (log.is_file() and file_crc32(log, size) == checksum):
             return f"the log '{log.name}' was changed or damaged"
     return None
+
+
+def cut_logs(checkpoint: Path | None, logs: Iterable[str | Path]) -> None:
+    """Cut logs to what they held when a checkpoint was made: what came after it comes again.
+
+    Nobody vouches for the rest, which may be damaged: a row may have got another step's number.
+
+    Args:
+        checkpoint: a whole one; None: training begins, and there is nothing yet.
+        logs: the logs that were named when it was made.
+    """
+    marker = (checkpoint and read_sealed(checkpoint / MARKER)) or {}
+    for log in map(Path, logs):
+        size, _ = marker.get("logs", {}).get(log.name, [0, 0])
+        if log.is_file() and log.stat().st_size > size:
+            os.truncate(log, size)
 
 
 def checkpoint_step(folder: Path) -> int:

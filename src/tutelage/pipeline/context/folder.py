@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from tutelage.errors import RunFolderError
 from tutelage.files import (
+    MANIFEST,
     TEMPORARY_PREFIX,
     atomic_directory,
     atomic_write_text,
@@ -26,9 +27,8 @@ from tutelage.files import (
     remove_leftovers,
     write_sealed,
 )
-from tutelage.pipeline.context.locks import taken
+from tutelage.pipeline.context.locks import is_at, taken
 
-MANIFEST = "manifest.json"
 RECORD = "recipe.json"
 """What makes a folder the run folder of a recipe."""
 CARD = "README.md"
@@ -182,6 +182,10 @@ class RunFolder(PartsFolder):
                 f"The run folder '{self.path}' is in use by process {holder}. Wait for it to end,"
                 " or choose another folder with --run-dir."
             )
+        if not is_at(self._lock, self.path / ".lock"):
+            # Somebody cleaned the folder between those two lines, and who comes next sees no lock.
+            self._lock.close()
+            return self.__enter__()
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tutelage.errors import RunFolderError
 from tutelage.files import disk_errors, remove_leftovers
 
 LOCKS = ".locks"
@@ -30,8 +31,35 @@ def used(cache: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if taken(file) and os.listdir(cache) == [LOCKS]:
-                shutil.rmtree(cache, ignore_errors=True)
+            if taken(file):
+                _leave_no_empty(cache)
+
+
+@contextlib.contextmanager
+def unused(cache: Path) -> Iterator[None]:
+    """Keep every run off a cache for the time of the block; one that is started waits for its end.
+
+    Raises:
+        RunFolderError: a run uses it.
+    """
+    with disk_errors(cache):
+        (cache / LOCKS).mkdir(parents=True, exist_ok=True)
+        file = (cache / LOCKS / _USERS).open("a+", encoding="utf-8")
+    with file:
+        if not taken(file):
+            raise RunFolderError(
+                f"A run uses '{cache}' and may need what looks unused. Wait for it to end, then"
+                " clean."
+            )
+        try:
+            yield
+        finally:
+            _leave_no_empty(cache)
+
+
+def _leave_no_empty(cache: Path) -> None:
+    if os.listdir(cache) == [LOCKS]:
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -63,3 +91,11 @@ def taken(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is the one at a path, and was not removed after it was opened."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import atomic_directory, read_json, read_sealed, remove_directory, write_sealed
-from tutelage.pipeline.context.folder import (
-    BESIDE,
-    CARD,
+from tutelage.files import (
     MANIFEST,
-    PartsFolder,
-    kind_of,
-    part_digest,
+    atomic_directory,
+    read_json,
+    read_sealed,
+    remove_directory,
+    write_sealed,
 )
+from tutelage.pipeline.context.folder import BESIDE, CARD, PartsFolder, kind_of, part_digest
 
 RECORD = "shared.json"
 """Who made a shared part, and how long that took."""

@@ -28,6 +28,7 @@ from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport
 from tutelage.training.checkpoints import (
     checkpoint_step,
     checkpoints,
+    cut_logs,
     damage,
     last_checkpoint,
     mark_complete,
@@ -79,6 +80,11 @@ class Job:
         """File of the validations."""
         return self.metrics.with_name("validation.jsonl")
 
+    @property
+    def logs(self) -> tuple[Path, Path]:
+        """What grows with the training; each checkpoint vouches for what it held then."""
+        return self.metrics, self.validations
+
 
 def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
     """Train, from the newest whole checkpoint if there is one, to the end of the plan."""
@@ -97,7 +103,7 @@ def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
             vocab_size=session.models.vocab_size,
             validator=job.validator,
             own_answers=job.own_answers,
-            logs=(job.metrics, job.validations),
+            logs=job.logs,
         )
         for callback in _callbacks(job, trainer, report, session.clock.spent, rows):
             trainer.add_callback(callback)
@@ -170,12 +176,13 @@ def _newest_checkpoint(session: Session, job: Job) -> Path | None:
         for path in checkpoints(job.folder):
             if found is None or checkpoint_step(path) > checkpoint_step(found):
                 remove_directory(path)
+        cut_logs(found, job.logs)
     return found
 
 
 def _wrong_with(job: Job, checkpoint: Path) -> str | None:
     """What keeps a job from going on from a checkpoint, or None."""
-    reason = damage(checkpoint, (job.metrics, job.validations))
+    reason = damage(checkpoint, job.logs)
     if reason is not None or job.best is None:
         return reason
     done = checkpoint_step(checkpoint)

@@ -1,0 +1,79 @@
+"""Files of a run folder as plain values, each held against what its part says of it.
+
+A file may be missing; one that is there is as the run wrote it, or it is refused.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+
+from tutelage.errors import RunFolderError
+from tutelage.files import changed_since, read_json, read_jsonl
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty when there is no such file.
+
+    Raises:
+        RunFolderError: it was changed, or cannot be read.
+    """
+    if not path.exists():
+        return {}
+    _check(path, path.parent)
+    try:
+        value = read_json(path)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise _broken(path, error) from error
+    if not isinstance(value, dict):
+        raise _broken(path, TypeError("it does not hold a JSON object"))
+    return value
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """The columns of a parquet file; empty when there is no such file.
+
+    Raises:
+        RunFolderError: it was changed, or cannot be read.
+    """
+    if not path.exists():
+        return {}
+    _check(path, path.parent)
+    try:
+        return pyarrow.parquet.read_table(path).to_pydict()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise _broken(path, error) from error
+
+
+def read_rows(path: Path, owner: Path | None) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file; empty when there is no such file.
+
+    Args:
+        path: the file.
+        owner: the part that vouches for it; None while it grows.
+
+    Raises:
+        RunFolderError: it was changed.
+    """
+    if owner is not None:
+        _check(path, owner)
+    return read_jsonl(path)
+
+
+def _check(path: Path, part: Path) -> None:
+    """Refuse a file that is not as its part was written: what is said of it would be wrong."""
+    changed = changed_since(path, part)
+    if changed is not None:
+        raise RunFolderError(
+            f"'{changed}' was changed or damaged after the run wrote it, so nothing is reported of"
+            " it. Give the same `tutelage run` command again, which makes it anew (if it does not:"
+            f" delete the folder '{part}' and give it once more)."
+        )
+
+
+def _broken(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(
+        f"'{path}' cannot be read: {error}. It was changed or cut off after the run wrote it."
+        " Delete this file and give the same `tutelage run` command again; it is made anew."
+    )
