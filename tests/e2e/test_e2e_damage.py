@@ -27,7 +27,7 @@ def finished(tmp_path):
         path.write_text(text)
     with run.making(STUDENT, INPUTS) as folder:
         (folder / "config.json").write_text("{}")
-    shared.put(run, STUDENT, INPUTS, {"recipe": "r"})
+    shared.put(run, STUDENT, INPUTS, "r")
     return run.path, shared
 
 
@@ -46,7 +46,7 @@ def test_a_damaged_student_is_named_and_taken_anew_with_all_beside_it(finished, 
     assert not run.fresh(STUDENT, INPUTS)
     assert all(f"'{bad}'" in line for line in told)
     assert told
-    assert shared.take(run, STUDENT, INPUTS) == {"part": STUDENT, "run": str(path), "recipe": "r"}
+    assert shared.take(run, STUDENT, INPUTS) == str(path)
     assert files(path) == whole
     assert PartsFolder(path).fresh(STUDENT, INPUTS)
 
@@ -61,7 +61,7 @@ def test_a_damaged_copy_is_not_taken_and_is_kept_anew(finished, tmp_path, file):
     assert shared.take(other, STUDENT, INPUTS) is None
     assert str(kept / file) in told[0]
     assert not other.path.exists()
-    shared.put(PartsFolder(path), STUDENT, INPUTS, {"recipe": "r"})
+    shared.put(PartsFolder(path), STUDENT, INPUTS, "r")
     assert shared.take(other, STUDENT, INPUTS) is not None
     assert files(other.path) == files(path)
 

@@ -4,10 +4,10 @@ import os
 import re
 
 import pytest
-from kill_points import run_to
+from kill_points import as_if_killed, run_to, stops
 from killing import assert_same_students, make_models, methods_recipe, small_recipe
 
-from tutelage.files import read_jsonl
+from tutelage.files import read_jsonl, read_sealed
 
 
 def small(folder, output, **changes):
@@ -44,9 +44,16 @@ def records(run_dir):
     }
 
 
+def payers(output):
+    """Whom every part that other runs may take was charged to."""
+    manifests = output.glob("cache/parts/*/*/manifest.json")
+    return {path.relative_to(output): read_sealed(path)["paid"]["stage"] for path in manifests}
+
+
 def assert_same(folder, one, two):
     assert_same_students(folder / one / "run", folder / two / "run")
     assert records(folder / one / "run") == records(folder / two / "run")
+    assert payers(folder / one) == payers(folder / two)
     first, second = files(folder / one), files(folder / two)
     assert first == second, (sorted(first - second), sorted(second - first))
 
@@ -58,6 +65,7 @@ POINTS = (
     r"rename .*cache/store-\w+/manifest\.json",
     r"rename .*training/best$",
     r"rename .*replanned/after_stage_1$",
+    r"rename .*cache/parts/\S+ -> .*cache/parts/student-",
     r"rename .*arms/\w+/training -> ",
 )
 
@@ -95,10 +103,31 @@ def test_kills_at_every_operation(tmp_path, kind, part):
     def recipe(output):
         return {**KINDS[kind](tmp_path), "output": str(tmp_path / output)}
 
-    _, done = run_to(recipe("whole"), tmp_path / "whole/run", tmp_path)
-    for number in range(part * stride, len(done), PARTS * stride):
-        output = f"broken{number}"
-        run_to(recipe(output), tmp_path / output / "run", tmp_path, kill_at=number)
-        killed, _ = run_to(recipe(output), tmp_path / output / "run", tmp_path)
-        assert not killed, done[number]
-        assert_same(tmp_path, "whole", output)
+    def wanted(number, words):
+        return number % (PARTS * stride) == part * stride
+
+    run_to(recipe("whole"), tmp_path / "whole/run", tmp_path)
+    broken = recipe("broken"), tmp_path / "broken/run", tmp_path
+    faults = []
+    for number, words in stops(*broken, wanted):
+        with as_if_killed(tmp_path / "broken"):
+            try:
+                run_to(*broken)
+                assert_same(tmp_path, "whole", "broken")
+            except AssertionError as fault:
+                faults.append(f"{number}, {words}: {fault}")
+                print(faults[-1])
+    assert not faults
+
+
+@pytest.mark.slow
+def test_kills_while_a_killed_run_recovers(tmp_path):
+    make_models(tmp_path)
+    run_to(small(tmp_path, "whole"), tmp_path / "whole/run", tmp_path)
+    broken = small(tmp_path, "broken"), tmp_path / "broken/run", tmp_path
+    for _ in stops(*broken, lambda number, words: number % 60 == 30):
+        with as_if_killed(tmp_path / "broken"):
+            for _ in stops(*broken, lambda number, words: number in (9, 33)):
+                with as_if_killed(tmp_path / "broken"):
+                    run_to(*broken)
+                    assert_same(tmp_path, "whole", "broken")

@@ -24,7 +24,7 @@ def small_run(runs, name, *, student=True, uses=()):
     for part in ("data", *(["arms/cpd/student"] if student else [])):
         with run.making(part, {"of": name}) as made:
             (made / "file").write_bytes(b"x" * 1000)
-        shared.put(run, part, {"of": name}, {"recipe": "r", "stage": "", "seconds": 0.0})
+        shared.put(run, part, {"of": name}, "r")
     atomic_write_json(folder / USED, list(uses))
     if student:
         told = {"name": "mine", "main_arm": "cpd", "finished": "now", "started": "2026-01-01"}

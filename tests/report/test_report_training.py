@@ -3,12 +3,14 @@
 import json
 import os
 import time
+from types import SimpleNamespace
 
 import datasets
 import pytest
 
 from tutelage.curriculum import load_plan
 from tutelage.pipeline.context.clock import Clock
+from tutelage.pipeline.stages.job import start_over_unless_same
 from tutelage.report import load_run
 from tutelage.report.page_tables import data_view, progress_view
 from tutelage.report.run import learned
@@ -102,6 +104,32 @@ def test_time_is_charged_when_a_stage_ends_badly(tmp_path, now):
         now(4)
         raise KeyboardInterrupt
     assert Clock(tmp_path).seconds == {"training cpd": 4.0}
+
+
+def test_what_is_taken_is_charged_once_by_however_many_processes(tmp_path):
+    for _ in range(2):  # the first was killed before it had taken the student
+        Clock(tmp_path).add("training cpd", 5.0, "arms/cpd/student")
+    assert Clock(tmp_path).seconds == {"training cpd": 5.0}
+    Clock(tmp_path).add("teacher", 2.0, "teacher-strong")
+    Clock(tmp_path).made("teacher-weak", "teacher", 3.0)  # here, so the stage has it already
+    Clock(tmp_path).add("teacher", 3.0, "teacher-weak")
+    Clock(tmp_path).forget("training cpd")
+    Clock(tmp_path).add("training cpd", 5.0, "arms/cpd/student")
+    assert Clock(tmp_path).seconds == {"teacher": 2.0, "training cpd": 5.0}
+
+
+def test_what_a_training_took_counts_every_process_that_worked_on_it(tmp_path, now):
+    def process(inputs, seconds):
+        clock = Clock(tmp_path)
+        everyone = SimpleNamespace(is_first=True, wait=lambda: None)
+        session = SimpleNamespace(processes=everyone, clock=clock)
+        began = start_over_unless_same(session, tmp_path / "work", inputs, "teacher")
+        with clock.charge("teacher"):
+            now(seconds)
+        return clock.seconds["teacher"] - began
+
+    assert [process({"of": 1}, 3), process({"of": 1}, 4)] == [3, 7]
+    assert process({"of": 2}, 5) == 5
 
 
 def test_a_killed_process_is_charged_by_the_next(tmp_path, now):

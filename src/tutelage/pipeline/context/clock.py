@@ -51,6 +51,7 @@ class Clock:
         record = record or {}
         self.started: str = record.get("started") or time.strftime("%Y-%m-%d %H:%M:%S %z")
         self.seconds.update(record.get("seconds") or {})
+        self._taken: dict[str, Any] = record.get("taken") or {}
         running = record.get("running")
         if running:
             self._add(running["stage"], self._path.stat().st_mtime - running["since"])
@@ -73,14 +74,28 @@ class Clock:
         """Seconds charged so far to the stage that runs, by this process and those before it."""
         return self.seconds.get(self._stages[-1], 0.0) + time.monotonic() - self._since
 
-    def add(self, stage: str, seconds: float) -> None:
-        """Charge what was spent elsewhere on something that this run takes."""
-        self._add(stage, seconds)
+    def add(self, stage: str, seconds: float, what: str) -> None:
+        """Charge what was spent elsewhere on something that this run takes; once, if asked again.
+
+        Args:
+            stage: whom to charge.
+            seconds: how long making it took.
+            what: is taken.
+        """
+        if self._taken.get(what) != [stage, seconds]:
+            self._taken[what] = [stage, seconds]
+            self._add(stage, seconds)
+            self._write()
+
+    def made(self, what: str, stage: str, seconds: float) -> None:
+        """Note what making a thing took that will be found as one to take: it is charged."""
+        self._taken[what] = [stage, seconds]
         self._write()
 
     def forget(self, stage: str) -> None:
         """Begin a stage at nothing: what it had made is made anew, from something else."""
         if self.seconds.pop(stage, None) is not None:
+            self._taken = {k: taken for k, taken in self._taken.items() if taken[0] != stage}
             self._write()
 
     def beat(self) -> None:
@@ -105,5 +120,5 @@ class Clock:
         if not self._keeps:
             return
         running = {"stage": self._stages[-1], "since": time.time()} if self._stages else None
-        record = {"started": self.started, "seconds": self.seconds, "running": running}
-        write_sealed(self._path, record)
+        times = {"started": self.started, "seconds": self.seconds, "taken": self._taken}
+        write_sealed(self._path, {**times, "running": running})

@@ -35,6 +35,7 @@ CARD = "README.md"
 """Written into a finished student by the report, and again by each; no manifest vouches for it."""
 BESIDE = {"student": ("student_last", "metrics.jsonl", "validation.jsonl", "replanned")}
 """What training leaves beside a student: its manifest vouches for them too."""
+NOTHING_PAID = {"stage": "", "seconds": 0.0}
 FORMAT = 3
 """Raised when the files of a part change their meaning, so that older parts are made again."""
 
@@ -66,6 +67,10 @@ class PartsFolder:
     def inputs(self, name: str) -> dict[str, Any] | None:
         """What a part was made from; None when there is no such part."""
         return self._manifest(name).get("inputs")
+
+    def paid(self, name: str) -> dict[str, Any]:
+        """The ``stage`` that was charged for a part where it was made, and its ``seconds``."""
+        return self._manifest(name).get("paid") or NOTHING_PAID
 
     def _manifest(self, name: str) -> dict[str, Any]:
         return read_sealed(self.part(name) / MANIFEST) or {}
@@ -104,8 +109,19 @@ class PartsFolder:
             )
 
     @contextlib.contextmanager
-    def making(self, name: str, inputs: Mapping[str, Any]) -> Iterator[Path]:
-        """Yield a temporary folder that becomes the part when the block ends well."""
+    def making(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        paid: Callable[[], Mapping[str, Any]] = lambda: NOTHING_PAID,
+    ) -> Iterator[Path]:
+        """Yield a temporary folder that becomes the part when the block ends well.
+
+        Args:
+            name: the part.
+            inputs: what it is made from.
+            paid: says at the end what is charged for it, as :meth:`paid` gives it back.
+        """
         with atomic_directory(self.part(name)) as folder:
             yield folder
             write_sealed(
@@ -113,6 +129,7 @@ class PartsFolder:
                 {
                     "fingerprint": part_digest(name, inputs),
                     "inputs": dict(inputs),
+                    "paid": paid(),
                     "files": {
                         **checksums(folder, without=(MANIFEST, CARD)),
                         **self._checksums_beside(name),

@@ -1,6 +1,7 @@
 """What the stages of a run share."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -120,48 +121,43 @@ class Session:
         before = self.run.inputs(name)
         if kind_of(name) not in _QUICK and self.shared.has(name, inputs):
             self.set_aside(name)
-            record = self.shared.take(self.run, name, inputs)
-            if record is not None:
-                self._say(name, f"reused, from {record['run']}")
-                self._pay(name, record)
+            maker = self.shared.take(self.run, name, inputs, functools.partial(self._pay, name))
+            if maker is not None:
+                self._say(name, f"reused, from {maker}")
                 return True
         self._say(name, self._why(name, before, inputs))
         return False
 
-    def _pay(self, name: str, record: Mapping[str, Any]) -> None:
+    def _pay(self, name: str, paid: Mapping[str, Any]) -> None:
         """Charge what a part took where it was made: arms pay for what they need, made or taken."""
-        if record["stage"]:
+        if paid["stage"]:
             # An arm may have another name there.
             arm = name.split("/")[1] if kind_of(name) == "student" else ""
-            self.clock.add(training_stage(arm) if arm else record["stage"], record["seconds"])
+            stage = training_stage(arm) if arm else paid["stage"]
+            self.clock.add(stage, paid["seconds"], name)
 
     @contextlib.contextmanager
     def making(self, name: str, inputs: Mapping[str, Any], stage: str) -> Iterator[Path]:
         """Make a part in the time of a stage, if any, and keep it for other runs."""
         self.set_aside(name)
         before = self.clock.seconds.get(stage, 0.0)
+
+        def paid() -> dict[str, Any]:
+            seconds = self.clock.spent() - before if stage else 0.0
+            return {"stage": stage, "seconds": round(seconds, 1)}
+
         timed = self.timed(stage) if stage else contextlib.nullcontext()
-        with timed, self.run.making(name, inputs) as folder:
+        with timed, self.run.making(name, inputs, paid) as folder:
             yield folder
-        self.keep(name, inputs, stage, self.clock.seconds.get(stage, 0.0) - before)
+        self.keep(name, inputs)
 
-    def keep(
-        self, name: str, inputs: Mapping[str, Any], stage: str = "", seconds: float = 0.0
-    ) -> None:
-        """Leave a part of this run to other runs.
-
-        Args:
-            name: the part.
-            inputs: what it was made from.
-            stage: whom its time was charged to, here and wherever it is taken.
-            seconds: how long making it took.
-        """
+    def keep(self, name: str, inputs: Mapping[str, Any]) -> None:
+        """Leave a part of this run, made from these inputs, to other runs."""
         if kind_of(name) in _QUICK:
             return
-        record = {"recipe": self.recipe.name, "stage": stage, "seconds": round(seconds, 1)}
         try:
             self._sign()
-            self.shared.put(self.run, name, inputs, record)
+            self.shared.put(self.run, name, inputs, self.recipe.name)
         except (OSError, RunFolderError) as error:
             self.display.note(f"note: {name} is not kept for other runs: {error}")
 
@@ -196,8 +192,8 @@ class Session:
             self._said.add(title)
             self.display.note(f"{title}: reused")
         seconds = read_json_or(self.cache.part(part) / TIME, {}).get("seconds")
-        if isinstance(seconds, int | float) and stage not in self.clock.seconds:
-            self.clock.add(stage, seconds)
+        if isinstance(seconds, int | float):
+            self.clock.add(stage, seconds, part)
 
     def set_aside(self, name: str) -> None:
         """Keep what another recipe made in this folder, before it is replaced."""
@@ -206,7 +202,7 @@ class Session:
             return
         if kind_of(name) == "plan":  # plans that were made while training go with the student
             self.set_aside(f"{name.rpartition('/')[0]}/student")
-        self.shared.put(self.run, name, before, {"recipe": "", "stage": "", "seconds": 0.0})
+        self.shared.put(self.run, name, before, "")
         self.replaced[name] = before
 
     def put_back(self) -> None:

@@ -9,7 +9,7 @@ a run folder edits that one alone.
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from tutelage.files import (
 from tutelage.pipeline.context.folder import BESIDE, CARD, PartsFolder, kind_of, part_digest
 
 RECORD = "shared.json"
-"""Who made a shared part, and how long that took."""
+"""Who made a shared part."""
 
 _OF_OLD = {"student": ("evaluation_last", "training")}
 """What belongs to an older student alone."""
@@ -53,16 +53,14 @@ class SharedParts:
         """Whether a part with these inputs is kept; it may prove damaged when it is taken."""
         return self.place(name, inputs).path.is_dir()
 
-    def put(
-        self, run: PartsFolder, name: str, inputs: Mapping[str, Any], record: Mapping[str, Any]
-    ) -> None:
+    def put(self, run: PartsFolder, name: str, inputs: Mapping[str, Any], recipe: str) -> None:
         """Keep a part of a run, unless it is kept already.
 
         Args:
             run: the run folder.
             name: the part.
             inputs: what it was made from.
-            record: facts about its making.
+            recipe: name of the recipe; empty for one that is no relative of others.
         """
         kept, kind = self.place(name, inputs), kind_of(name)
         if (kept.part(kind) / MANIFEST).is_file():
@@ -75,17 +73,29 @@ class SharedParts:
             for beside in BESIDE.get(kind, ()):
                 if (own.parent / beside).exists():
                     _copy(own.parent / beside, folder / beside)
-            write_sealed(folder / RECORD, {"part": name, "run": str(run.path), **record})
+            facts = {"part": name, "run": str(run.path), "recipe": recipe}
+            write_sealed(folder / RECORD, facts)
 
     def take(
-        self, run: PartsFolder, name: str, inputs: Mapping[str, Any]
-    ) -> Mapping[str, Any] | None:
+        self,
+        run: PartsFolder,
+        name: str,
+        inputs: Mapping[str, Any],
+        pay: Callable[[Mapping[str, Any]], Any] = lambda paid: None,
+    ) -> str | None:
         """Put a kept part into a run folder, in place of what is there.
 
         One that is damaged goes, so that it is kept anew when it has been made anew.
 
+        Args:
+            run: the run folder.
+            name: the part.
+            inputs: what it was made from.
+            pay: called with what was paid for it, before the part is there: a run that is killed
+                meanwhile takes it again, and one that has it does not ask what it cost.
+
         Returns:
-            The facts about its making; None when there is none that is whole.
+            The run that made it; None when there is none that is whole.
         """
         kept, kind = self.place(name, inputs), kind_of(name)
         kept.tell = run.tell
@@ -98,11 +108,12 @@ class SharedParts:
         if record is None or not kept.fresh(kind, inputs):
             remove_directory(kept.path)  # damaged: it is kept again when it is made again
             return None
+        pay(kept.paid(kind))
         try:
             self._give(kept, run, name, inputs)
         except FileNotFoundError:  # another run found it damaged just now
             return None
-        return record
+        return record["run"]
 
     def _give(
         self, kept: PartsFolder, run: PartsFolder, name: str, inputs: Mapping[str, Any]

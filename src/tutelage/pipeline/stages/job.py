@@ -132,34 +132,44 @@ def start_over_unless_same(
     session: Session,
     work: Path,
     inputs: Mapping[str, Any],
+    stage: str,
     beside: Sequence[str] = (),
-    forget: str | None = None,
-) -> None:
+    *,
+    forget: bool = False,
+) -> float:
     """Checkpoints are continued only when they were made from the same inputs.
 
     Args:
         session: the run.
         work: the folder of the checkpoints; its record of the inputs is written before them.
         inputs: what they are to be made from.
+        stage: whom the time is charged to.
         beside: names of files and folders beside it that go with the checkpoints.
-        forget: the stage whose time begins at nothing then.
+        forget: the time of the stage begins at nothing when the training begins anew.
+
+    Returns:
+        Seconds of the stage when this training began, in whichever process that was.
     """
+    began = 0.0
     if session.processes.is_first:
-        record, sealed = work / "inputs.json", {"inputs": plain_json(inputs)}
+        record = work / "inputs.json"
         found = read_sealed(record)
         if found is None and checkpoints(work):
             session.run.tell(
                 f"'{record}' is missing or damaged: nobody knows what the checkpoints beside it"
                 " were made from, so this training begins anew"
             )
-        if found != sealed:
+        if found is None or found["inputs"] != plain_json(inputs):
             remove_directory(work)
             for name in beside:
                 remove_directory(work.parent / name)
-            if forget is not None:
-                session.clock.forget(forget)
-            write_sealed(record, sealed)
+            if forget:
+                session.clock.forget(stage)
+            found = {"inputs": plain_json(inputs), "began": session.clock.seconds.get(stage, 0.0)}
+            write_sealed(record, found)
+        began = found.get("began", 0.0)
     session.processes.wait()
+    return began
 
 
 def _newest_checkpoint(session: Session, job: Job) -> Path | None:

@@ -22,7 +22,7 @@ from tutelage.models.gate import is_adapter
 from tutelage.models.head import causal_lm
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.models import Models, device
-from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.context.session import Session, training_stage
 from tutelage.recipe import Recipe
 from tutelage.training.checkpoints import MARKER
 
@@ -56,7 +56,10 @@ def save_students(
         remove_directory(session.part(f"arms/{arm}/{name}"))
     step = trainer.state.global_step
     selected = read_json(best / "selected.json") if best is not None and best.is_dir() else None
-    with session.run.making(f"arms/{arm}/student", inputs) as folder, disk_checked(folder):
+    student = f"arms/{arm}/student"
+    stage = training_stage(arm)
+    paid = {"stage": stage, "seconds": round(session.clock.seconds[stage], 1)}
+    with session.run.making(student, inputs, lambda: paid) as folder, disk_checked(folder):
         if selected is not None and best is not None:
             if selected["step"] != step:
                 part = f"arms/{arm}/student_last"

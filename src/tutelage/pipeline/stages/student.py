@@ -97,28 +97,28 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
         teacher = TeacherLadder(
             {models.strongest: lambda: live_teacher(models.teacher, models.vocab_size, autocast)}
         )
-    before = session.clock.seconds.get(STAGE, 0.0)
-    with session.timed(STAGE):
-        trainer = fine_tune(
-            session,
-            settings,
-            _cut(session, "float32"),
-            rows,
-            title="Healing the student",
-            work=work,
-            inputs=inputs,
-            teacher=teacher,
-        )
+    trainer, spent = fine_tune(
+        session,
+        settings,
+        _cut(session, "float32"),
+        rows,
+        title="Healing the student",
+        stage=STAGE,
+        work=work,
+        inputs=inputs,
+        teacher=teacher,
+    )
     models.release_teacher()
     if not session.processes.is_first:
         return
     session.set_aside(PART)
-    with session.run.making(PART, inputs) as folder, disk_checked(folder):
+    paid = {"stage": STAGE, "seconds": round(spent, 1)}
+    with session.run.making(PART, inputs, lambda: paid) as folder, disk_checked(folder):
         _save(session, trainer.model.to(getattr(torch, student.dtype)), folder)
         shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
         steps = trainer.state.global_step
         atomic_write_json(folder / "healed.json", {"steps": steps, "examples": len(rows)})
-    session.keep(PART, inputs, STAGE, session.clock.seconds[STAGE] - before)
+    session.keep(PART, inputs)
 
 
 def _work(session: Session) -> Path:

@@ -14,6 +14,8 @@ from tutelage.pipeline.stages.data import rows_of
 from tutelage.pipeline.stages.saved import save_checked
 from tutelage.pipeline.stages.tuning import fine_tune
 
+STAGE = "teacher"
+
 
 def prepare_teachers(session: Session) -> None:
     """Find the teachers; prune and fine-tune them on the training data where the recipe says so.
@@ -46,7 +48,7 @@ def find_teacher(session: Session, name: str) -> bool:
     session.models.teacher_places[name] = str(session.cached(part))
     if not session.cache.fresh(part, inputs):
         return False
-    session.took(part, name if name == "teacher" else f"teacher {name}", "teacher")
+    session.took(part, name if name == "teacher" else f"teacher {name}", STAGE)
     return True
 
 
@@ -84,16 +86,16 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
         check_same_tokenizer(session.models.tokenizer_of(name), session.models.tokenizer)
     rows = rows_of(session, "train")
     work = _work(session, part)
-    before = session.clock.seconds.get("teacher", 0.0)
     title = f"Fine-tuning {session.recipe.teacher_title(name)}"
-    with session.timed("teacher"):
-        trainer = fine_tune(session, settings, model, rows, title=title, work=work, inputs=inputs)
+    trainer, spent = fine_tune(
+        session, settings, model, rows, title=title, stage=STAGE, work=work, inputs=inputs
+    )
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
             _save(session, name, trainer.model, session.models.tokenizer, folder)
             shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
-            spent = session.clock.seconds["teacher"] - before
             atomic_write_json(folder / TIME, {"seconds": spent})
+            session.clock.made(part, STAGE, spent)
     session.processes.wait()
 
 

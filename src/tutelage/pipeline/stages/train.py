@@ -52,7 +52,7 @@ def train_arm(
     if not session.run.fresh(student, inputs):
         beside = ("metrics.jsonl", "validation.jsonl", "tracking")
         stage = training_stage(arm)
-        start_over_unless_same(session, work, inputs, beside, forget=stage)
+        start_over_unless_same(session, work, inputs, stage, beside, forget=True)
         make_job = functools.partial(_job, session, arm, validator, teachers)
         with session.timed(stage):
             for done in refreshes(recipe):
@@ -74,7 +74,7 @@ def train_arm(
         if session.processes.is_first:
             session.set_aside(student)
             save_students(session, arm, inputs, trainer, job.best, rows)
-            session.keep(student, inputs, stage, session.clock.seconds[stage])
+            session.keep(student, inputs)
     if session.processes.is_first:
         remove_directory(work)
     session.processes.wait()

@@ -22,10 +22,11 @@ def fine_tune(
     rows: Any,
     *,
     title: str,
+    stage: str,
     work: Path,
     inputs: Mapping[str, Any],
     teacher: Any = None,
-) -> Any:
+) -> tuple[Any, float]:
     """Train a model on rows, from the newest checkpoint in ``work``; all processes together.
 
     Args:
@@ -34,14 +35,15 @@ def fine_tune(
         model: what is trained.
         rows: tokenized data.
         title: for the progress display.
+        stage: whom the time is charged to.
         work: where checkpoints and ``metrics.jsonl`` go; whoever calls removes it.
         inputs: what the model is made from; checkpoints of other inputs are not continued.
         teacher: signals by name; with one the model learns its distributions, else the answers.
 
     Returns:
-        The trainer, at its end.
+        The trainer, at its end, and the seconds that this took over all processes.
     """
-    start_over_unless_same(session, work, inputs)
+    began = start_over_unless_same(session, work, inputs, stage)
     set_seed(session.recipe.seed)
     micro = min(settings.micro_batch_size, settings.batch_size)
     job = Job(
@@ -69,7 +71,9 @@ def fine_tune(
         },
         metrics=work / "metrics.jsonl",
     )
-    return carry_out(session, job, rows)
+    with session.timed(stage):
+        trainer = carry_out(session, job, rows)
+    return trainer, session.clock.seconds[stage] - began
 
 
 def _plan(settings: FineTune, ids: list[str], seed: int, teacher: Any) -> Plan:
