@@ -15,7 +15,7 @@ ROOT = Path(tutelage.__file__).parent
 LAYERS = [
     {
         "errors", "types", "components", "files", "hashes", "interrupts", "lazy", "numerics", "ids",
-        "placeholders", "printing",
+        "placeholders", "printing", "settings",
     },
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},

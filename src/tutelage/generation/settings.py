@@ -1,14 +1,25 @@
 """How answers are generated."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from tutelage.errors import ConfigError, unknown_name
+from tutelage.settings import MOST, check_settings, count, setting
 
-PRECISIONS = ("float32", "bfloat16")
+Precision = Literal["float32", "bfloat16"]
 """Types of the matrix products; bfloat16 is by autocast, the weights keep their own type."""
 
 COOLEST, HOTTEST = 0.001, 1000.0
 """Temperatures beyond which divided logits are infinite, or all the same."""
+
+
+def check_temperature(value: float) -> None:
+    """Make sure that a temperature is 0, or leaves logits that can still be told apart.
+
+    Raises:
+        ValueError: it is between the two.
+    """
+    if 0.0 < value < COOLEST:
+        raise ValueError(f"must be 0 (greedy) or at least {COOLEST}, not {value:g}")
 
 
 @dataclass(frozen=True)
@@ -22,39 +33,24 @@ class GenerationSettings:
         top_p: sample from the likeliest tokens that together have this probability; 1 is all.
         top_k: sample from so many of the likeliest tokens; 0 is all.
         batch_tokens: bounds a batch: rows times (longest prompt + longest answer).
-        precision: one of ``PRECISIONS``.
+        precision: type of the matrix products.
 
     Raises:
         ConfigError: a value out of its range.
     """
 
-    max_new_tokens: int = 256
-    max_total_tokens: int | None = None
-    sampling_temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    batch_tokens: int = 16384
-    precision: str = "float32"
+    max_new_tokens: int = count(256, "Longest answer.")
+    max_total_tokens: int | None = count(None, "Longest prompt and answer.")
+    sampling_temperature: float = setting(
+        0.0, "0 is greedy.", ge=0.0, le=HOTTEST, check=check_temperature
+    )
+    top_p: float = setting(1.0, "Nucleus sampling.", gt=0, le=1)
+    top_k: int = setting(0, "Sample from so many; 0: all.", ge=0, le=MOST)
+    batch_tokens: int = count(16384, "Tokens of a batch when generating.")
+    precision: Precision = setting("float32", "Type of the matrix products.")
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "max_total_tokens", "batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"`{name}` is {value}, which leaves no room. Use 1 or more.")
-        low, high = COOLEST, HOTTEST
-        if self.sampling_temperature != 0.0 and not low <= self.sampling_temperature <= high:
-            raise ConfigError(
-                f"`sampling_temperature` is {self.sampling_temperature}, but it divides logits."
-                f" Use a number from {low} to {high:g}, or 0 for greedy answers."
-            )
-        if not 0.0 < self.top_p <= 1.0:
-            raise ConfigError(
-                f"`top_p` is {self.top_p}, but it is a probability. Use more than 0 and at most 1."
-            )
-        if self.top_k < 0:
-            raise ConfigError(f"`top_k` is {self.top_k}, but it is a count. Use 0 for all tokens.")
-        if self.precision not in PRECISIONS:
-            raise unknown_name("precision", self.precision, PRECISIONS)
+        check_settings(self)
 
     @property
     def greedy(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from tutelage.generation.settings import GenerationSettings
 from tutelage.recipe.base import (
     Choice,
     Count,
@@ -19,6 +20,7 @@ from tutelage.recipe.base import (
     Share,
     Strict,
     Temperature,
+    same_as,
 )
 from tutelage.recipe.names import (
     check_component,
@@ -344,17 +346,15 @@ class EvaluationSection(Strict):
         default={"rouge_l": {}},
         description="A list of names, or a mapping of names to options; the first one leads.",
     )
-    max_new_tokens: Positive = Field(default=256, description="Longest answer.")
-    max_total_tokens: Positive | None = Field(
-        default=None, description="Longest prompt and answer."
-    )
-    sampling_temperature: Temperature = Field(default=0.0, description="0 is greedy.")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")
-    top_k: Count = Field(default=0, description="Sample from so many; 0: all.")
+    max_new_tokens: int = same_as(GenerationSettings, "max_new_tokens")
+    max_total_tokens: int | None = same_as(GenerationSettings, "max_total_tokens")
+    sampling_temperature: Temperature = same_as(GenerationSettings, "sampling_temperature")
+    top_p: float = same_as(GenerationSettings, "top_p")
+    top_k: int = same_as(GenerationSettings, "top_k")
     seeds: list[Seed] = Field(default=[10], min_length=1, description="Sampling seeds.")
     limit: Positive | None = Field(default=None, description="Evaluate on so many examples.")
-    batch_tokens: Positive = Field(default=16384, description="Tokens of a batch when generating.")
-    precision: Precision = Field(default="float32", description="Type of the matrix products.")
+    batch_tokens: int = same_as(GenerationSettings, "batch_tokens")
+    precision: Precision = same_as(GenerationSettings, "precision")
     teacher: bool = Field(default=True, description="Evaluate the teacher too.")
     student_before: bool = Field(
         default=True, description="Evaluate the student before distillation too."

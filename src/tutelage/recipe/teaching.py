@@ -4,15 +4,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from tutelage.generation.settings import GenerationSettings
 from tutelage.recipe.base import (
     Choice,
-    Count,
     NotEmpty,
     Positive,
     Precision,
     ScheduleSpec,
     Strict,
     Temperature,
+    same_as,
 )
 from tutelage.recipe.names import check_component, check_schedule, check_style
 from tutelage.recipe.words import below
@@ -133,8 +134,10 @@ class Supervision(Strict):
     answer_format: str = Field(
         default="The answer is {answer}", description="text: how a step_by_step answer must end."
     )
-    max_new_tokens: Positive = Field(default=256, description="text: longest answer.")
-    sampling_temperature: Temperature = Field(default=0.0, description="text: 0 is greedy.")
+    max_new_tokens: int = same_as(GenerationSettings, "max_new_tokens", "text: longest answer.")
+    sampling_temperature: Temperature = same_as(
+        GenerationSettings, "sampling_temperature", "text: 0 is greedy."
+    )
     verifier: Choice | None = Field(
         default=None, description="text: which metric says whether an answer is right."
     )
@@ -157,8 +160,10 @@ class Supervision(Strict):
     equal_pairs: bool = Field(
         default=True, description="text: draw as many pairs for each arm as the poorest arm has."
     )
-    batch_tokens: Positive = Field(default=16384, description="text: tokens of a batch.")
-    precision: Precision = Field(default="float32", description="text: type of matrix products.")
+    batch_tokens: int = same_as(GenerationSettings, "batch_tokens", "text: tokens of a batch.")
+    precision: Precision = same_as(
+        GenerationSettings, "precision", "text: type of matrix products."
+    )
 
     @model_validator(mode="after")
     def _judged(self) -> "Supervision":
@@ -179,10 +184,12 @@ class OnPolicy(Strict):
     """Steps on which the student learns from answers that it writes itself."""
 
     fraction: ScheduleSpec = Field(default=0.0, description="Share of such steps.")
-    max_new_tokens: Positive = Field(default=256, description="Longest answer.")
-    sampling_temperature: Temperature = Field(default=1.0, description="0 is greedy.")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")
-    top_k: Count = Field(default=0, description="Sample from so many; 0: all.")
+    max_new_tokens: int = same_as(GenerationSettings, "max_new_tokens")
+    sampling_temperature: Temperature = same_as(
+        GenerationSettings, "sampling_temperature", default=1.0
+    )
+    top_p: float = same_as(GenerationSettings, "top_p")
+    top_k: int = same_as(GenerationSettings, "top_k")
 
     @model_validator(mode="after")
     def _known(self) -> "OnPolicy":

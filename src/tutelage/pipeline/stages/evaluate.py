@@ -28,14 +28,8 @@ def evaluation_settings(session: Session, *, greedy: bool = False) -> Evaluation
     settings = session.recipe.evaluation
     return EvaluationSettings(
         metrics={name: dict(options) for name, options in settings.metrics.items()},
-        generation=GenerationSettings(
-            max_new_tokens=settings.max_new_tokens,
-            max_total_tokens=settings.max_total_tokens,
-            sampling_temperature=0.0 if greedy else settings.sampling_temperature,
-            top_p=settings.top_p,
-            top_k=settings.top_k,
-            batch_tokens=settings.batch_tokens,
-            precision=settings.precision,
+        generation=settings.values_of(
+            GenerationSettings, **({"sampling_temperature": 0.0} if greedy else {})
         ),
         seeds=tuple(settings.seeds),
     )

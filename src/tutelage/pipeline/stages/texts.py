@@ -98,12 +98,7 @@ class WrittenTexts:
         lengths = [len(prompt) for prompt in prompts.values()]
         title = session.recipe.teacher_title(name)
         check_room(session, title, positions, lengths, asked.max_new_tokens)
-        settings = GenerationSettings(
-            max_new_tokens=asked.max_new_tokens,
-            sampling_temperature=asked.sampling_temperature,
-            batch_tokens=asked.batch_tokens,
-            precision=asked.precision,
-        )
+        settings = asked.values_of(GenerationSettings)
         judge = self._judge(recipe)
         with (
             session.timed("texts"),

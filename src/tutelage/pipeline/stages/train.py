@@ -125,12 +125,9 @@ def _own_answers(session: Session, recipe: Recipe) -> OwnAnswers | None:
         return None
     return OwnAnswers(
         session.models.tokenizer,
-        GenerationSettings(
-            max_new_tokens=settings.max_new_tokens,
+        settings.values_of(
+            GenerationSettings,
             max_total_tokens=getattr(recipe.data, "max_length", None),
-            sampling_temperature=settings.sampling_temperature,
-            top_p=settings.top_p,
-            top_k=settings.top_k,
             precision=recipe.training.precision,
         ),
         recipe.seed,
