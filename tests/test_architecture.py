@@ -15,7 +15,7 @@ ROOT = Path(tutelage.__file__).parent
 LAYERS = [
     {
         "errors", "types", "components", "files", "hashes", "interrupts", "lazy", "numerics", "ids",
-        "placeholders", "printing", "settings",
+        "placeholders", "printing", "settings", "statistics",
     },
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},
@@ -28,6 +28,7 @@ LAYERS = [
 ]  # fmt: skip
 PURE = {
     "divergences", "targets", "schedules", "verifiers", "curriculum", "types", "errors", "ids",
+    "statistics",
 }  # fmt: skip
 MAY_IMPORT_TRANSFORMERS = {
     "difficulty", "teachers", "generation", "data", "models", "training", "evaluation",

@@ -55,7 +55,7 @@ def test_a_log_shows_losses_validation_and_time_left(now):
     with display.task("Training cpd") as report:
         train(report, 0, 8, 10, now)
     lines = file.getvalue().splitlines()
-    assert lines[0] == "Training cpd ..." and lines[-1] == "Training cpd: done in 80 s"
+    assert lines[0] == "Training cpd ..." and lines[-1] == "Training cpd: done in 1 min 20 s"
     assert lines[-2] == (
         "Training cpd: 8 of 10, 20 s left; loss 0.532, KD 0.41, agreement 93%;"
         " validation at 4: exact match 0.412"
@@ -66,7 +66,7 @@ def test_steps_of_an_earlier_process_say_nothing_about_the_time_left(now):
     display, file = in_a_log()
     with display.task("Training cpd") as report:
         train(report, 500, 506, 1000, now)
-    assert "506 of 1,000, 82 min 20 s left" in file.getvalue()
+    assert "506 of 1,000, 1 h 22 min left" in file.getvalue()
 
 
 def test_a_terminal_shows_bar_and_values_within_80_columns():

@@ -1,26 +1,15 @@
-import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tutelage.report import load_run
 from tutelage.report.comparison import Comparison, Metric, Model, compare, natural
-from tutelage.report.quantities import (
-    bootstrap,
-    count,
-    duration,
-    large,
-    number,
-    paired_difference,
-    percent,
-    small,
-)
+from tutelage.report.quantities import count, duration, large, number, percent, small
 from tutelage.report.run import Evaluated
 from tutelage.report.samples import choose_samples, shorten
 from tutelage.report.verdict import teacher_warning, verdict
+from tutelage.statistics import bootstrap, paired_difference
 
 
 def evaluated(values: dict[str, float], groups: dict[str, str] | None = None) -> Evaluated:
@@ -49,52 +38,6 @@ def versus(main: list[float], other: list[float], *extra: tuple[str, float]) -> 
             Model(kind, kind, evaluated({"t": value}), {"exact_match": bootstrap([value])})
         )
     return verdict(Comparison((Metric("exact_match", 100.0),), tuple(models), ()))
-
-
-def test_bootstrap_agrees_with_the_normal_interval():
-    values = np.random.default_rng(1).normal(3.0, 2.0, 2000)
-    found = bootstrap(values)
-    half = 1.96 * values.std() / math.sqrt(values.size)
-    assert found.mean == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - half, abs=0.02)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.02)
-    assert bootstrap(values) == found
-
-
-def test_bootstrap_in_chunks_is_the_same_as_at_once(monkeypatch):
-    values = np.random.default_rng(2).random(37)
-    whole = bootstrap(values)
-    monkeypatch.setattr("tutelage.report.quantities._CHUNK", 100)
-    assert bootstrap(values) == whole
-
-
-def test_one_example_has_no_interval():
-    assert not bootstrap([1.0]).known
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
-def test_interval_holds_the_mean_of_resamples_within_the_range(values):
-    found = bootstrap(values, resamples=50)
-    slack = 1e-6 * max(map(abs, values)) + 1e-12
-    assert min(values) - slack <= found.low <= found.high <= max(values) + slack
-
-
-def test_paired_difference_matches_by_id_not_by_position():
-    first = {"a": 1.0, "b": 0.0, "only first": 9.0}
-    second = {"only second": 7.0, "b": 0.0, "a": 0.0}
-    found = paired_difference(first, second)
-    assert found is not None
-    assert found.num_examples == 2
-    assert found.interval.mean == pytest.approx(0.5)
-    assert paired_difference({"a": 1.0}, {"b": 1.0}) is None
-
-
-def test_pairs_take_out_what_examples_share():
-    hard = np.random.default_rng(3).normal(0, 10, 200)
-    first = {str(i): float(v) + 0.1 for i, v in enumerate(hard)}
-    second = {str(i): float(v) for i, v in enumerate(hard)}
-    found = paired_difference(first, second)
-    assert found is not None and found.interval.excludes_zero
 
 
 def test_main_arm_is_first_and_groups_sort_naturally(run_folder):

@@ -6,8 +6,8 @@ import pytest
 
 from tutelage.report import exposure_figure, load_run, loss_figure, plan_figure, profile_figure
 from tutelage.report.outcome_plots import GroupScores, results_figure
-from tutelage.report.quantities import Interval
 from tutelage.report.svg import INK, PANEL_WIDTH, SERIES, SERIES_DARK
+from tutelage.statistics import Interval
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from tutelage.difficulty.compare import average_ranks, spearman
 from tutelage.difficulty.features import FEATURES, row_features
 from tutelage.difficulty.measurements import FloatArray, IntArray
 from tutelage.errors import ConfigError, DataError
+from tutelage.statistics import draws, percentile_interval
 from tutelage.types import check_unique
 
 MIN_SAMPLE = 50
@@ -17,7 +18,6 @@ MIN_SAMPLE = 50
 
 _PENALTIES = 10.0 ** np.arange(-6, 3)
 _RESAMPLES = 500
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -250,18 +250,18 @@ def _report(
     predicted: FloatArray, measured: FloatArray, num_examples: int, rng: np.random.Generator
 ) -> EstimateReport:
     count = len(measured)
-    resampled = np.empty(_RESAMPLES)
-    for number in range(_RESAMPLES):
-        drawn = rng.integers(0, count, count)
-        resampled[number] = _order_kept(predicted[drawn], measured[drawn])
-    low, high = np.quantile(resampled, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    resampled = [
+        _order_kept(predicted[drawn], measured[drawn])
+        for chunk in draws(count, _RESAMPLES, rng)
+        for drawn in chunk
+    ]
     distance = np.abs(average_ranks(predicted) - average_ranks(measured))
     residual = float(np.sum((measured - predicted) ** 2))
     return EstimateReport(
         num_sampled=count,
         num_examples=num_examples,
         rank_correlation=_order_kept(predicted, measured),
-        interval=(float(low), float(high)),
+        interval=percentile_interval(resampled),
         rank_error=float(100 * distance.mean() / count),
         r2=1 - residual / float(np.sum((measured - measured.mean()) ** 2)),
     )

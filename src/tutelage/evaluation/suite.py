@@ -1,7 +1,7 @@
 """Evaluate a model: generate an answer to every prompt, score it, and keep what was found."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,17 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.components import bind
-from tutelage.errors import ConfigError, DataError, RunFolderError
-from tutelage.evaluation.statistics import bootstrap_interval
-from tutelage.files import atomic_write_json, atomic_write_text, read_json, read_jsonl
+from tutelage.errors import ConfigError, DataError
+from tutelage.files import atomic_write_json, atomic_write_text
 from tutelage.generation import GeneratedAnswer, GenerationSettings, generate_answers
+from tutelage.statistics import bootstrap
 from tutelage.types import Evaluation, Score, check_unique
 from tutelage.verifiers import VERIFIERS
 
 SCORES_FILE, ANSWERS_FILE = "scores.json", "answers.jsonl"
+
+_RESAMPLES = 1000
+"""Behind every interval in a `scores.json` so far: more would move the ends that were published."""
 
 Verifier = Callable[[str, Sequence[str]], float]
 
@@ -31,7 +34,6 @@ class EvaluationSettings:
         metrics: names of verifiers with their options, at least one.
         generation: how answers are generated.
         seeds: sampling seeds, at least one; greedy answers are made once, for the first.
-        bootstrap_samples: resampled data sets behind an interval.
 
     Raises:
         ConfigError: no metric, no seed, an unknown metric or option.
@@ -40,7 +42,6 @@ class EvaluationSettings:
     metrics: Mapping[str, Mapping[str, Any]]
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     seeds: tuple[int, ...] = (10,)
-    bootstrap_samples: int = 1000
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.seeds:
@@ -129,10 +130,7 @@ def evaluate_answers(
     groups = list(dataset["group"])
     evaluation = Evaluation(
         num_examples=len(ids),
-        scores={
-            name: _score(array, groups, settings.bootstrap_samples)
-            for name, array in arrays.items()
-        },
+        scores={name: _score(array, groups) for name, array in arrays.items()},
         answers={i: answer.text for i, answer in zip(ids, answers_SN[0], strict=True)},
         truncated=float(np.mean([[answer.truncated for answer in row] for row in answers_SN])),
     )
@@ -194,52 +192,6 @@ def save_evaluation(folder: str | Path, evaluation: Evaluated, dataset: Any) -> 
     atomic_write_json(Path(folder) / SCORES_FILE, summary)
 
 
-def load_evaluation(folder: str | Path) -> Evaluated:
-    """Read what ``save_evaluation`` wrote.
-
-    Raises:
-        RunFolderError: a file is missing, cut short or of another form.
-    """
-    folder = Path(folder)
-    try:
-        summary = read_json(folder / SCORES_FILE)
-        rows = read_jsonl(folder / ANSWERS_FILE)
-        if len(rows) != summary["num_examples"]:
-            raise ValueError(f"{len(rows)} answers for {summary['num_examples']} examples")
-        scores = {
-            metric: Score(
-                mean=score["mean"],
-                seeds=tuple(score["seeds"]),
-                interval=(score["interval"][0], score["interval"][1]),
-                groups=score["groups"],
-            )
-            for metric, score in summary["scores"].items()
-        }
-        return Evaluated(
-            Evaluation(
-                num_examples=summary["num_examples"],
-                scores=scores,
-                answers={row["id"]: row["answer"] for row in rows},
-                truncated=summary["truncated"],
-            ),
-            _column(rows, "scores", scores),
-            # Runs of older versions have the means alone.
-            _column(rows, "answer_scores" if "answer_scores" in rows[0] else "scores", scores),
-        )
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise RunFolderError(
-            f"'{folder}' holds no evaluation that can be read: {error!r}. It was not finished, or"
-            " was changed afterwards. Delete the folder and evaluate again."
-        ) from error
-
-
-def _column(
-    rows: Sequence[Mapping[str, Any]], field: str, metrics: Iterable[str]
-) -> dict[str, dict[str, float]]:
-    """Metric name to example id to score, from rows of ``answers.jsonl``."""
-    return {metric: {row["id"]: row[field][metric] for row in rows} for metric in metrics}
-
-
 def _check_references(
     verifiers: Mapping[str, Verifier], ids: Sequence[str], references: Sequence[Sequence[str]]
 ) -> None:
@@ -277,15 +229,17 @@ def _answers_by_seed(
     return answers
 
 
-def _score(scores_SN: np.ndarray, groups: Sequence[str], bootstrap_samples: int) -> Score:
+def _score(scores_SN: np.ndarray, groups: Sequence[str]) -> Score:
     """The score of one metric from those of every seed and example, shape ``[S, N]``."""
     examples_N = scores_SN.mean(axis=0)
     labels_N = np.asarray(groups)
+    # Seeds are averaged first: they repeat an example, they do not add one.
+    found = bootstrap(examples_N, resamples=_RESAMPLES)
     return Score(
-        mean=float(examples_N.mean()),
+        mean=found.mean,
         seeds=tuple(scores_SN.mean(axis=1).tolist()),
-        # Seeds are averaged first: they repeat an example, they do not add one.
-        interval=bootstrap_interval(examples_N, samples=bootstrap_samples),
+        # One example alone has an interval without width, because JSON has no NaN.
+        interval=(found.low, found.high) if found.known else (found.mean, found.mean),
         groups={
             label: float(examples_N[labels_N == label].mean())
             for label in sorted(set(groups) - {""})

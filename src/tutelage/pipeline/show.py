@@ -26,6 +26,7 @@ from tutelage.recipe import load_recipe
 from tutelage.recipe.sections import DifficultySection
 from tutelage.report.comparison import natural
 from tutelage.report.pictures import plan_png
+from tutelage.report.quantities import duration
 from tutelage.types import DifficultyProfile
 
 SIGNALS = {
@@ -246,7 +247,7 @@ def _healing_lines(session: Session) -> list[str]:
     if student is None or student.finetune is None or not record.is_file():
         return []
     healed = read_json(record)
-    spent = _duration(session.clock.seconds.get(STAGE, 0.0))
+    spent = duration(session.clock.seconds.get(STAGE, 0.0))
     return [
         f"before that the student was fine-tuned (student.finetune): {healed['steps']:,} updates on"
         f" {healed['examples']:,} examples in {spent}, once for all arms"
@@ -257,17 +258,11 @@ def _cost_lines(cost: Cost) -> tuple[str, ...]:
     lines = [f"tokens: the student reads {cost.tokens:,}, the teacher {cost.teacher_tokens:,}"]
     if cost.seconds is not None and cost.baseline_seconds is not None:
         lines.append(
-            f"training time: about {_duration(cost.seconds)} on this machine (estimated from the"
-            f" profile's speed; the plain run: {_duration(cost.baseline_seconds)})"
+            f"training time: about {duration(cost.seconds)} on this machine (estimated from the"
+            f" profile's speed; the plain run: {duration(cost.baseline_seconds)})"
         )
     lines.append(
         f"memory: about {size_text(cost.memory_bytes)}; disk: about {size_text(cost.disk_bytes)}"
         " (estimates)"
     )
     return tuple(lines)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -7,7 +7,7 @@ from tutelage.report.card import CardResult, CardValues, card_values, model_card
 from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
 from tutelage.report.page import render_report, write_report
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
-from tutelage.report.run import Arm, Run, load_run
+from tutelage.report.run import Arm, Run, load_evaluation, load_run
 from tutelage.report.svg import Panel, Picture
 from tutelage.report.tables import exposure_table, plan_table, results_table
 
@@ -22,6 +22,7 @@ __all__ = [
     "card_values",
     "exposure_figure",
     "exposure_table",
+    "load_evaluation",
     "load_run",
     "loss_figure",
     "model_card",

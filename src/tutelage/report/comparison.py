@@ -7,15 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tutelage.report.quantities import (
-    Difference,
-    Interval,
-    bootstrap,
-    fixed,
-    metric_words,
-    paired_difference,
-)
+from tutelage.report.quantities import fixed, metric_words
 from tutelage.report.run import Evaluated, Run
+from tutelage.statistics import Difference, Interval, bootstrap, paired_difference
 
 _LOWER_IS_BETTER = {"loss", "nll", "kl", "perplexity", "error", "errors", "distance"}
 OVERALL = "all"

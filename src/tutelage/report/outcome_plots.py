@@ -9,9 +9,10 @@ from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
 from tutelage.report.drawing import DASHES, MARKERS, legend, new_axes
-from tutelage.report.quantities import Interval, metric_words, number
+from tutelage.report.quantities import metric_words, number
 from tutelage.report.run import series
 from tutelage.report.svg import INK, PANEL_HEIGHT, SERIES, Panel, Picture
+from tutelage.statistics import Interval
 
 _MAX_LOGGED = 120  # points of a logged curve; more is noise on noise
 

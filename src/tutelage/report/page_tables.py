@@ -7,7 +7,6 @@ from typing import Any
 from tutelage.report.comparison import OVERALL, Comparison, Metric, Model, natural
 from tutelage.report.quantities import (
     MISSING,
-    Interval,
     count,
     duration,
     fixed,
@@ -17,6 +16,7 @@ from tutelage.report.quantities import (
 )
 from tutelage.report.run import Arm, Run, learned
 from tutelage.report.tables import exposure_rows
+from tutelage.statistics import Interval
 
 _AGREEMENT = (
     ("top1_agreement", "same top token"),

@@ -154,8 +154,8 @@ def load_run(folder: str | Path) -> Run:
         difficulty=read_object(folder / "difficulty" / "summary.json"),
         scores=np.asarray(profile.get("score", []), dtype=np.float64),
         arms=tuple(_load_arm(folder / "arms" / name) for name in _arm_names(folder, info)),
-        teacher=_load_evaluation(references / "teacher" / "evaluation"),
-        student_before=_load_evaluation(references / "student_before" / "evaluation"),
+        teacher=load_evaluation(references / "teacher" / "evaluation"),
+        student_before=load_evaluation(references / "student_before" / "evaluation"),
         weaker_teachers=_load_weaker(references, list(info.get("ladder") or {})),
     )
 
@@ -176,7 +176,7 @@ def _load_weaker(references: Path, ladder: Sequence[str]) -> dict[str, Evaluated
     found = [path.name.removeprefix(prefix) for path in references.glob(f"{prefix}*")]
     places = {name: place for place, name in enumerate(ladder)}
     ordered = sorted(found, key=lambda name: (places.get(name, len(places)), name))
-    loaded = {n: _load_evaluation(references / f"{prefix}{n}" / "evaluation") for n in ordered}
+    loaded = {n: load_evaluation(references / f"{prefix}{n}" / "evaluation") for n in ordered}
     return {name: evaluated for name, evaluated in loaded.items() if evaluated is not None}
 
 
@@ -191,12 +191,12 @@ def _load_arm(folder: Path) -> Arm:
         metrics=_by_step(read_rows(folder / "metrics.jsonl", owner)),
         validation=_by_step(read_rows(folder / "validation.jsonl", owner)),
         has_student=student.is_dir(),
-        evaluation=_load_evaluation(folder / "evaluation"),
-        evaluation_last=_load_evaluation(folder / "evaluation_last"),
+        evaluation=load_evaluation(folder / "evaluation"),
+        evaluation_last=load_evaluation(folder / "evaluation_last"),
     )
 
 
-def _load_evaluation(folder: Path) -> Evaluated | None:
+def load_evaluation(folder: Path) -> Evaluated | None:
     """The evaluation in ``folder``; None when its scores are not there yet."""
     scores = read_object(folder / "scores.json")
     if not scores:

@@ -1,7 +1,7 @@
 """The result of a run in sentences, computed from its numbers, whoever wins."""
 
 from tutelage.report.comparison import Comparison, Metric, Model
-from tutelage.report.quantities import Interval, paired_difference
+from tutelage.statistics import Interval, paired_difference
 
 
 def verdict(comparison: Comparison) -> tuple[str, ...]:

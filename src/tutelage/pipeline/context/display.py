@@ -22,6 +22,7 @@ from rich.table import Column
 from rich.text import Text
 
 from tutelage.printing import printable
+from tutelage.report.quantities import duration
 
 
 class Report(Protocol):
@@ -141,10 +142,10 @@ class Display:
             last = now
             left = (now - started) * (total - done) / (done - first)
             more = f"; {note}" if note else ""
-            self.note(f"{title}: {done:,} of {total:,}, {_duration(left)} left{more}")
+            self.note(f"{title}: {done:,} of {total:,}, {duration(left)} left{more}")
 
         yield report
-        self.note(f"{title}: done in {_duration(time.monotonic() - started)}")
+        self.note(f"{title}: done in {duration(time.monotonic() - started)}")
 
 
 class _Bar(Progress):
@@ -161,13 +162,6 @@ class _Bar(Progress):
 
 def _nothing(done: int, total: int, note: str = "") -> None:
     """Show nothing."""
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
 def size_text(number: float) -> str:
