@@ -19,7 +19,12 @@ from tutelage.training.checkpoints import (
 
 INPUTS = {"seed": 1}
 PARTS = {
-    "data": ["train/data-00000-of-00001.arrow", "train/state.json", "splits.json"],
+    "data": [
+        "train/data-00000-of-00001.arrow",
+        "train/state.json",
+        "train/examples.parquet",
+        "splits.json",
+    ],
     "difficulty": ["profile.parquet", "summary.json"],
     "student_start": ["model.safetensors"],
     "teacher-0123456789abcdef": ["model.safetensors", "seconds.json", "metrics.jsonl"],

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from tutelage.curriculum import load_plan
 from tutelage.report import exposure_figure, load_run, loss_figure, plan_figure, profile_figure
 from tutelage.report.outcome_plots import GroupScores, results_figure
 from tutelage.report.svg import INK, PANEL_WIDTH, SERIES, SERIES_DARK
@@ -101,6 +102,15 @@ def test_profile_of_few_or_equal_scores(scores):
         "target_difficulty": None,
     }
     assert len(profile_figure(scores, stages=[stage]).svgs()) == 2
+
+
+def test_of_the_steps_only_what_is_drawn_is_read(run):
+    """Positions of examples, which are most of the file, never become Python lists."""
+    plan = load_plan(run.folder / "arms/cpd/plan")
+    assert set(run.main.steps) == {"student_share", "distill_temperature", "ce_weight", "lr_factor"}
+    for name, values in run.main.steps.items():
+        assert isinstance(values, np.ndarray)
+        assert values.tolist() == getattr(plan, name).tolist()
 
 
 def test_plan_without_steps_draws_the_means_of_stages(run):

@@ -88,7 +88,7 @@ def _check_rows(
                     f"{did_you_mean(column, row.found)} The columns are {', '.join(row.found)}."
                 ),
             )
-    known = (*content.fields, *columns)
+    known = tuple(content.fields)
     if settings.template not in TEMPLATES:
         _check_fields(findings, "data.template", settings.template, known)
     _check_prompts(findings, known)
@@ -142,12 +142,13 @@ def _columns_of_difficulties(findings: Findings) -> dict[str, str]:
     """Columns of the data that some difficulty reads, and the key that names each."""
     found: dict[str, str] = {}
     for prefix, recipe in findings.arms():
-        for column in _columns_of(recipe):
+        for column in difficulty_columns(recipe):
             found.setdefault(column, f"{prefix}difficulty")
     return found
 
 
-def _columns_of(recipe: Recipe) -> list[str]:
+def difficulty_columns(recipe: Recipe) -> list[str]:
+    """Columns of the data that the difficulty of an arm reads."""
     specs: list[Mapping[str, Any]] = [{"kind": recipe.difficulty.kind, **recipe.difficulty.options}]
     columns = []
     while specs:

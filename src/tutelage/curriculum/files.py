@@ -17,7 +17,8 @@ from tutelage.ids import Ids, index_type
 from tutelage.types import DifficultyProfile, Plan, Stage
 
 VISITS_AT_ONCE = 1 << 22
-_VALUES = ("student_share", "distill_temperature", "ce_weight", "lr_factor")
+SCHEDULED = ("student_share", "distill_temperature", "ce_weight", "lr_factor")
+"""Columns of ``steps.parquet``: the values that a plan schedules for each step."""
 _SCALARS = (
     "batch_size",
     "curriculum",
@@ -86,7 +87,7 @@ def _steps_table(plan: Plan, first: int, last: int) -> pa.Table:
         {
             "step": np.arange(first + 1, last + 1),
             "stage": plan.step_stage[steps],
-            **{name: getattr(plan, name)[steps] for name in _VALUES},
+            **{name: getattr(plan, name)[steps] for name in SCHEDULED},
             "on_policy": plan.on_policy[steps],
             "restart": np.isin(np.arange(first, last), plan.restarts),
             "positions": _by_step(plan, plan.visits, first, last),
@@ -124,7 +125,7 @@ def load_plan(folder: str | Path) -> Plan:
     description = read_json(folder / "plan.json")
     ids = Ids(pq.read_table(folder / "ids.parquet")["id"])
     with pq.ParquetFile(folder / "steps.parquet") as file:
-        steps = file.read(["stage", *_VALUES, "on_policy", "restart"])
+        steps = file.read(["stage", *SCHEDULED, "on_policy", "restart"])
         visits, offsets = _read_lists(file, "positions", index_type(len(ids)))
         names = description["teachers"]
         visit_teacher, _ = _read_lists(file, "teachers", np.min_scalar_type(len(names)))
@@ -138,7 +139,7 @@ def load_plan(folder: str | Path) -> Plan:
         teachers=tuple(names),
         visit_teacher=visit_teacher,
         stages=tuple(Stage(**stage) for stage in description["stages"]),
-        **{name: steps[name].to_numpy().astype(np.float64) for name in _VALUES},
+        **{name: steps[name].to_numpy().astype(np.float64) for name in SCHEDULED},
         **{name: description[name] for name in _SCALARS},
     )
 

@@ -98,7 +98,7 @@ def load_examples(
         split: the split to read, where the source has splits.
         limit: keep this many examples, drawn without replacement with ``seed``, in file order.
         seed: seed of the draw.
-        columns: further columns to keep among the examples' fields, as text.
+        columns: further columns to keep with the examples, as text.
         names: our name of a column to the file's, as in ``{"prompt": "text"}``.
 
     Returns:
@@ -188,19 +188,20 @@ def _build_examples(rows: Iterable[Row], source: str, extra: Sequence[str] = ())
         first_place[identity] = row.where
         examples[identity] = Example(
             id=identity,
-            fields={**_extra_fields(row, extra), **content.fields},
+            fields=content.fields,
             completion=content.references[0] if content.references else "",
             references=content.references,
             messages=content.messages,
             group=_group(row),
             tools=content.tools,
+            columns=_further_columns(row, extra),
         )
     if not examples:
         raise DataError(f"'{source}' has no rows, so there is nothing to learn from. Add examples.")
     return LoadedExamples(tuple(examples.values()), tuple(duplicates))
 
 
-def _extra_fields(row: Row, names: Sequence[str]) -> dict[str, str]:
+def _further_columns(row: Row, names: Sequence[str]) -> dict[str, str]:
     """Columns that somebody asked for by name, as text."""
     for name in names:
         if name not in row.columns:

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from tutelage.data.collate import IGNORED
 from tutelage.data.encode import Tokens, encode_chats, encode_texts
 from tutelage.data.format import render, template_name
+from tutelage.data.lengths import NUM_RESPONSE_TOKENS, NUM_TOKENS
 from tutelage.data.load import LoadedExamples
 from tutelage.data.pieces import control_ids
 from tutelage.errors import DataError
@@ -33,6 +34,8 @@ _FEATURES = datasets.Features(
         "input_ids": datasets.Sequence(datasets.Value("int32")),
         "labels": datasets.Sequence(datasets.Value("int32")),
         "num_prompt_tokens": datasets.Value("int32"),
+        NUM_TOKENS: datasets.Value("int32"),
+        NUM_RESPONSE_TOKENS: datasets.Value("int32"),
         "prompt": datasets.Value("string"),
         "completion": datasets.Value("string"),
         "references": datasets.Sequence(datasets.Value("string")),
@@ -49,7 +52,9 @@ class TokenizedSplit:
         dataset: one row for each example that was kept, in order, with the columns ``id``,
             ``input_ids``, ``labels`` (the token's id where it is learned, -100 elsewhere),
             ``num_prompt_tokens`` (a model that continues ``input_ids[:num_prompt_tokens]`` writes
-            the last answer), ``prompt`` and ``completion`` (texts), ``references`` and ``group``.
+            the last answer), ``num_tokens`` (of prompt and answer), ``num_response_tokens`` (that
+            are learned; the first token of a row is predicted by nothing), ``prompt`` and
+            ``completion`` (texts), ``references`` and ``group``.
         summary: plain values for a log: ``loaded``, ``kept``, ``dropped`` (count by reason),
             ``dropped_ids`` (the first ids by reason), ``duplicates``, ``cut`` (count of prompts and
             answers that were cut), ``not_learned`` (turns and thoughts that the data hold and
@@ -160,7 +165,6 @@ class _Tally:
     cut: Counter[str] = field(default_factory=Counter)
     not_learned: Counter[str] = field(default_factory=Counter)
     openings: Counter[str] = field(default_factory=Counter)
-    response_tokens: int = 0
 
     @property
     def kept(self) -> int:
@@ -176,7 +180,6 @@ class _Tally:
         if reason is not None:
             self.dropped[reason].append(example.id)
             return
-        self.response_tokens += len(labelled)
         self.not_learned.update(tokens.not_learned)
         if tokens.opening:
             self.openings[tokens.opening] += 1
@@ -185,6 +188,8 @@ class _Tally:
             "input_ids": tokens.input_ids,
             "labels": tokens.labels,
             "num_prompt_tokens": tokens.num_prompt_tokens,
+            NUM_TOKENS: len(tokens.input_ids),
+            NUM_RESPONSE_TOKENS: len(tokens.labels[1:]) - tokens.labels[1:].count(IGNORED),
             "prompt": tokens.prompt,
             "completion": tokens.completion,
             "references": list(example.references or (tokens.completion,)),
@@ -217,7 +222,7 @@ class _Tally:
         return replace(tokens, input_ids=ids, labels=labels, num_prompt_tokens=length)
 
     def summary(self, loaded: LoadedExamples) -> dict[str, Any]:
-        lengths = [len(ids) for ids in self.columns["input_ids"]]
+        lengths = self.columns[NUM_TOKENS]
         left_out = [duplicate for duplicate in loaded.duplicates if not duplicate.kept]
         return {
             "loaded": len(loaded.examples),
@@ -233,7 +238,7 @@ class _Tally:
             "not_learned": dict(self.not_learned),
             "openings": dict(self.openings),
             "prompt_tokens": sum(self.columns["num_prompt_tokens"]),
-            "response_tokens": self.response_tokens,
+            "response_tokens": sum(self.columns[NUM_RESPONSE_TOKENS]),
             "total_tokens": sum(lengths),
             "max_total_tokens": max(lengths),
             "template": " + ".join(self.templates),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.collate import collate, length_batches, packed_batches
+from tutelage.data.lengths import count_tokens
 from tutelage.difficulty.measurements import ExampleLosses
 from tutelage.models.head import batch_hidden, logit_transform
 from tutelage.models.packing import packing
@@ -48,7 +49,8 @@ def example_losses(
         entropies: add up the entropies of the predictions too.
         progress: called with (tokens done, tokens in all).
     """
-    lengths = [len(tokens) for tokens in rows["input_ids"]]
+    lengths = count_tokens(rows).tolist()
+    rows = rows.select_columns(["input_ids", "labels"])
     loss_sums, entropy_sums = np.zeros(len(lengths)), np.zeros(len(lengths))
     num_tokens = np.zeros(len(lengths), dtype=np.int64)
     was_training = model.training

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.collate import collate, length_batches, packed_batches
+from tutelage.data.lengths import count_tokens
 from tutelage.divergences import forward_kl, reverse_kl
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json
@@ -74,7 +75,9 @@ def teacher_agreement(
     Raises:
         DataError: no row has a response token, or a label is outside the vocabulary.
     """
-    lengths = [len(tokens) for tokens in dataset["input_ids"]]
+    lengths = count_tokens(dataset).tolist()
+    asked = [name for name in ("id", "input_ids", "labels") if name in dataset.column_names]
+    dataset = dataset.select_columns(asked)
     sums = torch.zeros(5, dtype=torch.float64)
     num_tokens, num_examples, done = 0, 0, 0
     models = [model for model in (student, teacher) if isinstance(model, nn.Module)]

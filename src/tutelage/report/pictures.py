@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tutelage.curriculum.files import SCHEDULED
 from tutelage.report import Picture, exposure_figure, plan_figure, profile_figure
 from tutelage.types import DifficultyProfile, Plan
 
@@ -17,11 +18,7 @@ def plan_png(
     path: Path, description: Mapping[str, Any], plan: Plan, unit: str, scores: Any
 ) -> None:
     """The stages on the profile, the schedules over the steps, and the exposure by tenth."""
-    steps = {
-        name: getattr(plan, name).tolist()
-        for name in ("student_share", "distill_temperature", "ce_weight", "lr_factor")
-    }
-    steps["step"] = list(range(1, plan.total_steps + 1))
+    steps = {name: getattr(plan, name) for name in SCHEDULED}
     stages = description["stages"]
     parts = (
         profile_figure(scores, unit=unit, stages=stages),

@@ -101,14 +101,14 @@ def _draw_histogram(figure: FigureBase, ordered: NDArray[np.float64], unit: str)
 
 
 def plan_figure(
-    stages: Sequence[Mapping[str, Any]], steps: Mapping[str, Sequence[Any]] | None = None
+    stages: Sequence[Mapping[str, Any]], steps: Mapping[str, NDArray] | None = None
 ) -> Picture:
     """What the plan does at every optimizer step: subset size and the schedules.
 
     Args:
         stages: the stages of the plan, at least one.
-        steps: columns of the plan's steps (``step``, ``student_share``, ...); without them the
-            means of the stages are drawn.
+        steps: what the plan schedules (``student_share``, ...), by name an array of its steps;
+            without them the means of the stages are drawn.
     """
     ends = np.cumsum([int(stage["steps"]) for stage in stages])
     bounds = np.concatenate([[0], ends])
@@ -130,9 +130,9 @@ def plan_figure(
         ("lr_factor", "Learning rate, share of its peak"),
     )
     for key, title in schedules:
-        values = [float(value) for value in steps.get(key) or ()]
-        if values:
-            drawer = _schedule_drawer(title, bounds, np.array(values))
+        values: Sequence[float] | NDArray = steps.get(key, ())
+        if len(values):
+            drawer = _schedule_drawer(title, bounds, np.asarray(values, dtype=np.float64))
         elif key in stages[0]:
             values = [float(stage[key]) for stage in stages]
             drawer = _stairs_drawer(title, bounds, values)

@@ -4,10 +4,12 @@ A file may be missing; one that is there is as the run wrote it, or it is refuse
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from tutelage.errors import RunFolderError
 from tutelage.files import changed_since, read_json, read_jsonl
@@ -31,8 +33,12 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_columns(path: Path) -> dict[str, list[Any]]:
-    """The columns of a parquet file; empty when there is no such file.
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Some columns of a parquet file, those that it has; empty when there is no such file.
+
+    Args:
+        path: the file.
+        names: of columns of numbers.
 
     Raises:
         RunFolderError: it was changed, or cannot be read.
@@ -41,7 +47,10 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
         return {}
     _check(path, path.parent)
     try:
-        return pyarrow.parquet.read_table(path).to_pydict()
+        with pyarrow.parquet.ParquetFile(path) as file:
+            there = [name for name in names if name in file.schema_arrow.names]
+            table = file.read(there)
+        return {name: table[name].to_numpy() for name in there}
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise _broken(path, error) from error
 

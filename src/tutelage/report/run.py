@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.curriculum import plan_folder
+from tutelage.curriculum.files import SCHEDULED
 from tutelage.errors import RunFolderError
 from tutelage.report.reading import read_columns, read_object, read_rows
 
@@ -57,7 +58,7 @@ class Arm:
         name: of the arm.
         plan: ``plan.json`` of the plan that is carried out (the last one, where it is made anew
             while training); empty when there is none yet.
-        steps: columns of ``steps.parquet``; empty when there is none yet.
+        steps: what the plan schedules, by name an array of its steps; empty when there is none yet.
         metrics: one row for each logged optimizer step, ascending.
         validation: one row for each validation, ascending.
         has_student: whether its student is there.
@@ -67,7 +68,7 @@ class Arm:
 
     name: str
     plan: Mapping[str, Any] = field(default_factory=dict)
-    steps: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    steps: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = ()
     validation: Sequence[Mapping[str, Any]] = ()
     has_student: bool = False
@@ -144,7 +145,7 @@ def load_run(folder: str | Path) -> Run:
     info = read_object(folder / "run.json")
     recipe = folder / "recipe.yaml"
     references = folder / "references"
-    profile = read_columns(folder / "difficulty" / "profile.parquet")
+    profile = read_columns(folder / "difficulty" / "profile.parquet", ["score"])
     return Run(
         folder=folder,
         info=info,
@@ -187,7 +188,7 @@ def _load_arm(folder: Path) -> Arm:
     return Arm(
         name=folder.name,
         plan=read_object(plan / "plan.json"),
-        steps=read_columns(plan / "steps.parquet"),
+        steps=read_columns(plan / "steps.parquet", SCHEDULED),
         metrics=_by_step(read_rows(folder / "metrics.jsonl", owner)),
         validation=_by_step(read_rows(folder / "validation.jsonl", owner)),
         has_student=student.is_dir(),

@@ -6,9 +6,9 @@ from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow.compute
 from torch import nn
 
+from tutelage.data.lengths import flat, list_lengths
 from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.models import load_model
 from tutelage.models.head import causal_lm, head_size
@@ -22,7 +22,6 @@ COLUMNS = ("id", "input_ids", "labels", "teacher")
 
 _NOT_A_LABEL = -100
 _MASK = "attention_mask"
-_COMPUTE: Any = pyarrow.compute  # its functions are made at import, where no type checker sees them
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def _check_shapes(rows: datasets.Dataset, name: str) -> None:
     tables: Any = rows.select_columns(columns).with_format("arrow").iter(10_000)
     start = 0
     for table in tables:
-        sizes = [_COMPUTE.list_value_length(table[c]).to_numpy() for c in columns]
+        sizes = [list_lengths(table[c]) for c in columns]
         for column, size in zip(columns[1:], sizes[1:], strict=True):
             wrong = np.flatnonzero(size != sizes[0])
             if len(wrong):
@@ -212,7 +211,7 @@ def _check_shapes(rows: datasets.Dataset, name: str) -> None:
                     " not learned)."
                 )
         if _MASK in columns:
-            mask, row_N = _flat(table[_MASK])
+            mask, row_N = flat(table[_MASK])
             after = (mask[1:] != 0) & (mask[:-1] == 0) & (row_N[1:] == row_N[:-1])
             if after.any():
                 raise DataError(
@@ -279,22 +278,15 @@ def _look_at(rows: datasets.Dataset) -> _SeenTokens:
     labels, inputs, start = [0], [0], 0
     tables: Any = rows.select_columns(["input_ids", "labels"]).with_format("arrow").iter(10_000)
     for table in tables:
-        found, row_N = _flat(table["labels"])
+        found, row_N = flat(table["labels"])
         # The first token of a row is predicted by nothing.
         counts = (found != _NOT_A_LABEL) & np.concatenate([[False], row_N[1:] == row_N[:-1]])
         number = np.bincount(row_N[counts], minlength=len(table))
         unlabelled += (start + np.flatnonzero(number == 0)).tolist()
-        for seen, values in ((labels, found[counts]), (inputs, _flat(table["input_ids"])[0])):
+        for seen, values in ((labels, found[counts]), (inputs, flat(table["input_ids"])[0])):
             seen += [int(values.min(initial=0)), int(values.max(initial=0))]
         start += len(table)
     return _SeenTokens(unlabelled, (min(labels), max(labels)), (min(inputs), max(inputs)))
-
-
-def _flat(column: pyarrow.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """All values of a column of lists, and the row of each."""
-    lists, compute = column.combine_chunks(), _COMPUTE
-    values = compute.list_flatten(lists).to_numpy(zero_copy_only=False)
-    return values, compute.list_parent_indices(lists).to_numpy(zero_copy_only=False)
 
 
 def _check_rows(

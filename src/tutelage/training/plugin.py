@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback, TrainerState
 
+from tutelage.data.lengths import count_tokens
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
 from tutelage.training.batches import PlanSampler, join_by_id
 from tutelage.types import Plan
@@ -125,7 +126,7 @@ def _ids(trainer: Trainer, ids: Sequence[str] | None) -> Sequence[str]:
 def _lengths(rows: Any) -> np.ndarray:
     """Tokens of each row, where rows are tokens; equal lengths otherwise."""
     if "input_ids" in (getattr(rows, "column_names", None) or ()):
-        return np.asarray([len(tokens) for tokens in rows["input_ids"]])
+        return count_tokens(rows)
     return np.ones(len(rows), dtype=np.int64)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -17,6 +16,7 @@ from transformers.trainer_callback import TrainerCallback
 from tutelage.components import bind
 from tutelage.data import keep_stops
 from tutelage.data.collate import padding_id
+from tutelage.data.lengths import count_tokens
 from tutelage.difficulty import example_losses
 from tutelage.divergences import DIVERGENCES
 from tutelage.errors import ConfigError
@@ -180,11 +180,10 @@ class DistillTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Micro-batches of this process in the order of the plan; not shuffled, not sharded."""
-        lengths = np.asarray([len(tokens) for tokens in self.train_dataset["input_ids"]])  # type: ignore[index]
         sampler = PlanSampler(
             self.plan,
             join_by_id(self.plan, self._ids, self._writers),
-            lengths,
+            count_tokens(self.train_dataset),
             self.args.gradient_accumulation_steps,
             self.args.world_size,
             self.args.process_index,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tutelage.checks.data import difficulty_columns
 from tutelage.difficulty import needs
 from tutelage.files import fingerprint, read_json
 from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
@@ -26,6 +27,7 @@ from tutelage.recipe import Recipe, effective
 
 SPLITS = ("train", "validation", "test")
 SPLITS_FILE = "splits.json"
+"""In the part of the data: fingerprints of what there is of each split."""
 
 Inputs = dict[str, Any]
 
@@ -44,18 +46,25 @@ def data_inputs(session: Session) -> Inputs:
     return {
         "data": values,
         "sources": _sources(session),
+        "kept": ["lengths", "examples", *wanted_columns(session)],
         "tokenizer": tokenizer_identity(session.models.tokenizer),
         **({"seed": session.recipe.seed} if draws else {}),
     }
 
 
-def _sources(session: Session, splits: tuple[str, ...] = SPLITS) -> Inputs:
+def wanted_columns(session: Session) -> tuple[str, ...]:
+    """Columns of the user's training data that some arm takes its difficulty from."""
+    arms = session.loaded.arms.values()
+    return tuple(sorted({column for recipe in arms for column in difficulty_columns(recipe)}))
+
+
+def _sources(session: Session) -> Inputs:
     """The user's files by split, and how they are read."""
     settings = session.recipe.data
     assert settings is not None
     if settings.kind != "files":
         return {}
-    places = {split: place for split in splits if (place := getattr(settings, split))}
+    places = {split: place for split in SPLITS if (place := getattr(settings, split))}
     return {
         split: {"format": Path(place).suffix, **data_identity(place)}
         for split, place in places.items()
@@ -64,7 +73,12 @@ def _sources(session: Session, splits: tuple[str, ...] = SPLITS) -> Inputs:
 
 def split_of(session: Session, split: str) -> str:
     """Fingerprint of a split's tokenized rows and of the tokenizer; empty without such a split."""
-    return read_json(session.part("data") / SPLITS_FILE).get(split, "")
+    return _content(session, split).get("rows", "")
+
+
+def _content(session: Session, split: str) -> dict[str, str]:
+    """Fingerprints of a split: ``rows``, ``examples`` before tokenizing, further ``columns``."""
+    return read_json(session.part("data") / SPLITS_FILE).get(split, {})
 
 
 def teacher_inputs(session: Session, name: str) -> Inputs:
@@ -137,7 +151,7 @@ def difficulty_inputs(session: Session, recipe: Recipe) -> Inputs:
     if "teacher_losses" in wanted:
         found["teacher"] = session.models.teacher_identity(session.models.strongest)
     if "column" in wanted:
-        found["sources"] = _sources(session, ("train",))
+        found["columns"] = _content(session, "train")["columns"]
     return found
 
 
@@ -166,7 +180,7 @@ def written_inputs(session: Session, name: str, asked: Recipe) -> Inputs:
         "tokenizer": tokenizer_identity(session.models.tokenizer_of(name)),
         # Prompts are made of the examples' own fields, which are not all in the tokenized rows.
         "data": split_of(session, "train"),
-        "sources": _sources(session, ("train",)),
+        "examples": _content(session, "train")["examples"],
         "template": [getattr(data, "template", "auto"), getattr(data, "system", None)],
         "supervision": supervision,
         "seed": session.recipe.seed,

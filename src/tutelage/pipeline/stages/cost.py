@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tutelage.curriculum import load_plan, plan_folder
+from tutelage.data.lengths import NUM_TOKENS, stored_lengths
 from tutelage.errors import RunFolderError
 from tutelage.files import read_json
+from tutelage.ids import Ids
 from tutelage.models import ModelSize
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.session import Session
@@ -93,15 +96,14 @@ class Scale:
     store_bytes: int = 0
 
 
-def estimate(plan: Plan, tokens_of: dict[str, int], scale: Scale) -> Cost:
+def estimate(plan: Plan, lengths: NDArray[np.int64], scale: Scale) -> Cost:
     """Estimate a plan from the length of each example and the speed of the student's forward pass.
 
     Args:
         plan: the plan.
-        tokens_of: tokens of each example by id.
+        lengths: tokens of each example, in the order of ``plan.ids``.
         scale: sizes and measured speed.
     """
-    lengths = np.asarray([tokens_of[example_id] for example_id in plan.ids], dtype=np.int64)
     per_visit = lengths[plan.visits]
     step_of_visit = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
     with_teacher = (plan.ce_weight < 1) & (plan.student_share < 1)
@@ -147,7 +149,7 @@ def cost_of(session: Session, arm: str) -> Cost:
     """An estimate of what training an arm will take."""
     recipe = session.loaded.arms[arm]
     rows = rows_of(session, "train")
-    tokens_of = {i: len(t) for i, t in zip(rows["id"], rows["input_ids"], strict=True)}
+    lengths = stored_lengths(rows, NUM_TOKENS)
     student, teacher = session.models.student_size, session.models.teacher_size
     speed = read_json(session.part("difficulty/summary.json")).get("tokens_per_second")
     training = recipe.training
@@ -163,7 +165,7 @@ def cost_of(session: Session, arm: str) -> Cost:
         hidden=student.hidden_size,
         vocab=session.models.vocab_size,
         micro_batch=training.micro_batch_size,
-        max_tokens=max(tokens_of.values()),
+        max_tokens=int(lengths.max()),
         tile_tokens=training.tile_tokens,
         forward_tokens_per_second=speed,
         checkpoints=training.keep_checkpoints,
@@ -171,7 +173,8 @@ def cost_of(session: Session, arm: str) -> Cost:
         tokens_to_store=sum(need.tokens for need in needs),
         store_bytes=sum(need.bytes for need in needs),
     )
-    return estimate(load_plan(_carried_out(session, arm)), tokens_of, scale)
+    plan = load_plan(_carried_out(session, arm))
+    return estimate(plan, lengths[Ids(rows["id"]).locate(plan.ids)], scale)
 
 
 def _carried_out(session: Session, arm: str) -> Path:

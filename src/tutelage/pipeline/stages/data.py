@@ -2,15 +2,18 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 
 from tutelage.checks.data import column_names
 from tutelage.data import TokenizedSplit, ending_note, load_examples, tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples
+from tutelage.data.kept import read_columns, read_examples, write_examples
+from tutelage.data.lengths import NUM_RESPONSE_TOKENS, stored_lengths
 from tutelage.data.load import LoadedExamples
 from tutelage.data.tokenize import LongPrompts
 from tutelage.errors import DataError
@@ -18,9 +21,12 @@ from tutelage.files import atomic_write_json, fingerprint
 from tutelage.hashes import content_sha256
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.display import Report
-from tutelage.pipeline.context.inputs import SPLITS, SPLITS_FILE, data_inputs
+from tutelage.pipeline.context.inputs import SPLITS, SPLITS_FILE, data_inputs, wanted_columns
 from tutelage.pipeline.context.session import Session
 from tutelage.types import Example
+
+EXAMPLES = "examples.parquet"
+"""With the rows of each split: the examples that they were made from."""
 
 
 def prepare_data(session: Session) -> None:
@@ -41,8 +47,13 @@ def prepare_data(session: Session) -> None:
             tokenized = tokenize(session, loaded, long_prompts=long, progress=report)
             with disk_checked(folder / split):
                 tokenized.dataset.save_to_disk(folder / split)
+            there = set(tokenized.dataset["id"])
+            kept = (example for example in loaded.examples if example.id in there)
             summaries[split] = tokenized.summary
-            contents[split] = _content(folder / split, inputs["tokenizer"])
+            contents[split] = {
+                "rows": _content(folder / split, inputs["tokenizer"]),
+                **vars(write_examples(folder / split / EXAMPLES, kept)),
+            }
         atomic_write_json(folder / "summary.json", summaries)
         atomic_write_json(folder / SPLITS_FILE, contents)
     note = ending_note(tokenizer)
@@ -112,12 +123,10 @@ def _content(folder: Path, tokenizer: str) -> str:
     return fingerprint({"rows": rows, "tokenizer": tokenizer})
 
 
-def load_splits(session: Session, columns: tuple[str, ...] = ()) -> dict[str, LoadedExamples]:
+def load_splits(session: Session) -> dict[str, LoadedExamples]:
     """The examples of each split as the recipe's sources give them, before tokenizing.
 
-    Args:
-        session: the run.
-        columns: further columns of the training data to keep among the examples' fields.
+    The sources are read here alone: later stages read ``kept_examples`` and ``kept_columns``.
     """
     settings, seed = session.recipe.data, session.recipe.seed
     assert settings is not None
@@ -143,7 +152,7 @@ def load_splits(session: Session, columns: tuple[str, ...] = ()) -> dict[str, Lo
             split=split,
             limit=getattr(settings, f"limit_{split}"),
             seed=seed,
-            columns=columns if split == "train" else (),
+            columns=wanted_columns(session) if split == "train" else (),
             names=column_names(settings),
         )
         for split in SPLITS
@@ -180,6 +189,16 @@ def rows_of(session: Session, split: str) -> Any:
     return datasets.load_from_disk(str(folder)) if folder.is_dir() else None
 
 
+def kept_examples(session: Session, split: str) -> Iterator[Example]:
+    """The examples of a split as the user's file gave them, those that were dropped left out."""
+    return read_examples(session.part(f"data/{split}") / EXAMPLES)
+
+
+def kept_columns(session: Session, split: str) -> dict[str, Mapping[str, str]]:
+    """By example id the columns that some arm takes its difficulty from."""
+    return read_columns(session.part(f"data/{split}") / EXAMPLES)
+
+
 def training_rows(session: Session, arm: str) -> Any:
     """What an arm learns: the data's answers, or those that teachers wrote."""
     if not session.loaded.arms[arm].uses_text:
@@ -189,5 +208,5 @@ def training_rows(session: Session, arm: str) -> Any:
 
 def rows_to_compare(rows: Any) -> Any:
     """The rows with a token at which a student can be compared with its teacher."""
-    found = [row for row, labels in enumerate(rows["labels"]) if max(labels, default=-1) >= 0]
+    found = np.flatnonzero(stored_lengths(rows, NUM_RESPONSE_TOKENS))
     return rows if len(found) == len(rows) else rows.select(found)

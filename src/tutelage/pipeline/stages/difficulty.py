@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.data import padding_id
+from tutelage.data.lengths import NUM_RESPONSE_TOKENS, NUM_TOKENS, stored_lengths
 from tutelage.difficulty import (
     DIFFICULTIES,
     ExampleLosses,
@@ -29,7 +30,7 @@ from tutelage.generation import GenerationSettings, generate_answers
 from tutelage.pipeline.context.inputs import difficulty_inputs, difficulty_part
 from tutelage.pipeline.context.models import autocast_dtype, device
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.stages.data import load_splits, rows_of
+from tutelage.pipeline.stages.data import kept_columns, rows_of
 from tutelage.pipeline.stages.store import stores_ahead, strongest_store
 from tutelage.recipe import Recipe
 from tutelage.report.pictures import profile_png
@@ -163,19 +164,17 @@ class ModelMeasurements:
     @property
     def rationale_tokens(self) -> NDArray[np.int64]:
         """Tokens of the reference rationale."""
-        return np.asarray([sum(label >= 0 for label in row) for row in self._rows["labels"]])
+        return stored_lengths(self._rows, NUM_RESPONSE_TOKENS)
 
     def column(self, name: str) -> Sequence[Any]:
         """A column of the user's data."""
-        loaded = load_splits(self._session, (name,))["train"].examples
-        fields = {example.id: example.fields for example in loaded}
-        if name not in fields[self.ids[0]]:
-            known = fields[self.ids[0]]
+        columns = kept_columns(self._session, "train")
+        if name not in columns[self.ids[0]]:
             raise ConfigError(
-                f"The data have no column '{name}' to take the difficulty from; they have"
-                f" {', '.join(known)}."
+                f"The data have no column '{name}' to take the difficulty from: they are no file."
+                " Choose another difficulty, or write the data into a file with that column."
             )
-        return [fields[example_id][name] for example_id in self.ids]
+        return [columns[example_id][name] for example_id in self.ids]
 
 
 def measure_difficulty(session: Session, recipe: Recipe) -> DifficultyProfile:
@@ -216,11 +215,11 @@ def write_profile(
         scores = score_examples(settings.kind, settings.options, measured)
         rows_measured = rows
     profile = DifficultyProfile(tuple(ids), scores, settings.kind)
-    num_tokens = np.asarray([sum(label >= 0 for label in row) for row in rows["labels"]])
+    num_tokens = stored_lengths(rows, NUM_RESPONSE_TOKENS)
     save_profile(folder / "profile.parquet", profile, num_tokens=num_tokens.tolist(), groups=groups)
     unit = DIFFICULTIES[settings.kind].unit_of(settings.options)
     if measured.forward_seconds:
-        tokens = sum(len(row) for row in rows_measured["input_ids"])
+        tokens = int(stored_lengths(rows_measured, NUM_TOKENS).sum())
         extra["tokens_per_second"] = tokens / max(measured.forward_seconds, 1e-9)
     atomic_write_json(
         folder / "summary.json",

@@ -65,7 +65,8 @@ class _Walk:
     def lost(self) -> list[str]:
         """Look at every part; the arms whose finished students another recipe would replace."""
         session = self._session
-        if not session.ready("data", data_inputs(session)):
+        # Where plans are made the data are, and nobody reads the user's files again.
+        if not self._planned and not session.ready("data", data_inputs(session)):
             return []
         found = [find_teacher(session, name) for name in session.recipe.ladder]
         if not all(found) or not find_student(session):

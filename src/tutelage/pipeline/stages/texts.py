@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tutelage.curriculum import pairs_wanted
 from tutelage.data import LONGEST_PROMPT, teacher_prompts, with_completion
+from tutelage.data.lengths import NUM_TOKENS, stored_lengths
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json, fingerprint
 from tutelage.generation import (
@@ -26,7 +27,7 @@ from tutelage.generation import (
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.inputs import texts_inputs, written_inputs
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.stages.data import load_splits, rows_of, tokenize, training_rows
+from tutelage.pipeline.stages.data import kept_examples, tokenize, training_rows
 from tutelage.pipeline.stages.plan import plan_arguments
 from tutelage.pipeline.stages.positions import (
     check_length,
@@ -138,9 +139,7 @@ def prepare_texts(
     arms = {arm: recipe for arm, recipe in session.loaded.arms.items() if recipe.uses_text}
     if not arms:
         return {}
-    in_data = set(rows_of(session, "train")["id"])
-    loaded = load_splits(session)["train"].examples
-    written_texts = WrittenTexts(session, {e.id: e for e in loaded if e.id in in_data})
+    written_texts = WrittenTexts(session, {e.id: e for e in kept_examples(session, "train")})
     wanted = {
         arm: pairs_wanted(profiles[arm], **plan_arguments(recipe)) for arm, recipe in arms.items()
     }
@@ -268,7 +267,7 @@ def _tokenize(
             words = ", ".join(f"{n} {what}" for what, n in count.items() if n)
             session.display.note(f"{arm}: answers of {name}: {words}")
     fits = training_rows(session, arm)
-    longest = max(map(len, fits["input_ids"]))
+    longest = int(stored_lengths(fits, NUM_TOKENS).max())
     what = f"the longest answer of a teacher with its prompt (arm '{arm}')"
     check_length(session, "the student", student_positions(session), longest, what)
     there = set(zip(fits["teacher"], fits["id"], strict=True))

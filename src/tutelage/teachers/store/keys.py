@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tutelage.data.lengths import count_response_tokens, count_tokens, flat, list_lengths
+
 Keys = NDArray[np.uint64]
 
 _ROWS_AT_ONCE = 1000
 
 
-def row_key(example_id: str, input_ids: Sequence[int], labels: Sequence[int]) -> int:
+def row_key(
+    example_id: str,
+    input_ids: Sequence[int] | NDArray[np.integer],
+    labels: Sequence[int] | NDArray[np.integer],
+) -> int:
     """A 64-bit number for an example: its id, its tokens and which of them are learned.
 
     Two of ten million examples share a number with a probability of three in a million. A change of
@@ -55,16 +61,15 @@ _described: dict[str, tuple[Keys, NDArray[np.int64], NDArray[np.int64]]] = {}
 
 def _describe(rows: Any) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
     keys = np.zeros(len(rows), dtype=np.uint64)
-    lengths = np.zeros(len(rows), dtype=np.int64)
-    responses = np.zeros(len(rows), dtype=np.int64)
     for number, (example_id, input_ids, labels) in enumerate(_each(rows)):
         keys[number] = row_key(example_id, input_ids, labels)
-        lengths[number] = len(input_ids)
-        responses[number] = np.count_nonzero(np.asarray(labels[1:]) != -100)
-    return keys, lengths, responses
+    return keys, count_tokens(rows), count_response_tokens(rows)
 
 
-def _each(rows: Any) -> Iterator[tuple[str, Sequence[int], Sequence[int]]]:
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        part = rows[start : start + _ROWS_AT_ONCE]
-        yield from zip(part["id"], part["input_ids"], part["labels"], strict=True)
+def _each(rows: Any) -> Iterator[tuple[str, NDArray[np.integer], NDArray[np.integer]]]:
+    """Id, tokens and labels of each row, without a Python object for any token."""
+    tables = rows.select_columns(["id", "input_ids", "labels"]).with_format("arrow")
+    for table in tables.iter(_ROWS_AT_ONCE):
+        ends = np.cumsum(list_lengths(table["input_ids"]))[:-1]
+        lists = (np.split(flat(table[name])[0], ends) for name in ("input_ids", "labels"))
+        yield from zip(table["id"].to_pylist(), *lists, strict=True)
