@@ -28,11 +28,11 @@ def test_tensorboard_stays_and_has_each_step_once_after_a_kill(tmp_path, monkeyp
 
     def stopped(session, job, rows):
         """Train on, then lose all after the checkpoint at step 4."""
-        trainer = carry_out(session, job, rows)
+        trained = carry_out(session, job, rows)
         for path in job.folder.glob("checkpoint-*"):
             if int(path.name.split("-")[1]) > 4:
                 shutil.rmtree(path)
-        raise KeyboardInterrupt(trainer.state.global_step)
+        raise KeyboardInterrupt(trained.steps)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("tutelage.pipeline.stages.train.carry_out", stopped)

@@ -77,6 +77,6 @@ def test_a_step_does_not_depend_on_how_it_is_laid_out(tmp_path, options):
 
 def test_a_saved_student_names_no_attention_of_ours(tmp_path):
     _, student, trainer = trajectory(tmp_path, per_device_train_batch_size=8)
-    assert trainer._packed
+    assert trainer.step_loss.packed
     student.save_pretrained(tmp_path / "student")
     assert "tutelage" not in json.dumps(json.loads((tmp_path / "student/config.json").read_text()))

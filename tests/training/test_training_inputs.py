@@ -243,9 +243,9 @@ def test_settings_of_another_trainer_are_refused(tmp_path, rows):
 
 def test_noise_on_embeddings_is_scaled_by_rows(tmp_path, rows):
     """The noise of a row depends on its own length, and so on no neighbour: it is never packed."""
-    assert trainer_of(tmp_path, rows)._packed
+    assert trainer_of(tmp_path, rows).step_loss.packed
     trainer = trainer_of(tmp_path, rows, neftune_noise_alpha=5.0)
-    assert not trainer._packed
+    assert not trainer.step_loss.packed
     trainer.train()
 
 

@@ -8,6 +8,7 @@ from transformers.trainer_callback import TrainerCallback, TrainerState
 
 from tutelage.errors import NonFiniteLossError
 from tutelage.files import atomic_write_json
+from tutelage.training.optimizer import restart_where_planned
 
 
 class RestartsAndShare(TrainerCallback):
@@ -18,15 +19,15 @@ class RestartsAndShare(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **keywords: Any) -> None:
         """Forget the optimizer's state at a restart."""
-        if state.global_step in self._trainer.plan.restarts:
-            # The optimizer makes its state anew at the first update without one.
-            optimizer = self._trainer.optimizer
-            getattr(optimizer, "optimizer", optimizer).state.clear()
+        restart_where_planned(self._trainer, self._trainer.plan)
 
-    def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
-        """Move the share."""
-        if self._trainer.adaptive is not None:
-            self._trainer.move_share()
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **keywords: Any) -> None:
+        """Let the controller of the share see the step that was just made, on all processes."""
+        trainer = self._trainer
+        if trainer.adaptive is not None:
+            loss, tokens = trainer.sums.observed(trainer.over_processes)
+            if tokens:
+                trainer.adaptive.observe(loss, state.global_step - 1)
 
 
 class GradientCheck(TrainerCallback):

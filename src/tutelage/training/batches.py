@@ -1,14 +1,17 @@
 """From the plan's steps to micro-batches, for any number of processes and accumulation steps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tutelage.data.collate import collate
+from tutelage.data.lengths import count_tokens
 from tutelage.errors import DataError
 from tutelage.ids import Ids
 from tutelage.types import Plan
@@ -78,6 +81,59 @@ class PlanSampler(Sampler[list[Visit]]):
             parts = np.array_split(rows, self.accumulation * self.num_processes)
             for part in parts[self.process_index :: self.num_processes]:
                 yield [(int(row), step) for row in part] or [(-1, step)]
+
+
+def visits_loader(
+    plan: Plan,
+    rows: Any,
+    ids: Sequence[str],
+    writers: Sequence[str] | None,
+    args: Any,
+    pad_token_id: int,
+) -> DataLoader:
+    """Micro-batches of this process in the order of the plan, which know their step and ids.
+
+    Args:
+        plan: the plan.
+        rows: the data set.
+        ids: example id of each row.
+        writers: see ``join_by_id``.
+        args: ``TrainingArguments``.
+        pad_token_id: fills the batches.
+    """
+    sampler = PlanSampler(
+        plan,
+        join_by_id(plan, ids, writers),
+        count_tokens(rows),
+        args.gradient_accumulation_steps,
+        args.world_size,
+        args.process_index,
+    )
+    collated = functools.partial(collate_visits, pad_token_id=pad_token_id)
+    return planned_loader(PlannedRows(rows, ids), sampler, collated, args)
+
+
+def planned_loader(
+    rows: Any, batches: Sampler, collate_fn: Callable[[list[Any]], Any], args: Any
+) -> DataLoader:
+    """Micro-batches of this process; not to be prepared by accelerate, which would cut them again.
+
+    Args:
+        rows: what the batches name.
+        batches: the micro-batches, in their order.
+        collate_fn: makes tensors of the rows of one.
+        args: ``TrainingArguments``.
+    """
+    return DataLoader(
+        rows,
+        batch_sampler=batches,
+        collate_fn=collate_fn,
+        num_workers=args.dataloader_num_workers,
+        pin_memory=args.dataloader_pin_memory,
+        # A loader draws a seed when iteration begins; not from the global stream, which a resumed
+        # run restores before or after that, depending on the version of transformers.
+        generator=torch.Generator().manual_seed(args.seed),
+    )
 
 
 def join_by_id(

@@ -4,7 +4,7 @@ The answers are data: nothing is differentiated through the sampling. The draw d
 the step and the place of the micro-batch alone, so a resumed run writes the same answers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.collate import IGNORED, collate
+from tutelage.errors import ConfigError
 from tutelage.generation import GenerationSettings, generate_answers
+from tutelage.types import Plan
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,23 @@ class OwnAnswers:
     tokenizer: Any
     settings: GenerationSettings
     seed: int = 0
+
+    def answered(
+        self, model: nn.Module, batches: Sequence[dict[str, Any]], process: int, pad_token_id: int
+    ) -> list[dict[str, Any]]:
+        """The micro-batches of a process in one step with the student's own answers.
+
+        Args:
+            model: the student.
+            batches: as the collator made them.
+            process: number of the process.
+            pad_token_id: fills the rows.
+        """
+        first = process * len(batches)
+        return [
+            self.replace(model, batch, first + number, pad_token_id)
+            for number, batch in enumerate(batches)
+        ]
 
     def replace(
         self, model: nn.Module, batch: Mapping[str, Any], place: int, pad_token_id: int
@@ -62,6 +81,15 @@ class OwnAnswers:
         device = batch["input_ids"].device
         tensors = {k: v.to(device) for k, v in collate(rows, pad_token_id).items()}
         return {**batch, **tensors}
+
+
+def check_on_policy(plan: Plan, own_answers: OwnAnswers | None) -> None:
+    """Raise a ``ConfigError`` where a plan has on-policy steps and nobody said how to answer."""
+    if own_answers is None and plan.on_policy.any():
+        raise ConfigError(
+            "The plan has on-policy steps, and how the student answers on them was not said."
+            " Pass `own_answers=OwnAnswers(tokenizer, GenerationSettings(...))`."
+        )
 
 
 def _prompt(ids_T: Tensor, labels_T: Tensor) -> list[int]:

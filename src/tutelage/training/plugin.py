@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback, TrainerState
 
 from tutelage.data.lengths import count_tokens
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
-from tutelage.training.batches import PlanSampler, join_by_id
+from tutelage.training.batches import PlanSampler, join_by_id, planned_loader
+from tutelage.training.optimizer import plan_scheduler, restart_where_planned
 from tutelage.types import Plan
 
 Setter = Callable[[float], None]
@@ -149,40 +149,12 @@ def _setter(trainer: Trainer, name: str, where: str | Setter) -> Setter:
 
 
 def _loader(trainer: Any, batches: _Rows) -> DataLoader:
-    """Micro-batches of this process; not prepared by accelerate, which would cut them up again."""
+    """The plan's micro-batches of the trainer's rows."""
     rows = trainer.train_dataset
     remove = getattr(trainer, "_remove_unused_columns", None)
     if remove is not None and hasattr(rows, "column_names"):
         rows = remove(rows, description="training")
-    return DataLoader(
-        rows,
-        batch_sampler=batches,
-        collate_fn=trainer.data_collator,
-        num_workers=trainer.args.dataloader_num_workers,
-        pin_memory=trainer.args.dataloader_pin_memory,
-        # Not from the global stream, which a resumed run restores at another moment.
-        generator=torch.Generator().manual_seed(trainer.args.seed),
-    )
-
-
-def plan_scheduler(
-    trainer: Any, plan: Plan, optimizer: Any = None
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """The plan's learning rates as the scheduler of a trainer, made once.
-
-    Args:
-        trainer: a ``transformers.Trainer``.
-        plan: what to do at which step.
-        optimizer: the optimizer; None for the trainer's own.
-    """
-    if trainer.lr_scheduler is None:
-        factors = plan.lr_factor
-        trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or trainer.optimizer,
-            lambda step: float(factors[min(step, len(factors) - 1)]),
-        )
-        trainer._created_lr_scheduler = True
-    return trainer.lr_scheduler
+    return planned_loader(rows, batches, trainer.data_collator, trainer.args)
 
 
 def _logging(trainer: Trainer, plan: Plan, log: Callable[..., None]) -> Callable[..., None]:
@@ -207,9 +179,6 @@ class _HandOver(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **keywords: Any) -> None:
         """Before the first micro-batch of an update."""
-        step = state.global_step
-        if step in self._plan.restarts:
-            optimizer = self._trainer.optimizer
-            getattr(optimizer, "optimizer", optimizer).state.clear()
+        restart_where_planned(self._trainer, self._plan)
         for name, put in self._setters.items():
-            put(float(getattr(self._plan, name)[step]))
+            put(float(getattr(self._plan, name)[state.global_step]))

@@ -1,7 +1,8 @@
-"""Going on from a checkpoint: which one, what is loaded beside weights, and making it in time."""
+"""Checkpoints of a trainer: going on from one, and making one that is whole, in time."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import TrainerCallback
 
 from tutelage.errors import RunFolderError
-from tutelage.files import atomic_write_json, read_json
+from tutelage.files import atomic_write_json, read_json, remove_directory
+from tutelage.models.saving import disk_checked
 from tutelage.training.checkpoints import (
     checkpoint_step,
     damage,
@@ -50,7 +52,31 @@ def checkpoint_asked(asked: str | Path | bool | None, folder: str) -> tuple[int,
     return checkpoint_step(path), str(path)
 
 
-def save_beside(trainer: Any, folder: str | Path) -> None:
+@contextlib.contextmanager
+def saving_checkpoint(trainer: Any, logs: Sequence[str | Path]) -> Iterator[None]:
+    """Around transformers' own saving, on all processes: the checkpoint is whole afterwards.
+
+    It is marked as whole when all is written, and older ones go then: a kill at any moment loses
+    nothing.
+
+    Args:
+        trainer: at the step that is saved.
+        logs: files that the checkpoint vouches for.
+    """
+    args, wait = trainer.args, trainer.accelerator.wait_for_everyone
+    folder = f"{args.output_dir}/checkpoint-{trainer.state.global_step}"
+    if args.should_save:
+        remove_directory(folder)  # of an earlier run: its marker must not vouch for new files
+    wait()
+    with disk_checked(folder):
+        yield
+        _save_beside(trainer, folder)
+    wait()
+    if args.should_save:
+        _close(trainer, folder, logs)
+
+
+def _save_beside(trainer: Any, folder: str | Path) -> None:
     """Write what transformers does not know of: a controller's state, and the open log record.
 
     Of that the sums since the last record, by each process its own: so a record covers the same
@@ -61,7 +87,7 @@ def save_beside(trainer: Any, folder: str | Path) -> None:
     atomic_write_json(_window_file(trainer, folder), trainer.sums.state())
 
 
-def close_checkpoint(trainer: Any, folder: str | Path, logs: Sequence[str | Path]) -> None:
+def _close(trainer: Any, folder: str | Path, logs: Sequence[str | Path]) -> None:
     """Mark a checkpoint as whole, then remove older ones."""
     mark_complete(folder, logs)
     args = trainer.args
@@ -71,7 +97,7 @@ def close_checkpoint(trainer: Any, folder: str | Path, logs: Sequence[str | Path
 
 
 def load_beside(trainer: Any, folder: str | Path) -> None:
-    """Take from a checkpoint what :func:`save_beside` wrote.
+    """Take from a checkpoint what ``saving_checkpoint`` wrote.
 
     With another number of processes the sums begin anew.
     """

@@ -6,9 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tutelage.training.loss import AGREED, CE, KD, KD_TOKENS, TARGET_ENTROPY
+from tutelage.training.loss import CE, KD, KD_TOKENS, TARGET_ENTROPY
 
-_TOTAL, _ROUTERS = 4, 5  # beside the parts of the loss that are logged
+_PARTS = slice(CE, KD_TOKENS + 1)
+"""Of the parts of a loss those that are logged; the entropy of the target is not."""
+
+_LOSS, _ROUTERS = KD_TOKENS + 1, KD_TOKENS + 2
+_NAMES = ("ce", "kd", "agreed", "kd_tokens", "loss", "routers")
+"""What is summed for a record, in this order: the logged parts, then the whole loss, routers."""
 
 
 class StepSums:
@@ -27,7 +32,7 @@ class StepSums:
     def __init__(self, device: torch.device) -> None:
         self.response_tokens = torch.zeros((), dtype=torch.int64, device=device)
         self.logged_step = 0
-        self._parts = torch.zeros(6, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(len(_NAMES), dtype=torch.float64, device=device)
         self._observed = torch.zeros(2, dtype=torch.float64, device=device)
 
     def add(self, parts: Tensor, total: Tensor, routers: Tensor | None, kd_weight: float) -> None:
@@ -42,10 +47,10 @@ class StepSums:
         """
         self._observed[0] += parts[KD] / kd_weight + parts[TARGET_ENTROPY]
         self._observed[1] += parts[KD_TOKENS]
-        self._parts[:4] += parts[:4]
-        self._parts[_TOTAL] += total.detach()
+        self._sums[_PARTS] += parts[_PARTS]
+        self._sums[_LOSS] += total.detach()
         if routers is not None:
-            self._parts[_ROUTERS] += routers.detach()
+            self._sums[_ROUTERS] += routers.detach()
 
     def observed(self, over_processes: Callable[[Tensor], Tensor]) -> tuple[float, float]:
         """What distillation lost in the step just made, and at how many tokens."""
@@ -64,15 +69,16 @@ class StepSums:
             with_routers: whether there is an auxiliary loss to tell.
         """
         steps = step - self.logged_step
-        parts = over_processes(self._parts).tolist()
-        means = {"loss": parts[_TOTAL] / steps, "ce": parts[CE] / steps}
-        if parts[KD_TOKENS]:
-            means |= {"kd": parts[KD] / steps, "token_agreement": parts[AGREED] / parts[KD_TOKENS]}
+        sums = dict(zip(_NAMES, over_processes(self._sums).tolist(), strict=True))
+        means = {"loss": sums["loss"] / steps, "ce": sums["ce"] / steps}
+        if sums["kd_tokens"]:
+            means["kd"] = sums["kd"] / steps
+            means["token_agreement"] = sums["agreed"] / sums["kd_tokens"]
         if with_routers:
-            means["router_loss"] = parts[_ROUTERS] / steps
+            means["router_loss"] = sums["routers"] / steps
         means["response_tokens"] = int(self.response_tokens) / steps
         self.logged_step = step
-        self._parts.zero_()
+        self._sums.zero_()
         self.response_tokens.zero_()
         return means
 
@@ -80,12 +86,13 @@ class StepSums:
         """The record that is open, as plain values."""
         return {
             "logged_step": self.logged_step,
-            "parts": self._parts.tolist(),
+            "sums": dict(zip(_NAMES, self._sums.tolist(), strict=True)),
             "response_tokens": int(self.response_tokens),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on with a record that was open."""
         self.logged_step = state["logged_step"]
-        self._parts.copy_(torch.tensor(state["parts"], dtype=torch.float64))
+        sums = [state["sums"][name] for name in _NAMES]
+        self._sums.copy_(torch.tensor(sums, dtype=torch.float64))
         self.response_tokens.fill_(state["response_tokens"])

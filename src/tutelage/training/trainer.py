@@ -3,7 +3,7 @@
 import functools
 import logging
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +13,24 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback
 
-from tutelage.components import bind
 from tutelage.data import keep_stops
 from tutelage.data.collate import padding_id
-from tutelage.data.lengths import count_tokens
-from tutelage.difficulty import example_losses
-from tutelage.divergences import DIVERGENCES
-from tutelage.errors import ConfigError
-from tutelage.files import remove_directory
-from tutelage.models.head import check_head, response_hidden
-from tutelage.models.packing import runs_packed
-from tutelage.models.saving import disk_checked
-from tutelage.targets import TARGETS
-from tutelage.teachers import TeacherSignal, live_teacher
 from tutelage.training import resume
 from tutelage.training.around import GradientCheck, RestartsAndShare
-from tutelage.training.batches import PlannedRows, PlanSampler, collate_visits, join_by_id
+from tutelage.training.batches import visits_loader
 from tutelage.training.budget import count_labels, split_by_tokens
 from tutelage.training.config import DistillConfig
 from tutelage.training.half import half_precision_note
-from tutelage.training.inputs import addressed_rows, given_inputs
-from tutelage.training.loss import CE, KD, TARGET_ENTROPY, DistillLoss, StepValues
-from tutelage.training.on_policy import OwnAnswers
+from tutelage.training.inputs import given_inputs
+from tutelage.training.loss import StepValues
+from tutelage.training.on_policy import OwnAnswers, check_on_policy
+from tutelage.training.optimizer import plan_scheduler
 from tutelage.training.plain import plain_plan
-from tutelage.training.plugin import plan_scheduler
-from tutelage.training.routers import RouterLoss
 from tutelage.training.share import AdaptiveShare
-from tutelage.training.signals import Teacher, signals_of
+from tutelage.training.signals import Teacher
+from tutelage.training.step_loss import StepLoss
 from tutelage.training.sums import StepSums
+from tutelage.training.validation import Validator, cross_entropy, undisturbed
 from tutelage.types import Plan
 
 LOG = logging.getLogger(__name__)
@@ -102,7 +92,7 @@ class DistillTrainer(Trainer):
         eval_dataset: Any = None,
         processing_class: Any = None,
         vocab_size: int | None = None,
-        validator: Callable[[nn.Module], dict[str, float]] | None = None,
+        validator: Validator | None = None,
         own_answers: OwnAnswers | None = None,
         callbacks: list[TrainerCallback] | None = None,
         logs: Sequence[str | Path] = (),
@@ -126,36 +116,24 @@ class DistillTrainer(Trainer):
         # The plan holds every pass over the data, so it is one epoch to transformers.
         args.num_train_epochs = 1
         self.validator = validator
-        # Not the flags in the settings: `accelerate launch` may have said otherwise.
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        autocast = half.get(str(self.accelerator.mixed_precision))
         self.own_answers = own_answers
-        if own_answers is None and self.plan.on_policy.any():
-            raise ConfigError(
-                "The plan has on-policy steps, and how the student answers on them was not said."
-                " Pass `own_answers=OwnAnswers(tokenizer, GenerationSettings(...))`."
-            )
-        check_head(self.student)
+        check_on_policy(self.plan, own_answers)
         controller = args.share_controller
         self.adaptive = None if controller is None else AdaptiveShare(controller, self.plan)
-        self.distill_loss = DistillLoss(
-            bind(DIVERGENCES, "divergence", args.divergence, args.divergence_options),
-            bind(TARGETS, "target", args.target, args.target_options),
+        self.step_loss = StepLoss(
+            self.student,
+            given.teacher,
+            self.plan,
+            args,
             given.vocab_size,
-            args.tau2_scaling,
-            args.tile_tokens,
-            autocast,
-            args.top_k,
-            self.adaptive is not None and self.adaptive.observes_cross_entropy,
+            # Not the flags in the settings: `accelerate launch` may have said otherwise.
+            mixed_precision=str(self.accelerator.mixed_precision),
+            target_entropy=self.adaptive is not None and self.adaptive.observes_cross_entropy,
         )
-        # Noise on embeddings is scaled by the length of a row, so rows must stay rows.
-        wanted = args.padding_free if args.neftune_noise_alpha is None else False
-        self._packed = runs_packed(self.student, args.device, wanted)
-        self._routers = RouterLoss(self.student)
-        for note in (self._routers.note, half_precision_note(self.student, args.learning_rate)):
+        routers = self.step_loss.routers
+        for note in (routers.note, half_precision_note(self.student, args.learning_rate)):
             if note:
                 LOG.warning(note)
-        self.teachers = signals_of(given.teacher, self.plan, self._live)
         self._pad_token_id = 0 if processing_class is None else padding_id(processing_class)
         self.step_ids: list[str] = []
         self.sums = StepSums(args.device)
@@ -166,38 +144,13 @@ class DistillTrainer(Trainer):
         self.add_callback(RestartsAndShare(self))
         self.add_callback(resume.TimedCheckpoints(self, args.checkpoint_minutes))
 
-    def _live(self, model: nn.Module) -> TeacherSignal:
-        """A teacher that runs beside the student."""
-        loss = self.distill_loss
-        return live_teacher(
-            model.to(self.args.device),
-            loss.vocab_size,
-            loss.autocast_dtype,
-            padding_free=self._settings.padding_free,
-        )
-
     # ---- data -------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader:
         """Micro-batches of this process in the order of the plan; not shuffled, not sharded."""
-        sampler = PlanSampler(
-            self.plan,
-            join_by_id(self.plan, self._ids, self._writers),
-            count_tokens(self.train_dataset),
-            self.args.gradient_accumulation_steps,
-            self.args.world_size,
-            self.args.process_index,
-        )
-        return DataLoader(
-            PlannedRows(self.train_dataset, self._ids),
-            batch_sampler=sampler,
-            collate_fn=functools.partial(collate_visits, pad_token_id=self._pad_token_id),
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            # A loader draws a seed when iteration begins; not from the global stream, which a
-            # resumed run restores before or after that, depending on the version of transformers.
-            generator=torch.Generator().manual_seed(self.args.seed),
-        )
+        ids, writers = self._ids, self._writers
+        rows, pad = self.train_dataset, self._pad_token_id
+        return visits_loader(self.plan, rows, ids, writers, self.args, pad)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -205,23 +158,17 @@ class DistillTrainer(Trainer):
         """The micro-batches of one step and the number of their response tokens everywhere."""
         batches = [next(epoch_iterator) for _ in range(num_batches)]
         if self.plan.on_policy[batches[0]["step"]]:
-            batches = self._answered(batches)
+            assert self.own_answers is not None
+            batches = self.own_answers.answered(
+                self.student, batches, self.args.process_index, self._pad_token_id
+            )
         self.finite_losses.clear()
         self.step_ids = [example_id for batch in batches for example_id in batch["ids"]]
-        count = self._over_processes(count_labels(batches, device))
+        count = self.over_processes(count_labels(batches, device))
         self.sums.response_tokens += count
         return batches, count.clamp_min(1)
 
-    def _answered(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The micro-batches with the student's own answers."""
-        assert self.own_answers is not None
-        first = self.args.process_index * len(batches)
-        return [
-            self.own_answers.replace(self.student, batch, first + number, self._pad_token_id)
-            for number, batch in enumerate(batches)
-        ]
-
-    def _over_processes(self, tensor: Tensor) -> Tensor:
+    def over_processes(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
         total = self.accelerator.reduce(tensor, "sum")
         assert isinstance(total, Tensor)
@@ -232,7 +179,7 @@ class DistillTrainer(Trainer):
     ) -> Tensor:
         """Forward and backward of a micro-batch, in parts that keep to the budget of tokens."""
         budget = self._settings.micro_batch_tokens
-        parts = list(split_by_tokens(inputs, budget, packed=self._packed))
+        parts = list(split_by_tokens(inputs, budget, packed=self.step_loss.packed))
         for part in parts[:-1]:
             with self.accelerator.no_sync(model):
                 super().training_step(model, part, num_items_in_batch)
@@ -260,33 +207,14 @@ class DistillTrainer(Trainer):
         assert inputs["step"] == self.state.global_step, "the batch belongs to another step"
         assert num_items_in_batch is not None and not return_outputs
         values = self._last_values = self.step_values(inputs["step"])
-        rows = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
-        with self._routers.caught() as router_losses:
-            hidden_NH, targets_N = response_hidden(model, *rows, packed=self._packed)
-        teacher = teacher_hidden_NH = None
-        if values.needs_teacher:
-            teacher = self.teachers[self.plan.teacher_of(inputs["step"])]
-            teacher_hidden_NH = teacher.encode(inputs["ids"], *rows)
-        sums = self.distill_loss(model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH)
-        self.finite_losses.append((torch.isfinite(sums.total), inputs["ids"]))
-        parts = sums.parts.clone()
-        parts[[CE, KD, TARGET_ENTROPY]] /= num_items_in_batch
-        total, routers = sums.total / num_items_in_batch, None
-        if router_losses:
-            # Its mean over the step: micro-batches weigh what they have of the step's tokens.
-            share = len(targets_N) / num_items_in_batch
-            routers = torch.stack(router_losses).sum() * share
-            total = total + self._routers.weight * routers
-        weight = values.distill_temperature**2 if self.distill_loss.tau2_scaling else 1.0
-        self.sums.add(parts, total, routers, weight)
+        part = self.step_loss(model, inputs, values, num_items_in_batch)
+        self.finite_losses.append((part.finite, inputs["ids"]))
+        tau2 = self._settings.tau2_scaling
+        self.sums.add(
+            part.parts, part.total, part.routers, values.distill_temperature**2 if tau2 else 1.0
+        )
         # Gradients are averaged over processes afterwards, and the sum is what is meant.
-        return total * self.args.world_size
-
-    def move_share(self) -> None:
-        """Let the controller see the step that was just made; called once after each."""
-        loss, tokens = self.sums.observed(self._over_processes)
-        if self.adaptive is not None and tokens:
-            self.adaptive.observe(loss, self.state.global_step - 1)
+        return part.total * self.args.world_size
 
     # ---- learning rate, log, evaluation, checkpoints ------------------------------------------
 
@@ -301,8 +229,8 @@ class DistillTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the parts of the loss and the plan's values to a training record."""
         if "loss" in logs:
-            done, routers = self.state.global_step, bool(self._routers.weight)
-            logs.update(self.sums.record(done, self._over_processes, with_routers=routers))
+            done, routers = self.state.global_step, bool(self.step_loss.routers.weight)
+            logs.update(self.sums.record(done, self.over_processes, with_routers=routers))
             stage = self.plan.stage_of(done - 1)
             values = self._last_values or self.step_values(done - 1)
             logs.update(
@@ -329,32 +257,17 @@ class DistillTrainer(Trainer):
                 self.evaluate(r, ignore_keys, f"{metric_key_prefix}_{n}") for n, r in rows.items()
             ]
             return functools.reduce(operator.or_, found, {})
-        was_training = self.student.training
-        self.student.eval()
-        try:
-            with torch.random.fork_rng():
-                metrics = (
-                    self.validator(self.student)
-                    if self.validator is not None
-                    else {"loss": self._cross_entropy(rows)}
-                )
-        finally:
-            self.student.train(was_training)
+        plain = functools.partial(
+            cross_entropy,
+            rows=rows,
+            vocab_size=self.step_loss.distill.vocab_size,
+            pad_token_id=self._pad_token_id,
+        )
+        metrics = undisturbed(self.student, self.validator or plain)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(dict(named))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
-
-    def _cross_entropy(self, rows: Any) -> float:
-        if rows is None:
-            raise ConfigError("Evaluation needs `eval_dataset` or a `validator`; there is neither.")
-        losses = example_losses(
-            self.student,
-            addressed_rows(rows, "eval_dataset"),
-            vocab_size=self.distill_loss.vocab_size,
-            pad_token_id=self._pad_token_id,
-        )
-        return float(losses.loss_sums.sum() / max(losses.num_tokens.sum(), 1))
 
     def train(
         self, resume_from_checkpoint: str | Path | bool | None = None, **keywords: Any
@@ -381,13 +294,5 @@ class DistillTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save, then mark as whole, then remove older ones: a kill at any moment loses nothing."""
-        folder = f"{self.args.output_dir}/checkpoint-{self.state.global_step}"
-        if self.args.should_save:
-            remove_directory(folder)  # of an earlier run: its marker must not vouch for new files
-        self.accelerator.wait_for_everyone()
-        with disk_checked(folder):
+        with resume.saving_checkpoint(self, self._logs):
             super()._save_checkpoint(model, trial)
-            resume.save_beside(self, folder)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            resume.close_checkpoint(self, folder, self._logs)

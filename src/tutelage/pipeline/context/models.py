@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -67,6 +68,20 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bfloat16" else None
 
 
+def load_alone(place: str, **options: Any) -> Any:
+    """Load a model, after those that nobody names any more are gone.
+
+    Training ties a model, its optimizer and its trainer into circles, which stay in memory until
+    garbage is collected; that may be long after the next model is there.
+
+    Args:
+        place: what ``load_model`` takes.
+        options: how it is loaded.
+    """
+    gc.collect()
+    return load_model(place, **options)
+
+
 class Models:
     """Loads what the arms of a recipe name; they share student, teachers and data.
 
@@ -84,6 +99,9 @@ class Models:
         self.recipe = loaded.recipe
         self._display = display or Display(quiet=True)
         self._said: set[tuple[str, str]] = set()
+        # Of this run alone: a cache of the class would keep its teacher beyond the run.
+        self.shares_tokenizer = functools.cache(self._shares_tokenizer)
+        self.size_of = functools.cache(self._size_of)
         self.teacher_places: dict[str, str] = {}
         self.student_place: str | None = None
 
@@ -172,7 +190,7 @@ class Models:
         """A new copy of the untrained student, which stops where its answers are to end."""
         assert self.student_place is not None
         self._say("the student", self.student_place)
-        model = load_model(self.student_place, **self.student_loading)
+        model = load_alone(self.student_place, **self.student_loading)
         self._check_head("student", model)
         return keep_stops(model, self.tokenizer)
 
@@ -180,7 +198,7 @@ class Models:
         """A student that was trained and saved, on its device: whole, or adapters on the base."""
         if is_adapter(place):
             return on_device(with_adapter(self.student(), place))
-        return on_device(load_model(place, **self.student_loading))
+        return on_device(load_alone(place, **self.student_loading))
 
     def saved_identity(self, place: str) -> dict[str, Any]:
         """What makes a trained student the same, with what its adapters are on."""
@@ -231,7 +249,7 @@ class Models:
         """A teacher, pruned and fine-tuned when the recipe says so, on its device and frozen."""
         teacher = self.recipe.ladder[name]
         self._say(self.recipe.teacher_title(name), self.teacher_places[name])
-        model = load_model(self.teacher_places[name], **loading(teacher))
+        model = load_alone(self.teacher_places[name], **loading(teacher))
         return on_device(model).eval().requires_grad_(False)
 
     @functools.cached_property
@@ -256,8 +274,7 @@ class Models:
         """Let go of the strongest teacher's model; it is loaded again when it is asked for."""
         self.__dict__.pop("teacher", None)
 
-    @functools.lru_cache  # noqa: B019 - it lives as long as its run
-    def shares_tokenizer(self, name: str) -> bool:
+    def _shares_tokenizer(self, name: str) -> bool:
         """Whether a teacher's distributions can be compared with the student's."""
         if self.is_student_source(name):
             return True
@@ -308,8 +325,7 @@ class Models:
         """How big the strongest teacher is; None without one."""
         return self.size_of(self.strongest) if self.recipe.ladder else None
 
-    @functools.lru_cache  # noqa: B019 - it lives as long as its run
-    def size_of(self, name: str) -> ModelSize:
+    def _size_of(self, name: str) -> ModelSize:
         """How big a teacher is, from its configuration alone."""
         teacher = self.recipe.ladder[name]
         config = load_config(self.teacher_places[name], **loading(teacher))

@@ -1,6 +1,7 @@
 """Carrying out a training: from where it was cut off, with its logs, to its end."""
 
 import functools
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,31 @@ class Job:
         return self.metrics, self.validations
 
 
-def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
-    """Train, from the newest whole checkpoint if there is one, to the end of the plan."""
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves.
+
+    Attributes:
+        model: what was trained.
+        steps: how many steps it has made, in earlier processes too.
+    """
+
+    model: Any
+    steps: int
+
+
+def carry_out(session: Session, job: Job, rows: Any) -> Trained:
+    """Train, from the newest whole checkpoint if there is one, to the end of the plan.
+
+    Optimizer and trainer are gone afterwards; they would stay as long as the model does.
+    """
+    trained = _train(session, job, rows)
+    gc.collect()
+    session.processes.wait()
+    return trained
+
+
+def _train(session: Session, job: Job, rows: Any) -> Trained:
     limit = {} if job.until is None else {"max_steps": job.until}
     arguments = DistillConfig(
         output_dir=str(job.folder), disable_tqdm=True, **{**job.arguments, **limit}
@@ -117,8 +141,7 @@ def carry_out(session: Session, job: Job, rows: Any) -> DistillTrainer:
             done = 0 if checkpoint is None else checkpoint_step(checkpoint)
             trainer.add_callback(_tensorboard(job.tensorboard, done))
         trainer.train(resume_from_checkpoint=checkpoint)
-    session.processes.wait()
-    return trainer
+    return Trained(trainer.model, trainer.state.global_step)
 
 
 def _tensorboard(folder: Path, done: int) -> TensorBoardCallback:

@@ -37,7 +37,7 @@ def save_students(
     session: Session,
     arm: str,
     inputs: dict[str, Any],
-    trainer: Any,
+    trained: Any,
     best: Path | None,
     rows: Any,
 ) -> None:
@@ -47,25 +47,24 @@ def save_students(
         session: the run.
         arm: whose they are.
         inputs: what they were made from.
-        trainer: at the end of the training.
+        trained: what the training left.
         best: folder of the selected student as ``keep_best`` left it; None for the last one.
         rows: tokenized training data.
     """
     lora = session.loaded.arms[arm].training.lora
     for name in ("student_last", "evaluation_last"):  # of an earlier student with other inputs
         remove_directory(session.part(f"arms/{arm}/{name}"))
-    step = trainer.state.global_step
     selected = read_json(best / "selected.json") if best is not None and best.is_dir() else None
     student = f"arms/{arm}/student"
     stage = training_stage(arm)
     paid = {"stage": stage, "seconds": round(session.clock.seconds[stage], 1)}
     with session.run.making(student, inputs, lambda: paid) as folder, disk_checked(folder):
         if selected is not None and best is not None:
-            if selected["step"] != step:
+            if selected["step"] != trained.steps:
                 part = f"arms/{arm}/student_last"
                 with session.run.making(part, inputs) as last, disk_checked(last):
-                    _save_last(session, arm, trainer.model, last, rows)
-            _make_room(trainer.model)
+                    _save_last(session, arm, trained.model, last, rows)
+            _make_room(trained.model)
             shutil.copytree(best, folder, dirs_exist_ok=True)
             before = read_behaviour(folder)
             if lora is not None and lora.merge:
@@ -73,8 +72,8 @@ def save_students(
             if before is not None:
                 _check(session, arm, folder, before)
         else:
-            _save_last(session, arm, trainer.model, folder, rows)
-            atomic_write_json(folder / "selected.json", {"step": step})
+            _save_last(session, arm, trained.model, folder, rows)
+            atomic_write_json(folder / "selected.json", {"step": trained.steps})
         for name in ("training_args.bin", RECORD, MARKER):
             with contextlib.suppress(FileNotFoundError):
                 (folder / name).unlink()

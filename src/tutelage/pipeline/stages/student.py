@@ -14,10 +14,10 @@ import torch
 from tutelage.checks.data import column_names
 from tutelage.data.load import load_examples
 from tutelage.files import atomic_write_json, remove_directory
-from tutelage.models import check_same_tokenizer, keep_layers, load_model
+from tutelage.models import check_same_tokenizer, keep_layers
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.inputs import start_inputs
-from tutelage.pipeline.context.models import autocast_dtype
+from tutelage.pipeline.context.models import autocast_dtype, load_alone
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import rows_of, tokenize
 from tutelage.pipeline.stages.saved import save_checked
@@ -68,7 +68,7 @@ def _make(session: Session, inputs: dict[str, Any]) -> None:
 def _cut(session: Session, dtype: str) -> Any:
     student, models = session.recipe.student, session.models
     assert student is not None
-    model = load_model(models.cut_from, **{**models.student_loading, "dtype": dtype})
+    model = load_alone(models.cut_from, **{**models.student_loading, "dtype": dtype})
     return model if student.layers is None else keep_layers(model, student.layers)
 
 
@@ -78,7 +78,7 @@ def _save(session: Session, model: Any, folder: Any) -> None:
         session.models.tokenizer,
         folder,
         rows_of(session, "train"),
-        lambda: load_model(str(folder), **session.models.student_loading),
+        lambda: load_alone(str(folder), **session.models.student_loading),
         "The saved student before training",
     )
 
@@ -97,7 +97,7 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
         teacher = TeacherLadder(
             {models.strongest: lambda: live_teacher(models.teacher, models.vocab_size, autocast)}
         )
-    trainer, spent = fine_tune(
+    trained, spent = fine_tune(
         session,
         settings,
         _cut(session, "float32"),
@@ -114,10 +114,9 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
     session.set_aside(PART)
     paid = {"stage": STAGE, "seconds": round(spent, 1)}
     with session.run.making(PART, inputs, lambda: paid) as folder, disk_checked(folder):
-        _save(session, trainer.model.to(getattr(torch, student.dtype)), folder)
+        _save(session, trained.model.to(getattr(torch, student.dtype)), folder)
         shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
-        steps = trainer.state.global_step
-        atomic_write_json(folder / "healed.json", {"steps": steps, "examples": len(rows)})
+        atomic_write_json(folder / "healed.json", {"steps": trained.steps, "examples": len(rows)})
     session.keep(PART, inputs)
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.files import atomic_write_json, fingerprint, remove_directory
-from tutelage.models import check_same_tokenizer, keep_layers, load_model
+from tutelage.models import check_same_tokenizer, keep_layers
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.inputs import teacher_inputs
-from tutelage.pipeline.context.models import loading
+from tutelage.pipeline.context.models import load_alone, loading
 from tutelage.pipeline.context.session import TIME, Session
 from tutelage.pipeline.stages.data import rows_of
 from tutelage.pipeline.stages.saved import save_checked
@@ -64,7 +64,7 @@ def _part(inputs: dict[str, Any]) -> str:
 def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> None:
     """Prune, then fine-tune."""
     teacher = session.recipe.ladder[name]
-    model = load_model(
+    model = load_alone(
         session.models.base_teacher(name), **{**loading(teacher), "dtype": "float32"}
     )
     if teacher.layers is not None:
@@ -87,12 +87,12 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
     rows = rows_of(session, "train")
     work = _work(session, part)
     title = f"Fine-tuning {session.recipe.teacher_title(name)}"
-    trainer, spent = fine_tune(
+    trained, spent = fine_tune(
         session, settings, model, rows, title=title, stage=STAGE, work=work, inputs=inputs
     )
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
-            _save(session, name, trainer.model, session.models.tokenizer, folder)
+            _save(session, name, trained.model, session.models.tokenizer, folder)
             shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
             atomic_write_json(folder / TIME, {"seconds": spent})
             session.clock.made(part, STAGE, spent)
@@ -107,6 +107,6 @@ def _save(session: Session, name: str, model: Any, tokenizer: Any, folder: Path)
         tokenizer,
         folder,
         rows_of(session, "train"),
-        lambda: load_model(str(folder), **options),
+        lambda: load_alone(str(folder), **options),
         f"The saved teacher '{name}'",
     )

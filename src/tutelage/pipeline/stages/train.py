@@ -63,17 +63,18 @@ def train_arm(
                 made_from = {"student": inputs, "plan": plan_fingerprint(plan)}
                 if not session.run.fresh(name, made_from):
                     assert write_next_plan is not None
-                    trainer = carry_out(session, make_job(plan, until), rows)
+                    trained = carry_out(session, make_job(plan, until), rows)
                     if session.processes.is_first:
                         with session.run.making(name, made_from) as folder:
-                            write_next_plan(folder, trainer.model, plan, done)
+                            write_next_plan(folder, trained.model, plan, done)
+                    del trained  # the next one starts from its checkpoint, in a model of its own
                     session.processes.wait()
                 plan = load_plan(session.part(name))
             job = make_job(plan)
-            trainer = carry_out(session, job, rows)
+            trained = carry_out(session, job, rows)
         if session.processes.is_first:
             session.set_aside(student)
-            save_students(session, arm, inputs, trainer, job.best, rows)
+            save_students(session, arm, inputs, trained, job.best, rows)
             session.keep(student, inputs)
     if session.processes.is_first:
         remove_directory(work)

@@ -10,7 +10,7 @@ from transformers import set_seed
 from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
 from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.stages.job import Job, carry_out, start_over_unless_same
+from tutelage.pipeline.stages.job import Job, Trained, carry_out, start_over_unless_same
 from tutelage.recipe.teaching import FineTune
 from tutelage.types import DifficultyProfile, Plan
 
@@ -26,7 +26,7 @@ def fine_tune(
     work: Path,
     inputs: Mapping[str, Any],
     teacher: Any = None,
-) -> tuple[Any, float]:
+) -> tuple[Trained, float]:
     """Train a model on rows, from the newest checkpoint in ``work``; all processes together.
 
     Args:
@@ -41,7 +41,7 @@ def fine_tune(
         teacher: signals by name; with one the model learns its distributions, else the answers.
 
     Returns:
-        The trainer, at its end, and the seconds that this took over all processes.
+        What the training left, and the seconds that this took over all processes.
     """
     began = start_over_unless_same(session, work, inputs, stage)
     set_seed(session.recipe.seed)
@@ -72,8 +72,8 @@ def fine_tune(
         metrics=work / "metrics.jsonl",
     )
     with session.timed(stage):
-        trainer = carry_out(session, job, rows)
-    return trainer, session.clock.seconds[stage] - began
+        trained = carry_out(session, job, rows)
+    return trained, session.clock.seconds[stage] - began
 
 
 def _plan(settings: FineTune, ids: list[str], seed: int, teacher: Any) -> Plan:

@@ -1,0 +1,133 @@
+"""What a micro-batch adds to the loss of its step: of the student, its teacher and its routers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.components import bind
+from tutelage.divergences import DIVERGENCES
+from tutelage.models.head import check_head, response_hidden
+from tutelage.models.packing import runs_packed
+from tutelage.targets import TARGETS
+from tutelage.teachers import TeacherSignal, live_teacher
+from tutelage.training.config import DistillConfig
+from tutelage.training.loss import CE, KD, TARGET_ENTROPY, DistillLoss, StepValues
+from tutelage.training.routers import RouterLoss
+from tutelage.training.signals import Teacher, signals_of
+from tutelage.types import Plan
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class StepPart:
+    """The part of a step's loss that one micro-batch has: sums over the tokens of the whole step.
+
+    Attributes:
+        total: the loss with its graph, that of the routers included.
+        parts: detached, see ``training.loss``.
+        routers: the auxiliary loss of its routers, if any.
+        finite: whether the sum over its tokens is.
+    """
+
+    total: Tensor
+    parts: Tensor
+    routers: Tensor | None
+    finite: Tensor
+
+
+class StepLoss:
+    """The loss of the steps of a plan, a micro-batch at a time.
+
+    Args:
+        student: the student.
+        teacher: see ``signals_of``.
+        plan: which teacher is asked when.
+        args: settings of the loss.
+        vocab_size: number of tokens over which student and teacher are compared.
+        mixed_precision: as accelerate calls it, which may be told otherwise than the settings.
+        target_entropy: add up the target's entropy too.
+
+    Attributes:
+        distill: the loss on hidden states.
+        packed: whether batches run as one row without padding.
+        routers: the auxiliary loss of a mixture of experts.
+
+    Raises:
+        ConfigError: the plan needs a teacher that was not given, or a component is unknown.
+        ModelError: a head or routers that no loss can be made of.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | Mapping[str, Teacher] | None,
+        plan: Plan,
+        args: DistillConfig,
+        vocab_size: int,
+        *,
+        mixed_precision: str = "no",
+        target_entropy: bool = False,
+    ) -> None:
+        check_head(student)
+        self._plan = plan
+        self._args = args
+        self.distill = DistillLoss(
+            bind(DIVERGENCES, "divergence", args.divergence, args.divergence_options),
+            bind(TARGETS, "target", args.target, args.target_options),
+            vocab_size,
+            args.tau2_scaling,
+            args.tile_tokens,
+            _HALF.get(mixed_precision),
+            args.top_k,
+            target_entropy,
+        )
+        # Noise on embeddings is scaled by the length of a row, so rows must stay rows.
+        wanted = args.padding_free if args.neftune_noise_alpha is None else False
+        self.packed = runs_packed(student, args.device, wanted)
+        self.routers = RouterLoss(student)
+        self._teachers = signals_of(teacher, plan, self._live)
+
+    def _live(self, model: nn.Module) -> TeacherSignal:
+        """A teacher that runs beside the student."""
+        return live_teacher(
+            model.to(self._args.device),
+            self.distill.vocab_size,
+            self.distill.autocast_dtype,
+            padding_free=self._args.padding_free,
+        )
+
+    def __call__(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        values: StepValues,
+        num_tokens: Tensor | int,
+    ) -> StepPart:
+        """The part of one micro-batch.
+
+        Args:
+            model: the student, as accelerate has wrapped it.
+            inputs: the micro-batch.
+            values: of its step.
+            num_tokens: response tokens of the whole step, over all processes.
+        """
+        rows = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        with self.routers.caught() as router_losses:
+            hidden_NH, targets_N = response_hidden(model, *rows, packed=self.packed)
+        teacher = teacher_hidden_NH = None
+        if values.needs_teacher:
+            teacher = self._teachers[self._plan.teacher_of(inputs["step"])]
+            teacher_hidden_NH = teacher.encode(inputs["ids"], *rows)
+        sums = self.distill(model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH)
+        parts = sums.parts.clone()
+        parts[[CE, KD, TARGET_ENTROPY]] /= num_tokens
+        total, routers = sums.total / num_tokens, None
+        if router_losses:
+            # Its mean over the step: micro-batches weigh what they have of the step's tokens.
+            routers = torch.stack(router_losses).sum() * (len(targets_N) / num_tokens)
+            total = total + self.routers.weight * routers
+        return StepPart(total, parts, routers, torch.isfinite(sums.total))
