@@ -1,4 +1,4 @@
-"""The stage that reads and tokenizes the data."""
+"""The stage that reads the user's data, and keeps examples, tokens and lengths for all others."""
 
 import math
 import random

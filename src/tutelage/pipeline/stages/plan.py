@@ -1,4 +1,4 @@
-"""The stage that compiles the plan of an arm."""
+"""The stage that compiles the plan of an arm, and the plans that follow while it trains."""
 
 from pathlib import Path
 from typing import Any
