@@ -7,9 +7,9 @@ from typing import Any
 _WORDS = {
     "available": "the answers that there are to learn from",
     "base": "the model that it is made from",
+    "columns": "a column of the data",
     "data": "the rows of the data",
     "difficulty": "the difficulty of the examples",
-    "columns": "a column of the data",
     "examples": "the examples of the data",
     "kept": "what is kept of the data",
     "model": "the model",
