@@ -50,7 +50,6 @@ class Example:
         messages: the whole conversation when the file has one, ending with the assistant's turn.
         group: a label by which results are reported (a level, a task); empty when there is none.
         tools: the functions that the conversation may call, handed to the chat template.
-        cut: whether a length limit ended the completion, so that its end is not learned.
         columns: further columns of the file that were asked for, as text; no template names them.
     """
 
@@ -61,7 +60,6 @@ class Example:
     messages: tuple[Message, ...] = ()
     group: str = ""
     tools: tuple[Mapping[str, Any], ...] = ()
-    cut: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
 
 

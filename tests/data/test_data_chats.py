@@ -7,13 +7,14 @@ import pytest
 
 from conftest_models import tiny_model
 from tutelage.data import (
+    WrittenAnswer,
     ending_note,
     keep_stops,
     load_examples,
     stop_ids,
     teacher_prompts,
     tokenize_examples,
-    with_completion,
+    tokenize_written,
 )
 from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.types import Example, Message
@@ -161,8 +162,9 @@ def test_every_family_names_its_ends(family, tokenizer, tmp_path):
 
 
 def test_an_answer_that_a_limit_cut_has_no_end(family, tokenizer):
-    cut = with_completion(TWO_TURNS, "dx", cut=True)
-    row = tokenize_examples([cut], tokenizer).dataset[0]
+    rows = tokenize_examples([TWO_TURNS], tokenizer).dataset
+    cut = {"c": WrittenAnswer("dx", cut=True)}
+    row = tokenize_written(rows, {"c": TWO_TURNS}, cut, tokenizer).dataset[0]
     end = (" " if family.space else "") + family.end
     assert labelled(row, tokenizer) == f"{family.space}b{end}|{family.space}dx"
     assert tokenizer.decode(row["input_ids"]).endswith("dx")
@@ -196,7 +198,7 @@ THOUGHT = "<think>\nhm\n</think>\n\n"
     [
         (CHATML, f"{THOUGHT}b<|im_end|>|{THOUGHT}de<|im_end|>", 0),
         (QWEN3, f"b<|im_end|>|{THOUGHT}de<|im_end|>", 1),
-        (R1, "\n\nb<|text|>|\n\nde<|text|>", 2),
+        (R1, "\n\nb<|text|>|hm\n</think>\n\nde<|text|>", 1),
     ],
 )
 def test_thoughts_that_a_template_drops_are_counted(make_tokenizer, template, learned, lost):

@@ -1,5 +1,7 @@
 """What a teacher is asked: in its own format, all of the question and nothing of the answer."""
 
+from dataclasses import replace
+
 import pytest
 
 from tutelage.data import (
@@ -8,7 +10,6 @@ from tutelage.data import (
     teacher_prompts,
     tokenize_examples,
     tokenize_prompts,
-    with_completion,
 )
 from tutelage.errors import ConfigError, DataError
 from tutelage.types import Example, Message
@@ -121,7 +122,9 @@ def test_a_conversation_keeps_its_other_turns(plain, chat):
 @pytest.mark.parametrize("example", [QUESTION, INSTRUCTION, PROMPT, CHAT])
 def test_the_answer_is_not_in_the_prompt(chat, example):
     for style in ("plain", "step_by_step", "{prompt}!"):
-        secret = with_completion(example, "SECRET")
+        turns = example.messages
+        turns = (*turns[:-1], Message("assistant", "SECRET")) if turns else ()
+        secret = replace(example, completion="SECRET", messages=turns)
         options = {"style": style}
         assert teacher_prompt(secret, chat, **options) == teacher_prompt(example, chat, **options)
         assert "SECRET" not in teacher_prompt(secret, chat, **options)[0]
@@ -190,14 +193,3 @@ def test_long_prompts_are_left_out(plain):
     assert teacher_prompts([], plain) == {}
     with pytest.raises(DataError, match="ids repeat"):
         teacher_prompts([QUESTION, QUESTION], plain)
-
-
-def test_with_completion_keeps_what_an_answer_is_judged_by():
-    assert with_completion(QUESTION, "2 + 2 = 4") == Example(
-        "q", QUESTION.fields, "2 + 2 = 4", ("It is 4.", "Four.")
-    )
-    assert with_completion(INSTRUCTION, "three").references == ("3",)
-    changed = with_completion(CHAT, "9")
-    assert changed.messages[:-1] == CHAT.messages[:-1]
-    assert (changed.messages[-1], changed.completion) == (Message("assistant", "9"), "9")
-    assert changed.references == ("Nine.",)

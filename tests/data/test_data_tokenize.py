@@ -64,6 +64,8 @@ def test_summary_counts(make_tokenizer):
         "cut": {},
         "not_learned": {},
         "openings": {},
+        "opening": {},
+        "reopened": 0,
         "prompt_tokens": 4 + 5,
         "response_tokens": 2 + 3,
         "total_tokens": 14,

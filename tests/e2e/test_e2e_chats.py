@@ -1,7 +1,9 @@
 """A run on a chat format whose turns end with another token than texts, and long test examples."""
 
+import ast
 import json
 
+import datasets
 import pytest
 from killing import small_recipe
 
@@ -55,3 +57,86 @@ def test_what_was_learned_is_what_is_asked_and_where_it_ends(recipe, tmp_path, c
     assert read(evaluation / "scores.json")["num_examples"] == 10
     assert read(evaluation / "agreement.json")["num_examples"] == 10
     assert "cut: prompts" in found.report.read_text()
+
+
+# As Qwen 3 does: an answer without thoughts is opened with an empty block of them.
+THINKING = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}<a>{% if '</think>' not in m.content %}"
+    "<think></think>{% endif %}{{ m.content }}<end>{% else %}{{ m.content }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+)
+
+
+@pytest.fixture
+def thinking_recipe(recipe, tmp_path):
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens(["<a>", "<think>", "</think>", "<end>"])
+    tokenizer.chat_template = THINKING
+    for name, seed in (("teacher", 2), ("student", 1)):
+        tiny_model(vocab=len(tokenizer), seed=seed).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    think = "<think>1+1=2</think>"
+    data = {}
+    for split, thoughts in (("train", think), ("test", "")):
+        rows = [{"prompt": f"{n}+{n}=", "completion": f"{thoughts}{2 * n}"} for n in range(9)]
+        rows[8]["completion"] = "<think>8" if split == "train" else "16"
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        data[split] = str(tmp_path / f"{split}.jsonl")
+    supervision = {"max_new_tokens": 6, "sampling_temperature": 1.5, "precision": "float32"}
+    return {
+        **recipe,
+        "extends": "seqkd",
+        "supervision": supervision,
+        "data": data,
+        "teacher": {"model": str(tmp_path / "teacher")},
+        "evaluation": {**recipe["evaluation"], "teacher": False, "metrics": {"exact_match": {}}},
+        "curriculum": {"stages": 1, "passes": 1},
+    }
+
+
+def test_a_student_learns_what_its_thinking_teacher_wrote_after_what_that_was_asked(
+    thinking_recipe, tmp_path, capsys
+):
+    found = run(thinking_recipe, quiet=False)
+    shown = " ".join(capsys.readouterr().err.split())
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens(["<a>", "<think>", "</think>", "<end>"])
+    arm = found.folder / "arms" / "seqkd"
+    rows = datasets.load_from_disk(str(arm / "texts" / "rows"))
+    store = next((tmp_path / "runs" / "cache").glob("texts-*/texts.jsonl"))
+    lines = [json.loads(line)["texts"] for line in store.read_text().splitlines()]
+    written = {text["id"]: text for line in lines for text in line}
+    assert len(written) == 8 and any(text["truncated"] for text in written.values())
+    for row in rows:
+        text = written[row["id"]]
+        end = [] if text["truncated"] else [tokenizer.convert_tokens_to_ids("<end>")]
+        assert row["prompt"].endswith("=<a>")
+        asked = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
+        assert row["input_ids"] == asked + text["tokens"] + end
+        assert row["labels"] == [-100] * len(asked) + text["tokens"] + end
+    # Test answers have no thoughts, and yet the student is asked as it was trained.
+    test = datasets.load_from_disk(str(found.folder / "data" / "test"))
+    assert all(prompt.endswith("=<a>") for prompt in test["prompt"])
+    assert "test: 9 of 9 prompts open the answer as the training data do" in shown
+    assert "train: 1 of 9 examples dropped: thoughts without end" in shown
+    counts = read(arm / "texts" / "summary.json")["teacher"]
+    cut = sum(text["truncated"] for text in written.values())
+    assert counts["truncated"] == cut and counts["asked"] == 8
+    assert f"{cut} of 8 answers of teacher were cut by supervision.max_new_tokens=6" in shown
+    report = found.report.read_text()
+    assert "Answers that teachers wrote" in report and "seqkd, teacher" in report
+    assert not (arm / "evaluation" / "agreement.json").exists()
+
+
+def test_the_cards_code_asks_as_was_trained(thinking_recipe, tmp_path):
+    rows = [{"prompt": f"{n}+{n}=", "completion": str(2 * n)} for n in range(9)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = run({**thinking_recipe, "extends": "sft", "supervision": {}})
+    card = (found.student / "README.md").read_text()
+    code = card.split("```python")[1].split("```")[0]
+    ast.parse(code)
+    asked = code.split("text = ")[1].split("inputs =")[0].replace("prompt}", "'1+1='}")
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = THINKING
+    test = datasets.load_from_disk(str(found.folder / "data" / "test"))
+    assert eval(asked, {"tokenizer": tokenizer}) == test["prompt"][1]

@@ -71,6 +71,7 @@ def test_what_is_written_can_be_read_by_anyone(tmp_path):
         "score": None,
         "seed": 11,
         "sampling_temperature": 0.7,
+        "tokens": [],
     }
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from conftest_models import tiny_model
-from tutelage.data import teacher_prompts, tokenize_examples, with_completion
+from tutelage.data import WrittenAnswer, teacher_prompts, tokenize_examples, tokenize_written
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, RunFolderError
 from tutelage.generation import (
@@ -16,7 +16,7 @@ from tutelage.generation import (
     WrittenText,
     choose_texts,
 )
-from tutelage.types import Example, Message
+from tutelage.types import Example
 
 
 @pytest.fixture
@@ -142,11 +142,9 @@ def CharTokenizer(tokenizer):
 
 def test_a_text_takes_the_place_of_the_answer_but_not_of_the_references(tokenizer):
     example = Example("a", {"prompt": "1+1="}, "2#2", ("2#2",), group="1")
-    taught = with_completion(example, "1+1=3#3")
-    assert taught.completion == "1+1=3#3" and taught.references == ("2#2",)
-    row = tokenize_examples([taught], tokenizer).dataset[0]
+    rows = tokenize_examples([example], tokenizer).dataset
+    taught = {"a": WrittenAnswer("1+1=3#3")}
+    row = tokenize_written(rows, {"a": example}, taught, tokenizer).dataset[0]
+    assert (row["completion"], row["references"], row["group"]) == ("1+1=3#3", ["2#2"], "1")
     learned = [token for token in row["labels"] if token >= 0]
     assert tokenizer.decode(learned, skip_special_tokens=True).replace(" ", "") == "1+1=3#3"
-    chat = Example("b", {}, "old", (), (Message("user", "hi"), Message("assistant", "old")))
-    assert with_completion(chat, "new").messages[-1].content == "new"
-    assert with_completion(chat, "new").references == ("old",)

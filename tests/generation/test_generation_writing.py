@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from conftest_models import tiny_model
-from tutelage.data import teacher_prompts, tokenize_examples, with_completion
+from tutelage.data import WrittenAnswer, teacher_prompts, tokenize_examples, tokenize_written
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, DataError, RunFolderError
 from tutelage.generation import (
@@ -318,9 +318,10 @@ def test_a_teacher_of_another_tokenizer(tmp_path):
     Writer("other", teacher, teachers, settings, seed=1).write(prompts, store)
     chosen = choose_texts(store, prompts, "keep")
     assert len(chosen.texts) == 5
-    taught = [with_completion(e, chosen.texts[e.id].text) for e in examples]
-    split = tokenize_examples(taught, students)
-    assert split.summary["kept"] == 5
+    rows = tokenize_examples(examples, students).dataset
+    taught = {e.id: WrittenAnswer(chosen.texts[e.id].text) for e in examples}
+    split = tokenize_written(rows, {e.id: e for e in examples}, taught, students)
+    assert len(split.dataset) == 5
     for example, row in zip(examples, split.dataset, strict=True):
         length = row["num_prompt_tokens"]
         assert students.decode(row["input_ids"][:length]) == f"{example.fields['question']}\n"
@@ -329,3 +330,16 @@ def test_a_teacher_of_another_tokenizer(tmp_path):
         assert students.decode(learned[:-1]) == store.get(example.id).text
         assert row["references"] == [example.completion, "x"]
         assert "<assistant>" in teachers.decode(prompts[example.id])
+
+
+def test_texts_keep_the_tokens_that_were_written(model, tmp_path):
+    """Sampled tokens need not be those that the tokenizer gives to their text."""
+    store = TextStore(tmp_path, INPUTS)
+    Writer("w", model, TOKENIZER, SAMPLED).write(PROMPTS, store)
+    texts = [store.get(i) for i in PROMPTS]
+    for text in texts:
+        assert len(text.tokens) == text.num_tokens - (not text.truncated)
+        assert TOKENIZER.decode(text.tokens, skip_special_tokens=True) == text.text
+    again = TextStore(tmp_path, INPUTS)
+    assert [again.get(i) for i in PROMPTS] == texts
+    assert any(text.truncated for text in texts) and not all(text.truncated for text in texts)

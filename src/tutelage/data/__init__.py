@@ -13,21 +13,20 @@ if TYPE_CHECKING:
     from tutelage.data.ending import ending_note, keep_stops, stop_ids
     from tutelage.data.format import Rendered, render, template_name
     from tutelage.data.load import Duplicate, LoadedExamples, load_examples
-    from tutelage.data.prompts import (
-        LONGEST_PROMPT,
-        teacher_prompt,
-        teacher_prompts,
-        with_completion,
-    )
+    from tutelage.data.openings import Opening
+    from tutelage.data.prompts import LONGEST_PROMPT, teacher_prompt, teacher_prompts
     from tutelage.data.templates import check_style, check_template
     from tutelage.data.tokenize import TokenizedSplit, tokenize_examples
+    from tutelage.data.written import WrittenAnswer, tokenize_written
 
 _HOMES = {
     "Duplicate": "load",
     "LONGEST_PROMPT": "prompts",
     "LoadedExamples": "load",
+    "Opening": "openings",
     "Rendered": "format",
     "TokenizedSplit": "tokenize",
+    "WrittenAnswer": "written",
     "check_style": "templates",
     "check_template": "templates",
     "ending_note": "ending",
@@ -43,15 +42,17 @@ _HOMES = {
     "template_name": "format",
     "tokenize_examples": "tokenize",
     "tokenize_prompts": "encode",
-    "with_completion": "prompts",
+    "tokenize_written": "written",
 }
 
 __all__ = [
     "LONGEST_PROMPT",
     "Duplicate",
     "LoadedExamples",
+    "Opening",
     "Rendered",
     "TokenizedSplit",
+    "WrittenAnswer",
     "check_style",
     "check_template",
     "ending_note",
@@ -67,7 +68,7 @@ __all__ = [
     "template_name",
     "tokenize_examples",
     "tokenize_prompts",
-    "with_completion",
+    "tokenize_written",
 ]
 
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -5,7 +5,6 @@ thoughts, or open only the last answer with an empty block of them. So answers a
 finished conversation, which is what a model learns, and not in its beginnings.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,15 +12,16 @@ from typing import Any
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
+from tutelage.data import thoughts
 from tutelage.data.ending import MARK, turn_end
+from tutelage.data.openings import Opening
 from tutelage.data.pieces import common_length
 from tutelage.errors import ConfigError, DataError
 from tutelage.types import Example, Message
 
 SYSTEM_ROLES = ("system", "developer")
 _CALLS = ("tool_calls", "function_call")
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-SPOKEN = (*_CALLS, *_THOUGHTS)
+SPOKEN = (*_CALLS, *thoughts.FIELDS)
 """Keys of a turn that are a part of what the assistant says."""
 
 # What the code of a template may raise beside its own errors.
@@ -34,8 +34,6 @@ _TEMPLATE_ERRORS = (
     ArithmeticError,
     RecursionError,
 )
-_THOUGHTS_END = "</think>"
-_LONGEST_OPENING = 80  # characters; what is longer holds a user's text
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,21 @@ class Conversation:
         text: all of it.
         answers: the turns of the assistant in order, but for those that the template leaves out;
             the last one is the answer.
-        opening: how what precedes the answer differs from the template's own generation prompt, in
-            words; empty where it does not.
+        opening: what opens the answer; None where nothing was asked.
         turns_lost: turns of the assistant that the template leaves out.
+        by_hand: whether the answer was put after its opening here and not by the template.
+        reopened: whether that is another opening than the template's for this answer, so that
+            nobody is to learn the answer.
+        unclosed: whether the answer breaks off inside its thoughts, of which the template knows.
     """
 
     text: str
     answers: tuple[Answer, ...]
-    opening: str = ""
+    opening: Opening | None = None
     turns_lost: int = 0
+    by_hand: bool = False
+    reopened: bool = False
+    unclosed: bool = False
 
     @property
     def prompt(self) -> str:
@@ -142,7 +146,10 @@ def as_dicts(turns: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def write_chat(
-    example: Example, system: str | None, tokenizer: PreTrainedTokenizerBase | None
+    example: Example,
+    system: str | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    openings: Sequence[Opening] = (),
 ) -> Conversation:
     """The example's conversation in the tokenizer's chat format, with the places of its answers.
 
@@ -150,6 +157,7 @@ def write_chat(
         example: the example; one without messages becomes a question and its answer.
         system: a system text, for conversations without one.
         tokenizer: the tokenizer with the chat template.
+        openings: those that the answer may have, the preferred one first; empty for any.
 
     Raises:
         ConfigError: there is no chat template.
@@ -161,12 +169,11 @@ def write_chat(
     writer = _Writer(example, turns, tokenizer)
     text = writer.write(turns)
     answers: list[Answer] = []
-    opening, lost = "", 0
+    opened, lost = None, 0
     for place in (i for i, turn in enumerate(turns) if turn.role == "assistant"):
         opened = writer.opened(place)
         found = writer.find(text, place, opened)
-        last = place == len(turns) - 1
-        if found is None and last:
+        if found is None and place == len(turns) - 1:
             begin = len(opened) if opened and text.startswith(opened) else len(text)
             found = Answer(begin, begin, empty=True)
         if found is None:
@@ -174,9 +181,47 @@ def write_chat(
             continue
         begin = max(found.start, answers[-1].end if answers else 0)
         answers.append(replace(found, start=begin, end=max(begin, found.end)))
-        if last and opened is not None:
-            opening = _difference(opened, text[:begin])
-    return Conversation(text, tuple(answers), opening, lost)
+    unclosed = thoughts.END in source and thoughts.unclosed(turns[-1].content)
+    written = Conversation(text, tuple(answers), turns_lost=lost, unclosed=unclosed)
+    if opened is None:
+        return written
+    written = replace(written, opening=Opening.between(opened, written.prompt))
+    written = _with_thoughts(written, turns[-1], opened)
+    return _opened_as(written, opened, openings)
+
+
+def _with_thoughts(written: Conversation, turn: Message, opened: str) -> Conversation:
+    """The conversation with the thoughts of its last answer, where the template drops them.
+
+    Such templates are for conversations that go on. A model writes its thoughts after the
+    generation prompt, which may open them, and so they are learned; but not after one that says
+    that there are none.
+    """
+    last, earlier = written.answers[-1], written.answers[:-1]
+    kept = not earlier or common_length(opened, written.text) >= earlier[-1].end
+    fits = kept and not opened.rstrip().endswith(thoughts.END)
+    if not (last.thoughts_lost and fits and thoughts.END in turn.content):
+        return written
+    answer = thoughts.after_opening(turn.content, opened)
+    end = len(opened) + len(answer)
+    last = replace(last, start=len(opened), end=end, thoughts_lost=False, empty=False)
+    text = opened + answer + written.text[written.answers[-1].end :]
+    return replace(written, text=text, answers=(*earlier, last), opening=Opening(), by_hand=True)
+
+
+def _opened_as(written: Conversation, opened: str, openings: Sequence[Opening]) -> Conversation:
+    """The conversation with the first of some openings, unless its own is one of them."""
+    if not openings or written.opening in openings:
+        return written
+    prompt, last = openings[0].after(opened), written.answers[-1]
+    if prompt is None:
+        return written
+    length = last.end - last.start
+    answer = replace(last, start=len(prompt), end=len(prompt) + length, learned=False)
+    text = prompt + written.text[last.start :]
+    return replace(
+        written, text=text, answers=(answer,), opening=openings[0], by_hand=True, reopened=True
+    )
 
 
 @dataclass(frozen=True)
@@ -247,7 +292,7 @@ class _Writer:
             start = begin if begin == len(before) and own.strip() else len(opened)
         if not body:
             end = self._end_of_call(text, start, end)
-        lacks = _lacks_thoughts(turn, text[start:end])
+        lacks = thoughts.lacks_thoughts(turn.content, turn.extra, text[start:end])
         return Answer(start, max(start, end), turn.learned, lacks, empty=begin >= end)
 
     def _end_of_call(self, text: str, start: int, end: int) -> int:
@@ -269,26 +314,6 @@ class _Writer:
             if text is not None and MARK in text:
                 return text
         return None
-
-
-def _difference(opened: str, before: str) -> str:
-    """How what precedes an answer differs from the generation prompt; empty when it does not."""
-    common = common_length(opened, before)
-    less, more = opened[common:], before[common:]
-    if max(len(less), len(more)) > _LONGEST_OPENING:
-        return "with another text before the answer"
-    if more:
-        return f"with {more!r} in place of its {less!r}" if less else f"with {more!r} after it"
-    return f"without its {less!r}" if less else ""
-
-
-def _lacks_thoughts(turn: Message, written: str) -> bool:
-    """Whether a turn has thoughts that are not in what was written of it."""
-    thoughts = "".join(str(turn.extra[name]) for name in _THOUGHTS if turn.extra.get(name))
-    if not thoughts:
-        thoughts = turn.content.rpartition(_THOUGHTS_END)[0]
-    thoughts = re.sub(r"^\s*<think>", "", thoughts).strip()
-    return bool(thoughts) and thoughts not in written
 
 
 def _check_calls(example: Example, turns: Sequence[Message], source: str) -> None:

@@ -19,6 +19,7 @@ from tutelage.data.chat import (
 from tutelage.data.collate import IGNORED
 from tutelage.data.ending import TurnEnd, check_turn_end, turn_end
 from tutelage.data.format import Rendered
+from tutelage.data.openings import Opening
 from tutelage.data.pieces import (
     common_length,
     continuations,
@@ -42,7 +43,9 @@ class Tokens:
         num_prompt_tokens: tokens before the last answer.
         prompt: the text before the last answer.
         completion: the last answer as text.
-        opening: see ``Conversation.opening``.
+        opening: see ``Conversation``; None outside of chats.
+        reopened: see ``Conversation``.
+        unclosed: see ``Conversation``.
         not_learned: parts that stand in the data and are not learned, counted by kind.
     """
 
@@ -51,7 +54,9 @@ class Tokens:
     num_prompt_tokens: int
     prompt: str
     completion: str
-    opening: str = ""
+    opening: Opening | None = None
+    reopened: bool = False
+    unclosed: bool = False
     not_learned: Counter[str] = field(default_factory=Counter)
 
 
@@ -69,7 +74,7 @@ def encode_texts(
     for example, row, start, completion in zip(
         examples, rendered, starts, completions, strict=True
     ):
-        answer = completion if example.cut else [*completion, end]
+        answer = [*completion, end]
         learned = not example.messages or example.messages[-1].learned
         labels = answer if learned else [IGNORED] * len(answer)
         tokens.append(
@@ -103,18 +108,18 @@ def tokenize_prompts(
 
 
 def encode_chats(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, system: str | None
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    system: str | None,
+    openings: Sequence[Opening] = (),
 ) -> list[Tokens]:
     """Conversations in the tokenizer's chat format, with every turn of the assistant labelled."""
     if not examples:
         return []
-    conversations = [write_chat(example, system, tokenizer) for example in examples]
+    conversations = [write_chat(example, system, tokenizer, openings) for example in examples]
     end = turn_end(tokenizer)
     check_turn_end(end, tokenizer)
-    cuts = [
-        _cuts(conversation, end, cut=example.cut)
-        for example, conversation in zip(examples, conversations, strict=True)
-    ]
+    cuts = [_cuts(conversation, end) for conversation in conversations]
     ids = iter(token_ids(list(itertools.chain(*cuts)), tokenizer))
     encoder = _Encoder(tokenizer, end, control_ids(tokenizer), system)
     return [
@@ -135,7 +140,7 @@ def _close(conversation: Conversation, place: int, end: TurnEnd) -> int:
     return close
 
 
-def _cuts(conversation: Conversation, end: TurnEnd, *, cut: bool) -> list[str]:
+def _cuts(conversation: Conversation, end: TurnEnd) -> list[str]:
     """The whole conversation, then all of it up to each answer and up to each answer's end.
 
     An empty text stands for an end that need not be looked for: the token that ends the turn is
@@ -147,7 +152,6 @@ def _cuts(conversation: Conversation, end: TurnEnd, *, cut: bool) -> list[str]:
     for place, (answer, bound) in enumerate(zip(answers, bounds, strict=True)):
         plain = (
             end.token is not None
-            and not (cut and place == len(answers) - 1)
             and end.name not in text[answer.start : answer.end]
             and end.name in text[answer.end : bound]
         )
@@ -176,19 +180,17 @@ class _Encoder:
     ) -> Tokens:
         """One conversation, from the ids of its cuts."""
         ids, starts, ends, whole = self._places(conversation, cut_ids)
-        mask = self._mask(example) if whole else None
+        mask = self._mask(example) if whole and not conversation.by_hand else None
         labels = [IGNORED] * len(ids)
         not_learned = Counter({"turns that the template drops": conversation.turns_lost})
         bounds = [*starts[1:], len(ids)]
         last_is_learned, stop = False, len(ids)
         for place, answer in enumerate(conversation.answers):
-            cut = example.cut and place == len(starts) - 1
-            content_end = max(starts[place], ends[place])
-            stop = content_end if cut else self._stop(ids, content_end, bounds[place])
+            stop = self._stop(ids, max(starts[place], ends[place]), bounds[place])
             span = range(starts[place], stop)
             not_learned["thoughts that the template drops"] += answer.thoughts_lost
             if not answer.learned:
-                not_learned["turns of weight 0"] += 1
+                not_learned["turns of weight 0"] += not conversation.reopened
             elif answer.empty and self._is_blank(ids[span.start : span.stop]):
                 not_learned["turns that the template drops"] += 1
             else:
@@ -196,9 +198,7 @@ class _Encoder:
                 for i in chosen:
                     labels[i] = ids[i]
                 last_is_learned = place == len(starts) - 1 and bool(chosen)
-        if example.cut:
-            ids, labels = ids[:stop], labels[:stop]
-        elif last_is_learned and ids[stop - 1] not in self.control | {self.end.token}:
+        if last_is_learned and ids[stop - 1] not in self.control | {self.end.token}:
             # The template ends the last turn with no token that a model could stop at.
             last = self.end.token
             last = end_of_text_id(self.tokenizer) if last is None else last
@@ -210,6 +210,8 @@ class _Encoder:
             conversation.prompt,
             example.completion or conversation.answer.strip(),
             conversation.opening,
+            conversation.reopened,
+            conversation.unclosed,
             +not_learned,
         )
 

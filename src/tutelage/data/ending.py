@@ -25,11 +25,13 @@ class TurnEnd:
         token: the id of the token at which a model can be stopped; None when there is none.
         text: what the template writes after an answer, the token included.
         name: the token as text; empty when there is none.
+        lead: the white space that the template writes between its generation prompt and an answer.
     """
 
     token: int | None
     text: str
     name: str = ""
+    lead: str = ""
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> TurnEnd:
@@ -39,6 +41,9 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> TurnEnd:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": MARK}]
     try:
         text: Any = tokenizer.apply_chat_template(turns, tokenize=False)
+        opened: Any = tokenizer.apply_chat_template(
+            turns[:1], tokenize=False, add_generation_prompt=True
+        )
     except Exception:  # what is wrong with a template is said where conversations are written
         return TurnEnd(None, "")
     written, _, after = text.rpartition(MARK)
@@ -48,7 +53,9 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> TurnEnd:
     # Some tokenizers have runs of white space as added tokens; they end nothing.
     ends = (i for i in token_ids([after], tokenizer)[0] if i in added and str(added[i]).strip())
     token = next(ends, None)
-    return TurnEnd(token, after, "" if token is None else str(added[token]))
+    between = written.removeprefix(opened)
+    lead = between if between.isspace() else ""
+    return TurnEnd(token, after, "" if token is None else str(added[token]), lead)
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, model: Any = None) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a teacher is asked, and an example with the teacher's answer in place of the data's."""
+"""What a teacher is asked."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from tutelage.data.encode import tokenize_prompts
 from tutelage.data.format import render, template_name
 from tutelage.data.templates import check_style
 from tutelage.errors import ConfigError, DataError
-from tutelage.types import Example, Message, check_unique
+from tutelage.types import Example, check_unique
 
 LONGEST_PROMPT = 4096
 """Tokens of the longest prompt that a teacher is asked, unless told otherwise."""
@@ -149,19 +149,3 @@ def teacher_prompts(
             " fewer words."
         )
     return kept
-
-
-def with_completion(example: Example, text: str, *, cut: bool = False) -> Example:
-    """The example with another answer to learn; what it is judged by stays.
-
-    Args:
-        example: the example.
-        text: the answer.
-        cut: whether a length limit ended it, so that its end is not learned.
-    """
-    messages = example.messages
-    if messages:
-        # Calls and thoughts belonged to the other answer, and so did its weight.
-        messages = (*messages[:-1], Message(messages[-1].role, text))
-    references = example.references or (example.completion,)
-    return replace(example, completion=text, references=references, messages=messages, cut=cut)

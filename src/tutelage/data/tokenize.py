@@ -8,7 +8,7 @@ are cut or kept, and counted.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import datasets
@@ -19,6 +19,7 @@ from tutelage.data.encode import Tokens, encode_chats, encode_texts
 from tutelage.data.format import render, template_name
 from tutelage.data.lengths import NUM_RESPONSE_TOKENS, NUM_TOKENS
 from tutelage.data.load import LoadedExamples
+from tutelage.data.openings import Opening
 from tutelage.data.pieces import control_ids
 from tutelage.errors import DataError
 from tutelage.types import Example, check_unique
@@ -59,12 +60,16 @@ class TokenizedSplit:
             ``dropped_ids`` (the first ids by reason), ``duplicates``, ``cut`` (count of prompts and
             answers that were cut), ``not_learned`` (turns and thoughts that the data hold and
             nobody learns, by reason), ``openings`` (how prompts differ from the chat template's
-            generation prompt, with the count of rows), ``prompt_tokens``,
+            generation prompt, with the count of rows), ``opening`` (the most frequent one, as the
+            fields of ``Opening``; empty outside of chats), ``reopened`` (prompts opened as was
+            asked, and not as the template opens their own answers), ``prompt_tokens``,
             ``response_tokens``, ``total_tokens``, ``max_total_tokens``, ``template``, ``groups``.
+        openings: of the answers in chats, the most frequent first.
     """
 
     dataset: datasets.Dataset
     summary: dict[str, Any]
+    openings: tuple[Opening, ...] = ()
 
 
 def tokenize_examples(
@@ -76,6 +81,7 @@ def tokenize_examples(
     max_length: int = 512,
     max_prompt_length: int = 256,
     long_prompts: LongPrompts = "drop",
+    openings: Sequence[Opening] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> TokenizedSplit:
     """Render and tokenize examples, and label what the student learns to write.
@@ -84,13 +90,15 @@ def tokenize_examples(
     tokenizer sets one), the completion and the end-of-sequence token; the last two are labelled.
     With a chat template every turn of the assistant is labelled where it stands in the finished
     conversation, the token that ends it included, but nothing after that token. Turns and thoughts
-    that the template drops, and turns of weight 0, are not learned, and counted. Where a length
-    limit cut an answer (``Example.cut``), its end is not labelled.
+    that the template drops, and turns of weight 0, are not learned, and counted. Thoughts of the
+    last answer are always learned: where the template drops them, after its generation prompt.
 
     An example is dropped when no token of an answer but special ones is left to learn
-    (``"no_response_tokens"``), when its prompt has more than ``max_prompt_length`` tokens
-    (``"prompt_too_long"``), or when it has more than ``max_length`` in all (``"too_long"``). With
-    ``long_prompts`` at ``"cut"`` or ``"keep"``, as a test set needs it, nothing is dropped.
+    (``"no_response_tokens"``), when its answer breaks off inside its thoughts and the chat template
+    knows of thoughts (``"thoughts_without_end"``), when its prompt has more than
+    ``max_prompt_length`` tokens (``"prompt_too_long"``), or when it has more than ``max_length`` in
+    all (``"too_long"``). With ``long_prompts`` at ``"cut"`` or ``"keep"``, as a test set needs it,
+    nothing is dropped.
 
     Args:
         examples: what ``load_examples`` returned, or examples of your own.
@@ -104,6 +112,9 @@ def tokenize_examples(
             takes the last ``max_prompt_length`` tokens of a prompt (after its beginning-of-sequence
             token), ``keep`` all of it; both keep every example, with its answer cut at
             ``max_length``: a model is only asked the prompt, and the answer is compared as text.
+        openings: how answers in chats may be opened, the preferred one first: those of the training
+            data, for data that a model is tested on. A prompt with another one gets the first, and
+            its answer no label, because it belongs to the other.
         progress: called with the number of examples done and the number of all.
 
     Returns:
@@ -122,7 +133,7 @@ def tokenize_examples(
     for start in range(0, total, _CHUNK):
         chunk = loaded.examples[start : start + _CHUNK]
         names = [template_name(example, template, tokenizer) for example in chunk]
-        tokens = _encode(chunk, names, template, tokenizer, system)
+        tokens = _encode(chunk, names, template, tokenizer, system, openings)
         for row in zip(chunk, names, tokens, strict=True):
             tally.add(*row)
         if progress is not None:
@@ -130,7 +141,7 @@ def tokenize_examples(
     if not tally.kept:
         raise _nothing_left(tally, total)
     dataset = datasets.Dataset.from_dict(tally.columns, features=_FEATURES)
-    return TokenizedSplit(dataset, tally.summary(loaded))
+    return TokenizedSplit(dataset, tally.summary(loaded), tally.usual_openings)
 
 
 def _encode(
@@ -139,13 +150,14 @@ def _encode(
     template: str,
     tokenizer: PreTrainedTokenizerBase,
     system: str | None,
+    openings: Sequence[Opening],
 ) -> Iterable[Tokens]:
     """The tokens of some examples, in order."""
     texts = [i for i, name in enumerate(names) if name != "chat"]
     chats = [i for i, name in enumerate(names) if name == "chat"]
     rendered = [render(chunk[i], template, tokenizer, system) for i in texts]
     in_text = encode_texts([chunk[i] for i in texts], rendered, tokenizer)
-    in_chat = encode_chats([chunk[i] for i in chats], tokenizer, system)
+    in_chat = encode_chats([chunk[i] for i in chats], tokenizer, system, openings)
     tokens = dict(zip([*texts, *chats], [*in_text, *in_chat], strict=True))
     return [tokens[i] for i in range(len(chunk))]
 
@@ -164,7 +176,8 @@ class _Tally:
     templates: Counter[str] = field(default_factory=Counter)
     cut: Counter[str] = field(default_factory=Counter)
     not_learned: Counter[str] = field(default_factory=Counter)
-    openings: Counter[str] = field(default_factory=Counter)
+    openings: Counter[Opening] = field(default_factory=Counter)
+    reopened: int = 0
 
     @property
     def kept(self) -> int:
@@ -181,7 +194,8 @@ class _Tally:
             self.dropped[reason].append(example.id)
             return
         self.not_learned.update(tokens.not_learned)
-        if tokens.opening:
+        self.reopened += tokens.reopened
+        if tokens.opening is not None:
             self.openings[tokens.opening] += 1
         row = {
             "id": example.id,
@@ -202,6 +216,8 @@ class _Tally:
         """Why an example is dropped; None when it is kept."""
         if self.control_ids.issuperset(labelled):
             return "no_response_tokens"
+        if tokens.unclosed:
+            return "thoughts_without_end"
         if tokens.num_prompt_tokens > self.max_prompt_length:
             return "prompt_too_long"
         return "too_long" if len(tokens.input_ids) > self.max_length else None
@@ -221,9 +237,18 @@ class _Tally:
             self.cut["answers"] += 1
         return replace(tokens, input_ids=ids, labels=labels, num_prompt_tokens=length)
 
+    @property
+    def usual_openings(self) -> tuple[Opening, ...]:
+        """The openings that other prompts may have, the most frequent first."""
+        return tuple(opening for opening, _ in self.openings.most_common() if opening.usual)
+
     def summary(self, loaded: LoadedExamples) -> dict[str, Any]:
+        usual = self.usual_openings
         lengths = self.columns[NUM_TOKENS]
         left_out = [duplicate for duplicate in loaded.duplicates if not duplicate.kept]
+        openings: Counter[str] = Counter()
+        for opening, rows in self.openings.items():
+            openings.update({opening.words: rows} if opening.words else {})
         return {
             "loaded": len(loaded.examples),
             "kept": self.kept,
@@ -236,7 +261,9 @@ class _Tally:
             },
             "cut": dict(self.cut),
             "not_learned": dict(self.not_learned),
-            "openings": dict(self.openings),
+            "openings": dict(openings),
+            "opening": asdict(usual[0]) if usual else {},
+            "reopened": self.reopened,
             "prompt_tokens": sum(self.columns["num_prompt_tokens"]),
             "response_tokens": sum(self.columns[NUM_RESPONSE_TOKENS]),
             "total_tokens": sum(lengths),

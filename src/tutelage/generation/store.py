@@ -27,6 +27,7 @@ class WrittenText:
         score: what a verifier gave it, in [0, 1]; None when nobody judged it.
         seed: what it was sampled from.
         sampling_temperature: 0 for greedy.
+        tokens: the teacher's tokens without what ended them; texts of older versions have none.
     """
 
     id: str
@@ -38,6 +39,7 @@ class WrittenText:
     score: float | None
     seed: int
     sampling_temperature: float
+    tokens: tuple[int, ...] = ()
 
     @property
     def right(self) -> bool | None:
@@ -180,4 +182,4 @@ def _unsealed(line: Any) -> list[WrittenText]:
     """
     if line["seal"] != fingerprint(line["texts"])[:16]:
         raise ValueError("its content does not match its checksum")
-    return [WrittenText(**row) for row in line["texts"]]
+    return [WrittenText(**{**row, "tokens": tuple(row.get("tokens", ()))}) for row in line["texts"]]

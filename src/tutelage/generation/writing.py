@@ -103,6 +103,7 @@ class Writer:
                 score=None if self.judge is None else self.judge(example_id, answer.text),
                 seed=seed,
                 sampling_temperature=self.settings.sampling_temperature,
+                tokens=answer.tokens if answer.truncated else answer.tokens[:-1],
             )
             for example_id, answer in zip(prompts, answers, strict=True)
         ]

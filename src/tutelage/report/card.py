@@ -14,7 +14,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tutelage.report.comparison import compare
-from tutelage.report.loading import example_prompt, is_adapter, load_snippet
+from tutelage.report.loading import example_prompt, is_adapter, learned_opening, load_snippet
 from tutelage.report.markdown import markdown_code, markdown_fence, markdown_text
 from tutelage.report.quantities import count, fixed, large, number
 from tutelage.report.run import Arm, Run, learned
@@ -177,7 +177,11 @@ def card_values(
         settings=settings,
         licences=licences,
         load=load_snippet(
-            ".", prompt if show_prompt else "", in_chat, adapter=is_adapter(run, arm.name)
+            ".",
+            prompt if show_prompt else "",
+            in_chat,
+            adapter=is_adapter(run, arm.name),
+            opening=learned_opening(run),
         ),
         student_parameters=student.get("parameters"),
         teacher_parameters=teacher.get("parameters") if only else None,

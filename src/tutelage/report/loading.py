@@ -21,7 +21,20 @@ def is_adapter(run: Run, arm: str) -> bool:
     return (run.folder / "arms" / arm / "student" / "adapter_config.json").is_file()
 
 
-def load_snippet(folder: str, prompt: str, chat: bool = False, *, adapter: bool = False) -> str:
+def learned_opening(run: Run) -> tuple[str, str]:
+    """What of the chat template's generation prompt no answer followed, and what it had instead."""
+    opening = (run.data.get("train") or {}).get("opening") or {}
+    return str(opening.get("less") or ""), str(opening.get("more") or "")
+
+
+def load_snippet(
+    folder: str,
+    prompt: str,
+    chat: bool = False,
+    *,
+    adapter: bool = False,
+    opening: tuple[str, str] = ("", ""),
+) -> str:
     """Python that loads a model and lets it answer.
 
     Args:
@@ -30,11 +43,25 @@ def load_snippet(folder: str, prompt: str, chat: bool = False, *, adapter: bool 
         chat: whether the prompt is what somebody says, for the tokenizer's chat template.
         adapter: whether the folder holds adapters alone: transformers then takes the generation
             defaults of the base model, which may not stop where the student does.
+        opening: what to take from the end of the generation prompt, and what to put there, so that
+            a student is asked as it was trained.
     """
     if not prompt or len(prompt) > _LONGEST:
         prompt = "What is the capital of France?"
     ask = 'inputs = tokenizer(prompt, return_tensors="pt")'
-    if chat:
+    if chat and any(opening):
+        less, more = opening
+        change = (f".removesuffix({less!a})" if less else "") + (f" + {more!a}" if more else "")
+        ask = (
+            "# Answers are opened as in training, and not as the template's generation prompt is.\n"
+            "text = tokenizer.apply_chat_template(\n"
+            '    [{"role": "user", "content": prompt}],\n'
+            "    add_generation_prompt=True,\n"
+            "    tokenize=False,\n"
+            f"){change}\n"
+            'inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")'
+        )
+    elif chat:
         ask = (
             "inputs = tokenizer.apply_chat_template(\n"
             '    [{"role": "user", "content": prompt}],\n'

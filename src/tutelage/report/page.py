@@ -16,7 +16,7 @@ from tutelage.files import atomic_write_text
 from tutelage.printing import printable
 from tutelage.report import page_tables as views
 from tutelage.report.comparison import Comparison, compare
-from tutelage.report.loading import example_prompt, is_adapter, load_snippet
+from tutelage.report.loading import example_prompt, is_adapter, learned_opening, load_snippet
 from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
 from tutelage.report.quantities import count, duration, large, number
@@ -141,6 +141,7 @@ def _next(run: Run) -> dict[str, Any] | None:
             f"{run.place}/arms/{students[0].name}/student",
             *example_prompt(run),
             adapter=is_adapter(run, students[0].name),
+            opening=learned_opening(run),
         ),
         "seeds": [f"{again} --set seed={seed + more}" for more in (1, 2)],
         "answers": f"{run.place}/arms/{students[0].name}/evaluation/answers.jsonl",
@@ -216,7 +217,11 @@ def _results(comparison: Comparison) -> dict[str, Any]:
 
 def _data(run: Run) -> dict[str, Any]:
     train = run.data.get("train") or {}
-    return {"data": views.data_view(run), "template": str(train.get("template") or "")}
+    return {
+        "data": views.data_view(run),
+        "texts": views.texts_view(run),
+        "template": str(train.get("template") or ""),
+    }
 
 
 def _difficulty(run: Run) -> dict[str, Any]:

@@ -172,6 +172,24 @@ def data_view(run: Run) -> View | None:
     return View("Examples and tokens by split", ("", *splits), tuple(rows))
 
 
+def texts_view(run: Run) -> View | None:
+    """What became of the answers that teachers wrote; None where they wrote none."""
+    columns = [
+        (f"{arm.name}, {teacher}", counts)
+        for arm in run.arms
+        for teacher, counts in arm.texts.items()
+    ]
+    names = {name: None for _, counts in columns for name, number in counts.items() if number}
+    if not names:
+        return None
+    rows = tuple(
+        Row(name.replace("_", " "), tuple(Cell(count(counts.get(name))) for _, counts in columns))
+        for name in names
+    )
+    caption = "Answers that teachers wrote, by arm and teacher"
+    return View(caption, ("", *(title for title, _ in columns)), rows)
+
+
 def _count(value: Any) -> float | None:
     """A count; of duplicates those that are not among the examples."""
     return value.get("left_out") if isinstance(value, dict) else value

@@ -61,6 +61,7 @@ class Arm:
         steps: what the plan schedules, by name an array of its steps; empty when there is none yet.
         metrics: one row for each logged optimizer step, ascending.
         validation: one row for each validation, ascending.
+        texts: ``texts/summary.json``, what became of the answers that teachers wrote, by teacher.
         has_student: whether its student is there.
         evaluation: the selected checkpoint on the test set.
         evaluation_last: the last checkpoint, when another one was selected.
@@ -71,6 +72,7 @@ class Arm:
     steps: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = ()
     validation: Sequence[Mapping[str, Any]] = ()
+    texts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     has_student: bool = False
     evaluation: Evaluated | None = None
     evaluation_last: Evaluated | None = None
@@ -191,6 +193,7 @@ def _load_arm(folder: Path) -> Arm:
         steps=read_columns(plan / "steps.parquet", SCHEDULED),
         metrics=_by_step(read_rows(folder / "metrics.jsonl", owner)),
         validation=_by_step(read_rows(folder / "validation.jsonl", owner)),
+        texts=read_object(folder / "texts" / "summary.json"),
         has_student=student.is_dir(),
         evaluation=load_evaluation(folder / "evaluation"),
         evaluation_last=load_evaluation(folder / "evaluation_last"),

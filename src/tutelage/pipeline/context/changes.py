@@ -22,6 +22,7 @@ _WORDS = {
     "teachers": "the teachers",
     "tokenizer": "the tokenizer",
     "total_steps": "the main arm's number of updates",
+    "version": "how Tutelage makes it",
     "validation": "what validation measures",
     "words": "its description",
 }

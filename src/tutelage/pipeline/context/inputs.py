@@ -31,6 +31,9 @@ SPLITS_FILE = "splits.json"
 
 Inputs = dict[str, Any]
 
+_ROWS_VERSION = 2
+"""Rises when the same data become other rows; what is made of rows that stay the same stays."""
+
 
 def data_inputs(session: Session) -> Inputs:
     """Of the tokenized data: settings, files, tokenizer, and the seed where it draws."""
@@ -44,6 +47,7 @@ def data_inputs(session: Session) -> Inputs:
         draws = any(value for name, value in values.items() if name.startswith("limit_"))
         draws = draws or settings.validation_share > 0 or settings.test_share > 0
     return {
+        "version": _ROWS_VERSION,
         "data": values,
         "sources": _sources(session),
         "kept": ["lengths", "examples", *wanted_columns(session)],

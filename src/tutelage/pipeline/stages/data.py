@@ -10,7 +10,13 @@ import datasets
 import numpy as np
 
 from tutelage.checks.data import column_names
-from tutelage.data import TokenizedSplit, ending_note, load_examples, tokenize_examples
+from tutelage.data import (
+    Opening,
+    TokenizedSplit,
+    ending_note,
+    load_examples,
+    tokenize_examples,
+)
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.kept import read_columns, read_examples, write_examples
 from tutelage.data.lengths import NUM_RESPONSE_TOKENS, stored_lengths
@@ -42,9 +48,14 @@ def prepare_data(session: Session) -> None:
         session.display.task("Reading and tokenizing the data") as report,
     ):
         summaries, contents = {}, {}
+        openings: tuple[Opening, ...] = ()
         for split, loaded in load_splits(session).items():
             long = "drop" if split == "train" else settings.long_prompts
-            tokenized = tokenize(session, loaded, long_prompts=long, progress=report)
+            tokenized = tokenize(
+                session, loaded, long_prompts=long, openings=openings, progress=report
+            )
+            if split == "train":
+                openings = tokenized.openings
             with disk_checked(folder / split):
                 tokenized.dataset.save_to_disk(folder / split)
             there = set(tokenized.dataset["id"])
@@ -69,6 +80,7 @@ def tokenize(
     examples: LoadedExamples | Sequence[Example],
     *,
     long_prompts: LongPrompts = "drop",
+    openings: Sequence[Opening] = (),
     progress: Report | None = None,
 ) -> TokenizedSplit:
     """Examples as the student reads them: its tokenizer, the recipe's template and lengths."""
@@ -82,8 +94,17 @@ def tokenize(
         max_length=settings.max_length,
         max_prompt_length=settings.max_prompt_length,
         long_prompts=long_prompts,
+        openings=openings,
         progress=progress,
     )
+
+
+_REMEDIES = {
+    "thoughts_without_end": (
+        "; their answers break off after <think>, so that a student would learn to stop there. End"
+        " the thoughts with </think> and an answer"
+    )
+}
 
 
 def data_notes(summary: dict[str, Any]) -> list[str]:
@@ -91,7 +112,7 @@ def data_notes(summary: dict[str, Any]) -> list[str]:
     total = summary["loaded"]
     lines = [
         f"{count} of {total} examples dropped: {reason.replace('_', ' ')} (for example"
-        f" {summary['dropped_ids'][reason][0]})"
+        f" {summary['dropped_ids'][reason][0]}){_REMEDIES.get(reason, '')}"
         for reason, count in summary["dropped"].items()
         if count
     ]
@@ -111,6 +132,13 @@ def data_notes(summary: dict[str, Any]) -> list[str]:
         " finished conversation has it; ask the student in the same way"
         for how, count in summary["openings"].items()
     ]
+    if summary["reopened"]:
+        lines.append(
+            f"{summary['reopened']} of {total} prompts open the answer as the training data do, and"
+            " not as the chat template opens their own reference answers (with or without"
+            " thoughts); these are scored as texts, and no student is compared with the teacher on"
+            " them token by token"
+        )
     return lines
 
 

@@ -87,7 +87,8 @@ def evaluate(
         if compare and len(compared) < len(rows):
             session.display.note(
                 f"{title}: compared with the teacher at {len(compared)} of {len(rows)} examples;"
-                " the others have no reference answer within data.max_length"
+                " the others have no reference answer within data.max_length, or none that follows"
+                " their prompt as it is opened"
             )
         if len(compared):
             agreement = teacher_agreement(

@@ -1,8 +1,10 @@
 """The stage in which teachers write the answers that text-supervised arms learn from."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.curriculum import pairs_wanted
-from tutelage.data import LONGEST_PROMPT, teacher_prompts, with_completion
+from tutelage.data import LONGEST_PROMPT, WrittenAnswer, teacher_prompts, tokenize_written
 from tutelage.data.lengths import NUM_TOKENS, stored_lengths
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json, fingerprint
@@ -27,7 +29,7 @@ from tutelage.generation import (
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.inputs import texts_inputs, written_inputs
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.stages.data import kept_examples, tokenize, training_rows
+from tutelage.pipeline.stages.data import kept_examples, rows_of, training_rows
 from tutelage.pipeline.stages.plan import plan_arguments
 from tutelage.pipeline.stages.positions import (
     check_length,
@@ -36,6 +38,7 @@ from tutelage.pipeline.stages.positions import (
     teacher_positions,
 )
 from tutelage.recipe import Recipe
+from tutelage.recipe.teaching import Supervision
 from tutelage.types import DifficultyProfile, Example
 
 Available = NDArray[np.bool_]
@@ -230,7 +233,7 @@ def _tokenize(
     written_texts: WrittenTexts,
 ) -> Available:
     """Tokenize an arm's pairs for the student; pairs that do not fit its limits are left out."""
-    names = list(session.recipe.ladder)
+    names, asked = list(session.recipe.ladder), session.loaded.arms[arm].supervision
     pairs = {
         names[k]: {profile.ids[i]: chosen[names[k]].texts[profile.ids[i]] for i in which}
         for k in range(len(names))
@@ -242,30 +245,31 @@ def _tokenize(
             " Look at the texts in the cache, keep wrong ones (supervision.on_wrong: keep), or"
             " choose a better teacher."
         )
-    content = {
-        # Whether the limit cut an answer changes what is learned of it.
-        name: {i: [t.text, "cut"] if t.truncated else t.text for i, t in texts.items()}
+    answers = {
+        name: {
+            i: WrittenAnswer(
+                text.text,
+                text.tokens if session.models.shares_tokenizer(name) else (),
+                text.truncated,
+            )
+            for i, text in texts.items()
+        }
         for name, texts in pairs.items()
+    }
+    content = {
+        name: {i: [one.text, list(one.tokens), one.cut] for i, one in texts.items()}
+        for name, texts in answers.items()
     }
     inputs = texts_inputs(session, content)
     part = f"arms/{arm}/texts"
     if not session.ready(part, inputs):
         with session.making(part, inputs, "") as folder:
-            rows = []
-            for name, texts in pairs.items():
-                answered = [
-                    with_completion(written_texts.examples[i], text.text, cut=text.truncated)
-                    for i, text in texts.items()
-                ]
-                split = tokenize(session, answered).dataset
-                rows.append(split.add_column("teacher", [name] * len(split)))  # type: ignore[call-arg]
-            with disk_checked(folder / "rows"):
-                datasets.concatenate_datasets(rows).save_to_disk(folder / "rows")
-            counts = {name: dict(one.summary) for name, one in chosen.items()}
+            counts = _write_rows(session, folder, answers, written_texts.examples)
+            counts = {name: {**one.summary, **counts.get(name, {})} for name, one in chosen.items()}
             atomic_write_json(folder / "summary.json", counts)
         for name, count in counts.items():
-            words = ", ".join(f"{n} {what}" for what, n in count.items() if n)
-            session.display.note(f"{arm}: answers of {name}: {words}")
+            for line in written_notes(name, count, asked):
+                session.display.note(f"{arm}: {line}")
     fits = training_rows(session, arm)
     longest = int(stored_lengths(fits, NUM_TOKENS).max())
     what = f"the longest answer of a teacher with its prompt (arm '{arm}')"
@@ -277,3 +281,75 @@ def _tokenize(
             for k, name in enumerate(names)
         ]
     )
+
+
+def _write_rows(
+    session: Session,
+    folder: Path,
+    answers: Mapping[str, Mapping[str, WrittenAnswer]],
+    examples: Mapping[str, Example],
+) -> dict[str, dict[str, int]]:
+    """Save the rows of an arm's written answers; what became of the others, by teacher."""
+    data = session.recipe.data
+    assert data is not None
+    splits, counts = [], {}
+    for name, texts in answers.items():
+        split = tokenize_written(
+            rows_of(session, "train"),
+            examples,
+            texts,
+            session.models.tokenizer,
+            template=getattr(data, "template", "auto"),
+            max_length=data.max_length,
+        )
+        counts[name] = dict(split.counts)
+        teacher = [name] * len(split.dataset)
+        splits.append(split.dataset.add_column("teacher", teacher))  # type: ignore[call-arg]
+    rows = datasets.concatenate_datasets(splits)
+    if not len(rows):
+        raise DataError(
+            f"None of the teachers' answers can be learned: {_words(_summed(counts.values()))}."
+            " Raise data.max_length for answers that are too long (or lower"
+            " supervision.max_new_tokens); look at the texts in the cache for the others."
+        )
+    with disk_checked(folder / "rows"):
+        rows.save_to_disk(folder / "rows")
+    return counts
+
+
+def _summed(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return total
+
+
+def _words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in counts.items() if n)
+
+
+def written_notes(name: str, counts: Mapping[str, int], asked: Supervision) -> list[str]:
+    """What became of a teacher's answers, in lines."""
+    lines = [f"answers of {name}: {_words(counts)}"]
+    if counts.get("too_long"):
+        lines.append(
+            f"{counts['too_long']} answers of {name} are left out: with their prompts they are"
+            " longer than data.max_length. Raise it to learn them."
+        )
+    cut = counts["truncated"]
+    if cut and asked.on_wrong == "keep" and not asked.drop_truncated:
+        inside = counts.get("cut_in_thoughts")
+        more = f" ({inside} of them inside their thoughts, before any answer)" if inside else ""
+        lines.append(
+            f"{cut} of {counts['asked']} answers of {name} were cut by"
+            f" supervision.max_new_tokens={asked.max_new_tokens}{more}: they are learned as far as"
+            " they go, without an end. Raise it, or leave them out with"
+            " supervision.drop_truncated=true."
+        )
+    elif cut:
+        lines.append(
+            f"{cut} of {counts['asked']} answers of {name} were cut by"
+            f" supervision.max_new_tokens={asked.max_new_tokens} and are not learned. Raise it to"
+            " have them whole."
+        )
+    return lines
