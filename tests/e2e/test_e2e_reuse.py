@@ -72,6 +72,21 @@ def test_a_new_folder_takes_what_is_there(home, capsys, tmp_path):
     assert charged["training sft"] > 0 and charged["difficulty"] > 0
 
 
+def test_a_plan_that_is_described_otherwise_says_what_is_new(home, capsys):
+    folder, recipe = home
+    own = folder / "runs" / "renamed"
+    shutil.copytree(folder / "runs" / "first", own)
+    refreshed = {**changed(recipe, difficulty={"refresh": 1}), "name": "other"}
+    for other, why in (
+        ({**recipe, "name": "new"}, "name is new (was small)"),
+        (refreshed, "difficulty.refresh is 1 (was null), name is other (was new)"),
+    ):
+        with prepared(other, run_dir=own, quiet=False, replace=True):
+            said = capsys.readouterr().err.splitlines()
+        for arm in ("cpd", "sft"):
+            assert f"{arm}: plan: made anew, because {why}" in said
+
+
 NO_RESULT = {
     "report_to": [],
     "log_every": 3,

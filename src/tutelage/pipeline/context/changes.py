@@ -15,6 +15,7 @@ _WORDS = {
     "model": "the model",
     "pairs": "the written answers",
     "plan": "the plan",
+    "rounded_step": "which steps bfloat16 rounds away",
     "source": "the model that it is cut from",
     "sources": "the data files",
     "student": "the student before training",
@@ -24,7 +25,6 @@ _WORDS = {
     "total_steps": "the main arm's number of updates",
     "version": "how Tutelage makes it",
     "validation": "what validation measures",
-    "words": "its description",
 }
 _SETTINGS = {"data", "difficulty", "validation"}
 """Keys that hold settings in one part and a fingerprint in another."""

@@ -238,12 +238,10 @@ def plan_inputs(
         "seed": recipe.seed,
         "total_steps": total_steps,
         # What its description says beside the plan.
-        "words": [
-            recipe.name,
-            recipe.difficulty.refresh,
-            values["loss"].get("adaptive"),
-            *([] if recipe.rounded_step is None else [recipe.rounded_step]),
-        ],
+        "name": recipe.name,
+        "difficulty.refresh": recipe.difficulty.refresh,
+        "loss.adaptive": values["loss"].get("adaptive"),
+        **({} if recipe.rounded_step is None else {"rounded_step": recipe.rounded_step}),
     }
 
 
