@@ -330,6 +330,21 @@ def test_a_turn_end_outside_the_generation_block_is_labelled(make_tokenizer, end
     assert labelled(row, tokenizer) == "b<|im_end|>|de<|im_end|>"
 
 
+def test_turns_that_no_token_ends_are_learned_and_their_ends_counted(make_tokenizer):
+    """As in SOLAR's format: only what ends the whole conversation can be learned as an end."""
+    solar = (
+        "{% for m in messages %}### {{ m.role }}:\n{{ m.content }}\n\n{% endfor %}"
+        "{% if add_generation_prompt %}### assistant:\n{% endif %}"
+    )
+    tokenizer = make_tokenizer(chat_template=solar)
+    split = tokenize_examples([TWO_TURNS], tokenizer)
+    assert labelled(split.dataset[0], tokenizer) == "b\n\n|de\n\n<|im_end|>"
+    words = "ends of turns before the last (the chat template has no token for them)"
+    assert split.summary["not_learned"] == {words: 1}
+    one = tokenize_examples([conversation(*TWO_TURNS.messages[2:])], tokenizer)
+    assert one.summary["not_learned"] == {}
+
+
 def test_an_end_that_is_no_token_is_refused(make_tokenizer):
     text = CHATML.replace("<|im_end|>", "<|over|>")
     with pytest.raises(ModelError, match=r"ends a turn with '<\|over\|>'.*a text of 8 tokens"):

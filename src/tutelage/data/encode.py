@@ -30,6 +30,7 @@ from tutelage.data.pieces import (
 )
 from tutelage.types import Example
 
+_ENDLESS = "ends of turns before the last (the chat template has no token for them)"
 _GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -198,6 +199,8 @@ class _Encoder:
                 for i in chosen:
                     labels[i] = ids[i]
                 last_is_learned = place == len(starts) - 1 and bool(chosen)
+                endless = self.end.token is None and ids[stop - 1] not in self.control
+                not_learned[_ENDLESS] += endless and bool(chosen) and not last_is_learned
         if last_is_learned and ids[stop - 1] not in self.control | {self.end.token}:
             # The template ends the last turn with no token that a model could stop at.
             last = self.end.token
