@@ -9,6 +9,7 @@ from conftest_models import tiny_model
 from tutelage.data import (
     WrittenAnswer,
     ending_note,
+    ends_alike,
     keep_stops,
     load_examples,
     stop_ids,
@@ -159,6 +160,27 @@ def test_every_family_names_its_ends(family, tokenizer, tmp_path):
     saved = json.loads((tmp_path / "generation_config.json").read_text())
     assert saved["eos_token_id"] == sorted({7, end, eos})
     assert (family.end in ending_note(tokenizer)) == (end != eos)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "alike"),
+    [
+        ((CHATML, "<|im_end|>"), (CHATML, "<|text|>"), True),
+        ((CHATML, "<|text|>"), (CHATML, "<|im_end|>"), True),
+        ((None, "<|im_end|>"), (CHATML, "<|text|>"), True),
+        ((CHATML, "<|im_end|>"), (None, "<|text|>"), False),  # its answers end as texts do
+        ((None, "<|text|>"), (CHATML, "<|im_end|>"), False),
+        ((MISTRAL, "</s>"), (CHATML, "<|text|>"), False),
+    ],
+)
+def test_what_ends_an_answer_in_a_chat_may_be_one_where_texts_end_otherwise(
+    make_tokenizer, teacher, student, alike
+):
+    pair = [
+        make_tokenizer(chat_template=template, eos=eos, special=["<|text|>", "</s>"])
+        for template, eos in (teacher, student)
+    ]
+    assert ends_alike(*pair) == alike
 
 
 def test_an_answer_that_a_limit_cut_has_no_end(family, tokenizer):

@@ -9,6 +9,7 @@ from killing import small_recipe
 
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import build_tokenizer
+from tutelage.errors import ModelError
 from tutelage.pipeline import run
 
 CHAT = "{% for m in messages %}{{ m.content }}{{ '<end>' if m.role == 'assistant' }}{% endfor %}"
@@ -140,3 +141,25 @@ def test_the_cards_code_asks_as_was_trained(thinking_recipe, tmp_path):
     tokenizer.chat_template = THINKING
     test = datasets.load_from_disk(str(found.folder / "data" / "test"))
     assert eval(asked, {"tokenizer": tokenizer}) == test["prompt"][1]
+
+
+def test_a_base_student_learns_from_an_instruct_teacher_of_its_family(recipe, tmp_path, capsys):
+    """Their texts end with other tokens, as in the Qwen family; their turns do not."""
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    tokenizer.chat_template, tokenizer.eos_token = CHAT, "<end>"
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    chats = {**recipe, "teacher": {"model": str(tmp_path / "teacher")}, "extends": "kld"}
+    found = run(chats, quiet=False)
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "the end of a turn in chats, which is what is learned, is one for both" in shown
+    rows = datasets.load_from_disk(str(found.folder / "data" / "train"))
+    assert {row["labels"][-1] for row in rows} == {len(build_tokenizer())}
+    assert len(build_tokenizer()) in read(found.student / "generation_config.json")["eos_token_id"]
+    assert (found.folder / "arms" / "kld" / "evaluation" / "agreement.json").exists()
+    # Elsewhere answers end as texts do, and what ends them is learned from a teacher that goes on.
+    rows = [{"prompt": f"{n}+{n}=", "completion": str(2 * n)} for n in range(9)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = {"train": str(tmp_path / "rows.jsonl"), "template": "plain"}
+    with pytest.raises(ModelError, match=r"end a text with different tokens: '<end>' \(\d+\) and"):
+        run({**chats, "data": plain})

@@ -214,6 +214,10 @@ def test_different_ends_are_named(make_word_tokenizer):
     teacher, student = make_word_tokenizer(["a"]), make_word_tokenizer(["a"], eos="<end>")
     with pytest.raises(ModelError, match=r"'<eos>' \(2\) and '<end>' \(3\).*copy the teacher's"):
         check_same_tokenizer(teacher, student)
+    assert check_same_tokenizer(teacher, student, ends_alike=True) == 4
+    other = make_word_tokenizer(["a", "<eos>"], eos="<eos>")
+    with pytest.raises(ModelError, match="different tokenizers"):
+        check_same_tokenizer(teacher, other, ends_alike=True)
 
 
 @pytest.mark.parametrize(

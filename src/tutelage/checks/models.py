@@ -262,7 +262,11 @@ def _check_pairs(
                 if student.tokenizer is not None and teacher.tokenizer is not None:
                     check_same_tokenizer(teacher.tokenizer, student.tokenizer)
             except ModelError:
-                check_same_tokenizer(teacher.loaded_tokenizer(), student.loaded_tokenizer())
+                from tutelage.data import ends_alike
+
+                pair = teacher.loaded_tokenizer(), student.loaded_tokenizer()
+                alike = findings.loaded.recipe.in_chats and ends_alike(*pair)
+                check_same_tokenizer(*pair, ends_alike=alike)
 
 
 def _check_lora_targets(recipe: Recipe, student: SeenModel) -> None:

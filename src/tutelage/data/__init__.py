@@ -10,7 +10,7 @@ from tutelage.lazy import lazy_names
 if TYPE_CHECKING:
     from tutelage.data.collate import length_batches, packed_batches, padding_id
     from tutelage.data.encode import tokenize_prompts
-    from tutelage.data.ending import ending_note, keep_stops, stop_ids
+    from tutelage.data.ending import ending_note, ends_alike, keep_stops, stop_ids
     from tutelage.data.format import Rendered, render, template_name
     from tutelage.data.load import Duplicate, LoadedExamples, load_examples
     from tutelage.data.openings import Opening
@@ -30,6 +30,7 @@ _HOMES = {
     "check_style": "templates",
     "check_template": "templates",
     "ending_note": "ending",
+    "ends_alike": "ending",
     "keep_stops": "ending",
     "length_batches": "collate",
     "load_examples": "load",
@@ -56,6 +57,7 @@ __all__ = [
     "check_style",
     "check_template",
     "ending_note",
+    "ends_alike",
     "keep_stops",
     "length_batches",
     "load_examples",

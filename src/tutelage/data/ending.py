@@ -58,6 +58,15 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> TurnEnd:
     return TurnEnd(token, after, "" if token is None else str(added[token]), lead)
 
 
+def ends_alike(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> bool:
+    """Whether the token that ends a turn in the student's chats ends an answer of the teacher, too.
+
+    Then what the student learns as an end is one for both, whatever ends their texts.
+    """
+    token = turn_end(student).token
+    return token is not None and token in (teacher.eos_token_id, turn_end(teacher).token)
+
+
 def stop_ids(tokenizer: PreTrainedTokenizerBase, model: Any = None) -> list[int]:
     """Every token that ends an answer: the tokenizer's, its chat template's and the model's own.
 

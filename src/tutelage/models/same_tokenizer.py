@@ -35,6 +35,7 @@ def check_same_tokenizer(
     *,
     teacher_head: int | None = None,
     student_head: int | None = None,
+    ends_alike: bool = False,
 ) -> int:
     """Check that both tokenizers give every token the same id; return the real vocabulary size.
 
@@ -47,6 +48,8 @@ def check_same_tokenizer(
         student: the student's tokenizer.
         teacher_head: rows of the teacher's output head; None to leave it unchecked.
         student_head: rows of the student's output head; None to leave it unchecked.
+        ends_alike: whether answers end with a token that ends them for both, though texts end with
+            different ones: base and instruct models of one family, in chats.
 
     Returns:
         See ``vocabulary_size``.
@@ -63,13 +66,14 @@ def check_same_tokenizer(
             " family, or use text-level supervision: the teacher writes answers, and the student is"
             " fine-tuned on them."
         )
-    if teacher.eos_token_id != student.eos_token_id:
+    if teacher.eos_token_id != student.eos_token_id and not ends_alike:
         raise ModelError(
             "Teacher and student end a text with different tokens:"
             f" '{teacher.eos_token}' ({teacher.eos_token_id}) and"
             f" '{student.eos_token}' ({student.eos_token_id}). All other tokens agree, so copy the"
             " teacher's tokenizer files into the student's folder, or set the student's"
-            " `eos_token` to the teacher's."
+            " `eos_token` to the teacher's. (In chats they may differ where the student's chat"
+            " template ends a turn as the teacher does.)"
         )
     size = vocabulary_size(teacher)
     for owner, head in (("teacher", teacher_head), ("student", student_head)):

@@ -148,6 +148,11 @@ class Recipe(Strict):
         return self.training.learning_rate if half and self.training.lora is None else None
 
     @property
+    def in_chats(self) -> bool:
+        """Whether examples are chats wherever the student's tokenizer has a chat template."""
+        return getattr(self.data, "template", "auto") in ("auto", "chat")
+
+    @property
     def uses_text(self) -> bool:
         """Whether the student learns from answers that teachers write."""
         return self.supervision.kind == "text"

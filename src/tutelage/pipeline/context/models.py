@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tutelage.data import keep_stops
+from tutelage.data import ends_alike, keep_stops
 from tutelage.errors import ModelError
 from tutelage.hashes import unhashed_bytes
 from tutelage.models import (
@@ -168,8 +168,27 @@ class Models:
         )
         for name in self._loaded.compared_teachers:
             if not self.is_student_source(name):
-                check_same_tokenizer(self.tokenizer_of(name), tokenizer)
+                teacher = self.tokenizer_of(name)
+                self._check_tokens(teacher, tokenizer)
+                if teacher.eos_token_id != tokenizer.eos_token_id:
+                    self._display.note(
+                        f"{self.recipe.teacher_title(name)} ends a text with"
+                        f" '{teacher.eos_token}' and the student with '{tokenizer.eos_token}'; the"
+                        " end of a turn in chats, which is what is learned, is one for both"
+                    )
         return tokenizer
+
+    def check_tokens(self, name: str) -> None:
+        """Refuse a teacher whose distributions cannot be compared with the student's.
+
+        Raises:
+            ModelError: its tokens or what ends its answers are others.
+        """
+        self._check_tokens(self.tokenizer_of(name), self.tokenizer)
+
+    def _check_tokens(self, teacher: Any, student: Any) -> None:
+        alike = self.recipe.in_chats and ends_alike(teacher, student)
+        check_same_tokenizer(teacher, student, ends_alike=alike)
 
     def _say(self, what: str, place: str) -> None:
         """Say once what is loaded, before it is: nothing else is seen meanwhile."""
@@ -279,7 +298,7 @@ class Models:
         if self.is_student_source(name):
             return True
         try:
-            check_same_tokenizer(self.tokenizer_of(name), self.tokenizer)
+            self.check_tokens(name)
         except ModelError:
             return False
         return True

@@ -14,7 +14,7 @@ import torch
 from tutelage.checks.data import column_names
 from tutelage.data.load import load_examples
 from tutelage.files import atomic_write_json, remove_directory
-from tutelage.models import check_same_tokenizer, keep_layers
+from tutelage.models import keep_layers
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.inputs import start_inputs
 from tutelage.pipeline.context.models import autocast_dtype, load_alone
@@ -93,7 +93,7 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
     teacher = None
     if settings.objective == "kl":
         autocast = autocast_dtype(settings.precision)
-        check_same_tokenizer(models.tokenizer_of(models.strongest), models.tokenizer)
+        models.check_tokens(models.strongest)
         teacher = TeacherLadder(
             {models.strongest: lambda: live_teacher(models.teacher, models.vocab_size, autocast)}
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.files import atomic_write_json, fingerprint, remove_directory
-from tutelage.models import check_same_tokenizer, keep_layers
+from tutelage.models import keep_layers
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.inputs import teacher_inputs
 from tutelage.pipeline.context.models import load_alone, loading
@@ -83,7 +83,7 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
     assert settings is not None
     if not session.models.is_student_source(name):
         # The tokenized training data are the student's.
-        check_same_tokenizer(session.models.tokenizer_of(name), session.models.tokenizer)
+        session.models.check_tokens(name)
     rows = rows_of(session, "train")
     work = _work(session, part)
     title = f"Fine-tuning {session.recipe.teacher_title(name)}"
