@@ -57,3 +57,33 @@ def test_a_run_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(ConfigError, match="the student has 24 positions and can read no more"):
         run(small_recipe(tmp_path))
     assert not list((tmp_path / "runs").glob("small-*/arms/*/student"))
+
+
+def test_a_control_with_more_stages_than_updates_is_found_once_the_rows_are_counted(
+    tmp_path, monkeypatch
+):
+    """Rows that are too long are dropped: what the recipe's numbers allow, the data may not."""
+    make_models(tmp_path)
+    recipe = small_recipe(tmp_path)
+    recipe["data"] |= {"max_length": 26, "levels": [1, 2, 3]}
+    recipe["curriculum"] = {"stages": 1, "passes": 1}
+    recipe["controls"]["sft"]["curriculum"] = {"stages": 6}
+
+    def too_late(session):
+        raise AssertionError("teachers are prepared before the controls are looked at")
+
+    monkeypatch.setattr("tutelage.pipeline.run.prepare_teachers", too_late)
+    with pytest.raises(ConfigError, match=r"^controls.sft.curriculum.stages: 6 stages, .* makes"):
+        run(recipe)
+
+
+def test_a_control_with_more_stages_than_the_plan_has_updates_is_found_before_training(
+    tmp_path, monkeypatch
+):
+    make_models(tmp_path)
+    recipe = small_recipe(tmp_path)
+    recipe["curriculum"] = {"stages": 1, "passes": 1}
+    recipe["controls"]["sft"]["curriculum"] = {"stages": 6}
+    with pytest.raises(ConfigError, match=r"^controls.sft.curriculum.stages: 6 stages.*makes 5,"):
+        run(recipe)
+    assert not list((tmp_path / "runs").glob("*/arms/*/training"))

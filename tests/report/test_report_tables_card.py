@@ -1,6 +1,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -178,6 +179,16 @@ def test_card_of_a_control_claims_no_teacher_and_no_verdict(run):
     assert "cpd reaches" not in card
     assert "\n# arithmetic-student, fine-tuned (sft)\n" in card
     assert sft.name == "sft"
+
+
+def test_the_small_real_model_has_its_own_name_in_titles(run):
+    small = {"name": "smollm2:instruct, 6 layers kept", "parameters": 9}
+    teacher = {"name": "smollm2:instruct", "parameters": 10}
+    ladder = dict.fromkeys(run.info["ladder"], "smollm2:instruct")
+    named = replace(run, info={**run.info, "student": small, "teacher": teacher, "ladder": ladder})
+    assert card_values(named, named.main).title == (
+        "SmolLM2-135M-Instruct, 6 layers kept, distilled from SmolLM2-135M-Instruct (cpd)"
+    )
 
 
 def test_base_model_is_given_not_guessed():

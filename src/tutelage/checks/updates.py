@@ -21,16 +21,28 @@ def check_updates(findings: Findings) -> None:
     recipe = findings.loaded.recipe
     most = most_updates(recipe, _most_rows(recipe))
     for prefix, control in findings.arms():
-        stages = control.curriculum.stages
-        if control is recipe or most is None or stages <= most:
-            continue
-        findings.add(
-            f"{prefix}curriculum.stages",
-            ConfigError(
-                f"{stages} stages, but all arms make the updates of the main arm, and that makes"
-                f" {most} at most, so that some stages would get none. Set it to {most} or less,"
-                " give more data, or a smaller training.batch_size."
-            ),
+        if control is not recipe and most is not None:
+            with findings.about(f"{prefix}curriculum.stages"):
+                check_stages(control, most, f"{most} at most")
+
+
+def check_stages(control: Recipe, updates: int, words: str) -> None:
+    """Refuse a control with more stages than updates.
+
+    Args:
+        control: the recipe of the control.
+        updates: what the main arm makes, and so does the control.
+        words: the same, for the message.
+
+    Raises:
+        ConfigError: some stages would get no update.
+    """
+    stages = control.curriculum.stages
+    if stages > updates:
+        raise ConfigError(
+            f"{stages} stages, but all arms make the updates of the main arm, and that makes"
+            f" {words}, so that some stages would get none. Set it to {updates} or less,"
+            " give more data, or a smaller training.batch_size."
         )
 
 

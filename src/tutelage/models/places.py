@@ -9,7 +9,7 @@ from tutelage.errors import MissingDependencyError, ModelError, did_you_mean
 from tutelage.models.gguf import existing_gguf
 
 EMBEDDED_PREFIX = "embedded:"
-SMOLLM2 = "smollm2:instruct"
+SMOLLM2, SMOLLM2_NAME = "smollm2:instruct", "SmolLM2-135M-Instruct"
 _LONGEST, _LONGEST_PART = 4000, 255
 """What file systems take of a path, and of each name in it, in bytes."""
 

@@ -21,7 +21,7 @@ from tutelage.pipeline.context.locks import used
 from tutelage.pipeline.context.models import Models, lacks_bfloat16
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.stages.checks import check_models
+from tutelage.pipeline.stages.checks import check_controls, check_models
 from tutelage.pipeline.stages.cost import check_disk
 from tutelage.pipeline.stages.data import prepare_data, rows_of, training_rows
 from tutelage.pipeline.stages.difficulty import measure_difficulty
@@ -144,6 +144,7 @@ def prepared(
             forecast(session, replace=replace)
         with first():
             prepare_data(session)
+        check_controls(session)
         check_positions(session)
         prepare_teachers(session)
         prepare_student(session)

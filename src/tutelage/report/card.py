@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tutelage.models.places import SMOLLM2, SMOLLM2_NAME
 from tutelage.report.comparison import compare
 from tutelage.report.loading import example_prompt, is_adapter, learned_opening, load_snippet
 from tutelage.report.markdown import markdown_code, markdown_fence, markdown_text
@@ -215,8 +216,8 @@ def _title(student: str, teachers: Sequence[str], arm: Arm) -> str:
 
 
 def _short(name: str) -> str:
-    """The last part of a path, hub name or embedded name."""
-    return re.split(r"[/:]", name.rstrip("/"))[-1]
+    """The last part of a path, hub name or embedded name; what a short name stands for."""
+    return re.split(r"[/:]", name.rstrip("/").replace(SMOLLM2, SMOLLM2_NAME))[-1]
 
 
 def _yaml(value: Any) -> str:

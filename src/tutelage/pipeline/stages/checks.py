@@ -6,6 +6,9 @@
 from typing import Any
 
 from tutelage.checks.models import check_token_count, token_counts
+from tutelage.checks.updates import check_stages, most_updates
+from tutelage.errors import ConfigError
+from tutelage.files import read_json
 from tutelage.models import keep_layers, load_config
 from tutelage.models.adapters import check_lora_targets
 from tutelage.models.load import skeleton
@@ -37,6 +40,27 @@ def check_models(session: Session) -> None:
     for arm in session.loaded.arms.values():
         if arm.training.lora is not None:
             check_lora_targets(student, arm.training.lora.target_modules)
+
+
+def check_controls(session: Session) -> None:
+    """Refuse controls with more stages than updates, now that the rows are counted.
+
+    Raises:
+        ConfigError: some stages of a control would get no update.
+    """
+    rows = read_json(session.part("data") / "summary.json")["train"]["kept"]
+    most = most_updates(session.recipe, rows)
+    for arm in session.loaded.arms if most is not None else ():
+        if arm != session.main_arm:
+            check_control(session, arm, most, f"{most} at most with the {rows} examples it has")
+
+
+def check_control(session: Session, arm: str, updates: int, words: str) -> None:
+    """Refuse a control with more stages than the updates that it makes; see ``check_stages``."""
+    try:
+        check_stages(session.loaded.arms[arm], updates, words)
+    except ConfigError as error:
+        raise ConfigError(f"controls.{arm}.curriculum.stages: {error}") from error
 
 
 def _cut(place: str, options: dict[str, Any], layers: int | None) -> Any:

@@ -21,6 +21,7 @@ from tutelage.difficulty import load_profile
 from tutelage.files import read_json, read_json_or, remove_directory
 from tutelage.pipeline.context.inputs import difficulty_part, plan_inputs
 from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.checks import check_control
 from tutelage.pipeline.stages.difficulty import write_profile
 from tutelage.recipe import Recipe
 from tutelage.report.pictures import plan_png
@@ -95,6 +96,8 @@ def prepare_plan(
     """Compile the plan of an arm; controls make as many updates as the main arm."""
     recipe = session.loaded.arms[arm]
     main_steps = main_arm_steps(session, arm)
+    if main_steps is not None:
+        check_control(session, arm, main_steps, str(main_steps))
     inputs = plan_inputs(session, arm, main_steps, available)
     name = f"arms/{arm}/plan"
     if not session.ready(name, inputs):
