@@ -82,6 +82,57 @@ def int8(folder):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def without(*parts):
+    def remove(folder):
+        weights = load_file(folder / "model.safetensors")
+        kept = {k: v for k, v in weights.items() if not any(part in k for part in parts)}
+        save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+    remove.__name__ = "without " + " ".join(parts)
+    return remove
+
+
+def index_of_more(folder):
+    tensors = [*load_file(folder / "model.safetensors"), "model.layers.1.more.weight"]
+    shutil.copy(folder / "model.safetensors", folder / "model-1.safetensors")
+    write_index(folder, "model-1.safetensors", tensors=tensors)
+
+
+def rewrite_header(folder, change):
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+def offsets_that_overlap(folder):
+    def change(header):
+        first, second, *_ = sorted(
+            (key for key in header if key != "__metadata__"),
+            key=lambda key: header[key]["data_offsets"],
+        )
+        header[second]["data_offsets"][0] = header[first]["data_offsets"][0]
+
+    rewrite_header(folder, change)
+
+
+def a_shape_of_other_size(folder):
+    def change(header):
+        header["model.norm.weight"]["shape"] = [9]
+
+    rewrite_header(folder, change)
+
+
+def offsets_that_are_no_pair(folder):
+    def change(header):
+        header["model.norm.weight"]["data_offsets"] = [0]
+
+    rewrite_header(folder, change)
+
+
 def not_a_number(folder, value=float("nan")):
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][0, 0] = value
@@ -157,6 +208,13 @@ BAD = [
     (int8, "of type I8: the weights are quantized"),
     (not_a_number, "1 of 128 values in .*up_proj.* NaN or infinite"),
     (infinite, "NaN or infinite"),
+    (without(""), "hold no tensor at all"),
+    (without("layers.0."), "lack layer 0, so they are not whole"),
+    (without("layers.0.mlp.up"), r"lacks \d+ weights .*they would be random"),
+    (index_of_more, r"lack model\.layers\.1\.more\.weight, so they are not whole"),
+    (offsets_that_overlap, r"its header puts '.*' at byte 0 and not at"),
+    (a_shape_of_other_size, r"'model\.norm\.weight' \(9, F32\) has 32 bytes"),
+    (offsets_that_are_no_pair, "its header cannot be read"),
     (cut, "is damaged or cut: it has"),
     (cut_header, "is damaged or cut"),
     (long_header, "does not begin as a safetensors file"),

@@ -22,6 +22,10 @@ _SINGLE = "model.safetensors"
 _HEADER_LIMIT = 100_000_000  # that of the safetensors format
 _LFS = b"version https://git-lfs"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
+_BYTES = {
+    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
+    "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
 _MODEL_FILES = {".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".tiktoken"}
 _NOT_OF_THE_MODEL = {
     "manifest.json", "selected.json", "check.json", "trainer_state.json", "complete.json",
@@ -104,6 +108,7 @@ def check_folder(folder: Path, *, itemsize: int | None = None, weights: bool = T
     if not weights:
         return
     tensors = _tensors(folder, config)
+    _check_whole(folder, config, tensors)
     _check_types(folder, tensors)
     _check_shapes(folder, config.get("text_config") or config, tensors)
     if itemsize is not None:
@@ -249,12 +254,60 @@ def _header(folder: Path, name: str) -> Iterator[tuple[str, Stored]]:
             key: Stored(str(value["dtype"]), tuple(map(int, value["shape"])))
             for key, value in header.items()
         }
-        end = max((value["data_offsets"][1] for value in header.values()), default=0)
+        spans = {key: tuple(map(int, value["data_offsets"])) for key, value in header.items()}
+        end = max((end for _, end in spans.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise ModelError(_damaged(file, "its header cannot be read")) from error
     if size != 8 + length + end:
         raise ModelError(_damaged(file, f"it has {size:,} bytes of {8 + length + end:,}"))
+    _check_spans(file, tensors, spans)
     yield from tensors.items()
+
+
+def _check_spans(
+    file: Path, tensors: Mapping[str, Stored], spans: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Each tensor has the bytes of its shape and type, one tensor after another."""
+    place = 0
+    for name, (begin, end) in sorted(spans.items(), key=lambda item: item[1]):
+        if begin != place or end < begin:
+            raise ModelError(
+                _damaged(file, f"its header puts '{name}' at byte {begin:,} and not at {place:,}")
+            )
+        place, tensor = end, tensors[name]
+        size = _BYTES.get(tensor.dtype)
+        if size is not None and end - begin != size * prod(tensor.shape):
+            shape = " x ".join(map(str, tensor.shape))
+            raise ModelError(
+                _damaged(
+                    file,
+                    f"'{name}' ({shape}, {tensor.dtype}) has {end - begin:,} bytes in its header",
+                )
+            )
+
+
+def _check_whole(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
+    """There are tensors, and all that the index names, and some of each layer up to the last.
+
+    Which weights each layer needs is known only when the model is built.
+    """
+    if not tensors:
+        raise ModelError(
+            f"The weights in '{folder}' hold no tensor at all. Save or download the model again."
+        )
+    single = (folder / _SINGLE).exists() or config.get("transformers_weights") is not None
+    indexed = not single and (folder / _INDEX).exists()
+    named = set(_json(folder, _INDEX)["weight_map"]) if indexed else set()
+    named.discard("lm_head.weight")  # may be the embedding's, and stored there alone
+    layers = {int(match[1]) for name in tensors if (match := _LAYER.match(name))}
+    gaps = sorted({*range(max(layers, default=-1) + 1)} - layers)
+    missing = sorted(named - tensors.keys()) + [f"layer {number}" for number in gaps]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ModelError(
+            f"The weights in '{folder}' lack {', '.join(missing[:3])}{more}, so they are not whole."
+            " Save or download the model again."
+        )
 
 
 def _check_types(folder: Path, tensors: Mapping[str, Stored]) -> None:
