@@ -1,8 +1,8 @@
 """One table over the seeds of a run: ``python benchmarks/methods_table.py RUN_DIR RUN_DIR ...``.
 
-The run folders must be of one recipe with different seeds. Prints Markdown: for each arm the mean
-over seeds of its main metric, the seeds themselves, the paired difference to an arm of reference
-with a bootstrap interval over test examples, and the seconds of training.
+The run folders must be of one recipe with different seeds of the student. Prints Markdown: for each
+arm the mean over seeds of its main metric, the seeds themselves, the paired difference to an arm of
+reference with a bootstrap interval over test examples, and the seconds of training.
 """
 
 import json
@@ -24,7 +24,7 @@ def load(folder: Path) -> dict:
         metric = next(iter(json.loads((place / "evaluation/scores.json").read_text())["scores"]))
         rows = [json.loads(line) for line in (place / "evaluation/answers.jsonl").open()]
         found[arm] = {row["id"]: row["scores"][metric] for row in rows}
-    return {"arms": found, "seconds": run["seconds"], "seed": run["seed"]}
+    return {"arms": found, "seconds": run["seconds"], "seed": run["seeds"]["student"]}
 
 
 def main(folders: list[str], reference: str = "kld") -> None:

@@ -206,7 +206,7 @@ TESTS = (
 )
 REMAKES = {
     "title=x": set(), "description=x": set(), "paper=x": set(), "differs_from_paper=x": set(),
-    "seed=7": PLAN,
+    "seed=7": PLAN, "seeds.student=7": PLAN, "seeds.teacher=7": set(), "seeds.data=7": set(),
     "student.dtype=bfloat16": PROFILE | BEFORE,
     "student.finetune.epochs=1": {"student_start"},
     "teacher.dtype=bfloat16": CPD | TESTS,

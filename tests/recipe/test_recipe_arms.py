@@ -21,6 +21,8 @@ def write(folder, text, name="mine.yaml"):
         ("x: {extends: quickstart}", "mine.yaml:6: .*brings a student or data of its own"),
         ("x: {selection: {every: 2}}", "mine.yaml:6: the control 'x' may not change `selection`"),
         ("x: {output: elsewhere}", "mine.yaml:6: the control 'x' may not change `output`"),
+        ("x: {seeds: {data: 1}}", "mine.yaml:6: the control 'x' may not change `seeds.data`"),
+        ("x: {seeds: {teacher: 1}}", "mine.yaml:6: the control 'x' may not change `seeds.teach"),
         ("x: {student: {model: z}}", "mine.yaml:6: the control 'x' may not change `student`"),
         ("../x: {extends: kld}", "'../x' cannot name a folder"),
         ("'': {extends: kld}", "'' cannot name a folder"),
@@ -52,6 +54,8 @@ def test_a_name_with_a_dot_is_one_name(tmp_path):
         load_recipe(path)
     path = write(tmp_path, f"extends: cpd\n{WHOLE}controls:\n  lr-0.1: {{seed: 1}}\n")
     assert load_recipe(path).arms["lr-0.1"].seed == 1
+    path = write(tmp_path, f"extends: cpd\n{WHOLE}controls:\n  again: {{seeds: {{student: 1}}}}\n")
+    assert load_recipe(path).arms["again"].all_seeds == {"data": 0, "teacher": 0, "student": 1}
 
 
 def test_a_method_brings_its_own_difficulty_to_an_arm(tmp_path):

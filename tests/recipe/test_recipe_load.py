@@ -90,6 +90,24 @@ def test_fingerprint_follows_results_only():
         assert load_recipe("quickstart", [change]).fingerprint != base
 
 
+def test_seeds_default_to_the_seed():
+    def loaded(*changes):
+        return load_recipe("quickstart", changes)
+
+    assert loaded("seed=3").recipe.all_seeds == {"data": 3, "teacher": 3, "student": 3}
+    one = loaded("seed=3", "seeds.student=5")
+    assert one.recipe.all_seeds == {"data": 3, "teacher": 3, "student": 5}
+    again = load_recipe(yaml.safe_load(to_yaml(one)))
+    assert again.recipe == one.recipe and again.fingerprint == one.fingerprint
+    lines = to_yaml(one).splitlines()
+    assert any(line.startswith("  teacher: null") and "# as seed: 3" in line for line in lines)
+    assert any(line.startswith("  student: 5") and "# --set" in line for line in lines)
+    # What counts is which numbers there are, however they were given.
+    every = [f"seeds.{job}=3" for job in ("data", "teacher", "student")]
+    assert loaded(*every).fingerprint == loaded("seed=3").fingerprint != one.fingerprint
+    assert loaded("seed=3", "seeds.student=null").fingerprint == loaded("seed=3").fingerprint
+
+
 def test_paths_are_found_beside_the_recipe(tmp_path, monkeypatch):
     (tmp_path / "answers.jsonl").write_text("{}\n")
     path = write(

@@ -243,11 +243,13 @@ def test_the_page_says_what_next_and_its_commands_run(run_folder, page, monkeypa
 
     run = load_run(run_folder)
     shown = html.unescape(page)
-    commands = re.findall(r"(?:^|>)tutelage run (\S+) --set (seed=\d+)$", shown, re.MULTILINE)
-    assert [change for _, change in commands] == ["seed=1", "seed=2"]
+    commands = re.findall(
+        r"(?:^|>)tutelage run (\S+) --set (seeds\.student=\d+)$", shown, re.MULTILINE
+    )
+    assert [change for _, change in commands] == ["seeds.student=1", "seeds.student=2"]
     for recipe, change in commands:
         changed = load_recipe(recipe, [change])
-        assert changed.recipe.seed in (1, 2) and list(changed.arms) == ["cpd", "sft", "kld"]
+        assert changed.recipe.student_seed in (1, 2) and list(changed.arms) == ["cpd", "sft", "kld"]
         assert load_recipe(recipe).fingerprint == run.info["fingerprint"]
     code = re.search(r"from transformers import .*?skip_special_tokens=True\)\)", shown, re.DOTALL)
     assert code and str(run_folder / "arms/cpd/student") in code.group()

@@ -105,7 +105,9 @@ DIFFICULTIES: dict[str, Difficulty] = {
 
 
 def needs(kind: str, options: Mapping[str, Any]) -> frozenset[str]:
-    """What a difficulty must have measured: attributes of ``Measurements``, and ``entropies``.
+    """What a difficulty must have measured: attributes of ``Measurements``, and more of them.
+
+    ``entropies`` come with the losses, and ``sampled_answers`` says that answers are not greedy.
 
     Raises:
         ConfigError: there is no such difficulty.
@@ -116,7 +118,16 @@ def needs(kind: str, options: Mapping[str, Any]) -> frozenset[str]:
     found = set(lookup(DIFFICULTIES, "difficulty", kind).needs)  # type: ignore[attr-defined]
     if kind == "sequence_entropy":
         found.add("entropies")
+    if "answers" in found and _warmth(DIFFICULTIES[kind], options) > 0:
+        found.add("sampled_answers")
     return frozenset(found)
+
+
+def _warmth(row: Difficulty, options: Mapping[str, Any]) -> float:
+    """The sampling temperature of the answers that a difficulty asks for; 0 is greedy."""
+    return (
+        options.get("sampling_temperature", 1.0) if "sampling_temperature" in row.options else 0.0
+    )
 
 
 def _split(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -173,7 +184,6 @@ def _measured(
         return measurements.column(options["name"])
     if name != "answers":
         return getattr(measurements, name)
-    known = row.options
     samples = options.get("samples", row.samples)
-    warm = options.get("sampling_temperature", 1.0) if "sampling_temperature" in known else 0.0
+    warm = _warmth(row, options)
     return measurements.answers(samples, warm, options.get("max_new_tokens", 256))

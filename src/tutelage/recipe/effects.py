@@ -35,6 +35,8 @@ each of ``teachers`` too."""
 def effective(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values, without what changes no result; without its controls."""
     values = recipe.model_dump(mode="json", exclude={"controls"})
+    values["seed"] = _seeds(recipe)
+    del values["seeds"]
     for path in NO_RESULT:
         section, _, key = path.partition(".")
         owners = values["teachers"] if section == "teacher" else []
@@ -61,6 +63,12 @@ def effective(recipe: Recipe) -> dict[str, Any]:
     if not recipe.uses_text:
         values["supervision"] = {"kind": values["supervision"]["kind"]}
     return values
+
+
+def _seeds(recipe: Recipe) -> int | dict[str, int]:
+    """The seeds that count; a single number where all of them are the same."""
+    seeds = recipe.all_seeds
+    return seeds if len(set(seeds.values())) > 1 else recipe.data_seed
 
 
 def _drop(owner: dict[str, Any] | None, path: str) -> None:

@@ -36,8 +36,9 @@ _SHARED = (
     "name",
     "arm",
     "output",
+    "seeds.data",
+    "seeds.teacher",
 )
-
 
 _DEEPEST_KEY = 10
 """More dots than any key of a recipe has."""
@@ -159,7 +160,8 @@ def load_recipe(
             wrong.append(str(error))
     if wrong:
         raise ConfigError("\n".join(wrong))
-    origins = {path: node.origin for path, node in tree.leaves()}
+    as_seed = {f"seeds.{job}": f"as seed: {seed}" for job, seed in recipe.all_seeds.items()}
+    origins = as_seed | {path: node.origin for path, node in tree.leaves()}
     return LoadedRecipe(recipe, origins, arms)
 
 
@@ -327,9 +329,9 @@ def _control(tree: Node, name: str) -> Recipe:
     """The recipe of a control: the main one with its changes."""
     node = tree.value["controls"].value[name]
     for section in _SHARED:
-        if section in node.value:
+        if (changed := node.get(section)) is not None:
             raise ConfigError(
-                f"{node.value[section].origin}: the control '{name}' may not change `{section}`:"
+                f"{changed.origin}: the control '{name}' may not change `{section}`:"
                 " arms share student, teachers, data, selection and evaluation, so that they can be"
                 " compared. Write a second recipe for that."
             )
@@ -342,7 +344,7 @@ def _control(tree: Node, name: str) -> Recipe:
                 f"{extends.origin}: the control '{name}' extends '{extends.value}', which brings a"
                 " student or data of its own; arms share these. Extend a method such as `kld`."
             )
-        base = merge(base, method.without("title", "description", *_SHARED))
+        base = merge(base, method.without("title", "description", "seeds", *_SHARED))
     return _validate(_resolve_paths(merge(base, node.without("extends"))), f"controls.{name}: ")
 
 

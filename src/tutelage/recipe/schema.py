@@ -36,6 +36,25 @@ _RANGES = {
 }
 
 
+class Seeds(Strict):
+    """Seeds with one job each, so that changing one leaves the work of the others as it is."""
+
+    data: Seed | None = Field(
+        default=None,
+        description="Which rows are held out and drawn (`test_share`, `limit_train`,"
+        " `difficulty.sample`, `equal_pairs`); None: `seed`. The embedded task has `data_seed`.",
+    )
+    teacher: Seed | None = Field(
+        default=None,
+        description="The teachers' fine-tuning and the answers that they write; None: `seed`.",
+    )
+    student: Seed | None = Field(
+        default=None,
+        description="Plan, order, dropout, adapters, healing, and whatever the student samples"
+        " while it learns or is measured; None: `seed`.",
+    )
+
+
 class Recipe(Strict):
     """A run: what is taught by whom to whom, on which data, how, and how it is judged."""
 
@@ -47,8 +66,9 @@ class Recipe(Strict):
     description: str = Field(default="", description="A sentence or two about the run.")
     paper: str = Field(default="", description="Where the method comes from.")
     differs_from_paper: str = Field(default="", description="What this recipe does otherwise.")
-    seed: Seed = Field(
-        default=0, description="Seed of shuffling, sampling data, dropout and adapters."
+    seed: Seed = Field(default=0, description="Seed of whatever `seeds` says nothing of.")
+    seeds: Seeds = Field(
+        default_factory=Seeds, description="Seeds of the data, the teachers and the student alone."
     )
     student: Student | None = Field(default=None, description="The model that learns.")
     teacher: Teacher | None = Field(default=None, description="The model that teaches.")
@@ -114,6 +134,30 @@ class Recipe(Strict):
         self._check_teachers()
         self._check_schedules()
         return self
+
+    @property
+    def data_seed(self) -> int:
+        """What decides which rows are held out and drawn."""
+        return self.seed if self.seeds.data is None else self.seeds.data
+
+    @property
+    def teacher_seed(self) -> int:
+        """What decides how teachers are fine-tuned and what they write."""
+        return self.seed if self.seeds.teacher is None else self.seeds.teacher
+
+    @property
+    def student_seed(self) -> int:
+        """What decides the plan, order, dropout, adapters, and what the student samples."""
+        return self.seed if self.seeds.student is None else self.seeds.student
+
+    @property
+    def all_seeds(self) -> dict[str, int]:
+        """The seeds that count, by their job."""
+        return {
+            "data": self.data_seed,
+            "teacher": self.teacher_seed,
+            "student": self.student_seed,
+        }
 
     @property
     def ladder(self) -> dict[str, Teacher]:

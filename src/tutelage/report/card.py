@@ -17,7 +17,7 @@ from tutelage.models.places import SMOLLM2, SMOLLM2_NAME
 from tutelage.report.comparison import compare
 from tutelage.report.loading import example_prompt, is_adapter, learned_opening, load_snippet
 from tutelage.report.markdown import markdown_code, markdown_fence, markdown_text
-from tutelage.report.quantities import count, fixed, large, number
+from tutelage.report.quantities import count, fixed, large, number, seeds_text
 from tutelage.report.run import Arm, Run, learned
 from tutelage.report.verdict import teacher_warning, verdict
 
@@ -60,7 +60,7 @@ class CardValues:
         num_test_examples: on how many examples the results were measured.
         verdict: sentences about the results.
         versions: software and machine by name.
-        seed: of the run; None when it is not known.
+        seeds: of the data, the teachers and this student, in words.
         fingerprint: of the resolved recipe.
     """
 
@@ -86,7 +86,7 @@ class CardValues:
     num_test_examples: int = 0
     verdict: Sequence[str] = ()
     versions: Mapping[str, Any] = field(default_factory=dict)
-    seed: int | None = None
+    seeds: str = ""
     fingerprint: str = ""
 
 
@@ -127,6 +127,7 @@ def card_values(
     datasets: Sequence[str] = (),
     settings: Sequence[tuple[str, str]] = (),
     licences: Sequence[str] = (),
+    seeds: Mapping[str, int] | None = None,
     show_prompt: bool = False,
 ) -> CardValues:
     """What the card of one arm's student says, from the files of its run.
@@ -138,6 +139,7 @@ def card_values(
         datasets: hub names of the data; empty for files.
         settings: further rows: what, and its value.
         licences: what each part says of its own licence.
+        seeds: of the data, the teachers and this arm's student; None when they are not known.
         show_prompt: put a prompt of the test data into the code that loads the student. A card is
             for publishing, and the user's data may not be.
     """
@@ -193,7 +195,7 @@ def card_values(
         num_test_examples=arm.evaluation.num_examples if arm.evaluation else 0,
         verdict=[sentence for sentence in said if sentence and results],
         versions=run.versions,
-        seed=info.get("seed"),
+        seeds=seeds_text(seeds) if seeds else "",
         fingerprint=str(info.get("fingerprint") or ""),
     )
 

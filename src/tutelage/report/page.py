@@ -132,7 +132,7 @@ def _next(run: Run) -> dict[str, Any] | None:
     if not students:
         return None
     again = f"tutelage run {shlex.quote(run.place + '/recipe.yaml')}"
-    seed = int(run.info.get("seed") or 0)
+    seed = int((run.info.get("seeds") or {}).get("student", 0))
     return {
         "students": [
             {"name": arm.name, "place": f"{run.place}/arms/{arm.name}/student"} for arm in students
@@ -143,7 +143,7 @@ def _next(run: Run) -> dict[str, Any] | None:
             adapter=is_adapter(run, students[0].name),
             opening=learned_opening(run),
         ),
-        "seeds": [f"{again} --set seed={seed + more}" for more in (1, 2)],
+        "seeds": [f"{again} --set seeds.student={seed + more}" for more in (1, 2)],
         "answers": f"{run.place}/arms/{students[0].name}/evaluation/answers.jsonl",
     }
 

@@ -12,6 +12,7 @@ from tutelage.report.quantities import (
     fixed,
     number,
     percent,
+    seeds_text,
     small,
 )
 from tutelage.report.run import Arm, Run, learned
@@ -275,10 +276,11 @@ def progress_view(run: Run) -> View | None:
 
 def identity_view(run: Run) -> View | None:
     """What identifies the run."""
-    keys = ("fingerprint", "seed", "started", "finished")
-    return _pairs(
-        "Identity of the run", {k: run.info[k] for k in keys if run.info.get(k) is not None}
-    )
+    keys = ("fingerprint", "seeds", "started", "finished")
+    found = {key: run.info[key] for key in keys if run.info.get(key) is not None}
+    if "seeds" in found:
+        found["seeds"] = seeds_text(found["seeds"])
+    return _pairs("Identity of the run", found)
 
 
 def times_view(run: Run) -> View | None:

@@ -1,6 +1,7 @@
 """How numbers are written for people."""
 
 import math
+from collections.abc import Mapping
 
 MISSING = "-"
 
@@ -40,6 +41,13 @@ def small(value: float | None) -> str:
 def percent(share: float | None, decimals: int = 1) -> str:
     """A share in [0, 1] as a percentage."""
     return MISSING if share is None else f"{100 * share:.{decimals}f} %"
+
+
+def seeds_text(seeds: Mapping[str, int]) -> str:
+    """The seeds of a run by their job; one number where all of them are the same."""
+    if len(set(seeds.values())) == 1:
+        return str(next(iter(seeds.values())))
+    return ", ".join(f"{job} {seed}" for job, seed in seeds.items())
 
 
 def large(value: float | None) -> str:

@@ -52,7 +52,7 @@ def data_inputs(session: Session) -> Inputs:
         "sources": _sources(session),
         "kept": ["lengths", "examples", *wanted_columns(session)],
         "tokenizer": tokenizer_identity(session.models.tokenizer),
-        **({"seed": session.recipe.seed} if draws else {}),
+        **({"seed": session.recipe.data_seed} if draws else {}),
     }
 
 
@@ -98,7 +98,7 @@ def teacher_inputs(session: Session, name: str) -> Inputs:
     if teacher.finetune is not None:
         found["finetune"] = teacher.finetune.model_dump(mode="json", exclude={"checkpoint_every"})
         found["data"] = split_of(session, "train")
-        found["seed"] = session.recipe.seed
+        found["seed"] = session.recipe.teacher_seed
     return found
 
 
@@ -113,7 +113,7 @@ def start_inputs(session: Session) -> Inputs:
     settings = student.finetune
     if settings is not None:
         found["finetune"] = settings.model_dump(mode="json", exclude={"checkpoint_every", "data"})
-        found["seed"] = session.recipe.seed
+        found["seed"] = session.recipe.student_seed
         if settings.data is None:
             found["data"] = split_of(session, "train")
         else:
@@ -135,14 +135,13 @@ def difficulty_settings(recipe: Recipe) -> Inputs:
     if wanted & {"student_losses", "teacher_losses"}:
         found["precision"] = recipe.training.precision
     if "answers" in wanted:
-        # Sampled answers depend on the batches that they are written in.
-        found["answers"] = {
-            "precision": evaluation.precision,
-            "batch_tokens": evaluation.batch_tokens,
-            "seed": recipe.seed,
-        }
+        found["answers"] = {"precision": evaluation.precision}
+    if "sampled_answers" in wanted:
+        # They depend on the batches that they are written in.
+        found["answers"]["batch_tokens"] = evaluation.batch_tokens
+        found["answers"]["seed"] = recipe.student_seed
     if settings.sample is not None:
-        found["seed"] = recipe.seed
+        found["seed"] = recipe.data_seed
     return found
 
 
@@ -187,7 +186,7 @@ def written_inputs(session: Session, name: str, asked: Recipe) -> Inputs:
         "examples": _content(session, "train")["examples"],
         "template": [getattr(data, "template", "auto"), getattr(data, "system", None)],
         "supervision": supervision,
-        "seed": session.recipe.seed,
+        "seed": session.recipe.teacher_seed,
     }
 
 
@@ -235,7 +234,7 @@ def plan_inputs(
         "teacher_schedule": values["teacher_schedule"],
         "supervision": {"kind": recipe.supervision.kind},
         "available": None if available is None else np.packbits(available).tolist(),
-        "seed": recipe.seed,
+        "seed": recipe.student_seed,
         "total_steps": total_steps,
         # What its description says beside the plan.
         "name": recipe.name,
@@ -268,7 +267,7 @@ def training_inputs(session: Session, arm: str, validate_after: Sequence[int]) -
         "on_policy": values["on_policy"],
         "training": values["training"],
         "selection": values["selection"],
-        "seed": recipe.seed,
+        "seed": recipe.student_seed,
     }
     if not recipe.loss.is_cross_entropy_alone:
         found["teachers"] = {n: session.models.teacher_identity(n) for n in recipe.teachers_used}

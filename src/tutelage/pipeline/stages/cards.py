@@ -30,6 +30,8 @@ def write_cards(session: Session, run: Run) -> None:
             datasets=data,
             settings=tuple(_settings(recipe)),
             licences=tuple(_licences(session, recipe)),
+            # Arms share data and teachers; a control may have another seed for its student.
+            seeds={**session.recipe.all_seeds, "student": recipe.student_seed},
             show_prompt=recipe.data is not None and recipe.data.kind != "files",
         )
         shutil.copyfile(session.run.path / "recipe.yaml", folder / "recipe.yaml")

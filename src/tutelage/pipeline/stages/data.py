@@ -156,7 +156,7 @@ def load_splits(session: Session) -> dict[str, LoadedExamples]:
 
     The sources are read here alone: later stages read ``kept_examples`` and ``kept_columns``.
     """
-    settings, seed = session.recipe.data, session.recipe.seed
+    settings, seed = session.recipe.data, session.recipe.data_seed
     assert settings is not None
     if settings.kind == "arithmetic":
         return {

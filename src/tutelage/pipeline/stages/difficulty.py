@@ -131,7 +131,7 @@ class ModelMeasurements:
                     self._session.models.tokenizer,
                     prompts,
                     settings,
-                    seed=self._recipe.seed * 1_000_003 + number,
+                    seed=self._recipe.student_seed * 1_000_003 + number,
                     progress=report,
                 )
             found.append([answer.text for answer in answers])
@@ -203,7 +203,7 @@ def write_profile(
     started = time.monotonic()
     extra: dict[str, Any] = {}
     if settings.sample is not None and settings.sample < len(ids):
-        chosen = set(sample_ids(ids, settings.sample, recipe.seed))
+        chosen = set(sample_ids(ids, settings.sample, recipe.data_seed))
         part = rows.select([row for row, example_id in enumerate(ids) if example_id in chosen])
         measured = ModelMeasurements(session, recipe, part, model)
         scores = score_examples(settings.kind, settings.options, measured)

@@ -66,7 +66,7 @@ def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, 
         "teachers": teacher_names(recipe),
         "teacher_schedule": {"kind": schedule.kind, **schedule.options},
         "supervision": recipe.supervision.kind,
-        "seed": recipe.seed,
+        "seed": recipe.student_seed,
     }
 
 

@@ -35,7 +35,7 @@ def write_run_file(session: Session) -> None:
             "arms": arms,
             "folder": str(session.run.path),
             "fingerprint": loaded.fingerprint,
-            "seed": recipe.seed,
+            "seeds": recipe.all_seeds,
             "started": session.clock.started,
             "finished": finished if _finished(session) else None,
             "seconds": session.clock.seconds,

@@ -104,6 +104,7 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
         rows,
         title="Healing the student",
         stage=STAGE,
+        seed=session.recipe.student_seed,
         work=work,
         inputs=inputs,
         teacher=teacher,
@@ -134,5 +135,5 @@ def _rows(session: Session) -> Any:
         return rows_of(session, "train")
     with session.display.task("Reading the data that the student is healed on") as report:
         names = column_names(session.recipe.data)
-        examples = load_examples(source, split="train", seed=session.recipe.seed, names=names)
+        examples = load_examples(source, split="train", names=names)
         return tokenize(session, examples, progress=report).dataset

@@ -88,7 +88,15 @@ def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[
     work = _work(session, part)
     title = f"Fine-tuning {session.recipe.teacher_title(name)}"
     trained, spent = fine_tune(
-        session, settings, model, rows, title=title, stage=STAGE, work=work, inputs=inputs
+        session,
+        settings,
+        model,
+        rows,
+        title=title,
+        stage=STAGE,
+        seed=session.recipe.teacher_seed,
+        work=work,
+        inputs=inputs,
     )
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):

@@ -108,7 +108,7 @@ class WrittenTexts:
             session.timed("texts"),
             session.display.task(f"{title[0].upper()}{title[1:]} writes answers") as report,
         ):
-            writer = Writer(name, model(), tokenizer, settings, session.recipe.seed, judge)
+            writer = Writer(name, model(), tokenizer, settings, session.recipe.teacher_seed, judge)
             if resample:
                 writer.write_until_right(
                     prompts,
@@ -215,7 +215,7 @@ def _equalised(
                 " the cache; choose a better teacher for this arm, leave the arm out, keep wrong"
                 " answers (supervision.on_wrong: keep), or set supervision.equal_pairs to false."
             )
-    rng = np.random.default_rng([session.recipe.seed, 0, 0, 5])
+    rng = np.random.default_rng([session.recipe.data_seed, 0, 0, 5])
     for arm in equal:
         pairs = np.argwhere(available[arm])
         drawn = pairs[np.sort(rng.permutation(len(pairs))[:fewest])]

@@ -97,7 +97,7 @@ def _job(
     """What is to be trained, from a new copy of the student."""
     recipe = session.loaded.arms[arm]
     work = session.part(f"arms/{arm}/training")
-    set_seed(recipe.seed)
+    set_seed(recipe.student_seed)
     selecting = recipe.selection.metric is not None and validator is not None
     return Job(
         title=f"Training {arm}",
@@ -131,7 +131,7 @@ def _own_answers(session: Session, recipe: Recipe) -> OwnAnswers | None:
             max_total_tokens=getattr(recipe.data, "max_length", None),
             precision=recipe.training.precision,
         ),
-        recipe.seed,
+        recipe.student_seed,
     )
 
 
@@ -174,7 +174,7 @@ def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, 
         "report_to": [name for name in training.report_to if name != "tensorboard"],
         "project": session.recipe.name,
         "run_name": arm,
-        "seed": recipe.seed,
+        "seed": recipe.student_seed,
         "max_steps": training.max_steps or -1,
         "divergence": loss.divergence.kind,
         "divergence_options": dict(loss.divergence.options),

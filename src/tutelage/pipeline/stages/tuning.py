@@ -23,6 +23,7 @@ def fine_tune(
     *,
     title: str,
     stage: str,
+    seed: int,
     work: Path,
     inputs: Mapping[str, Any],
     teacher: Any = None,
@@ -36,6 +37,7 @@ def fine_tune(
         rows: tokenized data.
         title: for the progress display.
         stage: whom the time is charged to.
+        seed: of the order and of dropout.
         work: where checkpoints and ``metrics.jsonl`` go; whoever calls removes it.
         inputs: what the model is made from; checkpoints of other inputs are not continued.
         teacher: signals by name; with one the model learns its distributions, else the answers.
@@ -44,13 +46,13 @@ def fine_tune(
         What the training left, and the seconds that this took over all processes.
     """
     began = start_over_unless_same(session, work, inputs, stage)
-    set_seed(session.recipe.seed)
+    set_seed(seed)
     micro = min(settings.micro_batch_size, settings.batch_size)
     job = Job(
         title=title,
         folder=work,
         model=model,
-        plan=_plan(settings, rows["id"], session.recipe.seed, teacher),
+        plan=_plan(settings, rows["id"], seed, teacher),
         teacher=teacher,
         arguments={
             "learning_rate": settings.learning_rate,
@@ -66,7 +68,7 @@ def fine_tune(
             "save_steps": settings.checkpoint_every,
             "logging_steps": 1,
             "report_to": [],
-            "seed": session.recipe.seed,
+            "seed": seed,
             "dataloader_pin_memory": device().type != "cpu",
         },
         metrics=work / "metrics.jsonl",
