@@ -335,25 +335,26 @@ def damaged_file(folder: str | Path, files: Mapping[str, Any]) -> str | None:
     return None
 
 
-def changed_since(path: str | Path, part: str | Path) -> Path | None:
-    """What was changed or damaged after it was written: a file that a part vouches for, or that.
+def changed_since(path: str | Path, proof: str | Path) -> Path | None:
+    """What was changed or damaged after it was written: a file, or the proof that vouches for it.
 
     Args:
         path: the file, there or not.
-        part: the folder whose manifest vouches for it.
+        proof: a sealed file with the :func:`checksums` of its folder as ``files``, such as a
+            manifest.
 
     Returns:
-        The file, or the manifest; None when nothing shows, or nobody vouches for the file.
+        The file, or the proof; None when nothing shows, or nobody vouches for the file.
     """
-    path, manifest = Path(path), Path(part) / MANIFEST
-    if not path.is_file() or not manifest.is_file():
+    path, proof = Path(path), Path(proof)
+    if not path.is_file() or not proof.is_file():
         return None
-    sealed = read_sealed(manifest)
+    sealed = read_sealed(proof)
     if sealed is None:
-        return manifest
-    name = os.path.relpath(path, part)
-    held = {name: sealed["files"][name]} if name in sealed.get("files", {}) else {}
-    return None if damaged_file(part, held) is None else path
+        return proof
+    name, files = os.path.relpath(path, proof.parent), sealed.get("files", {})
+    held = {name: files[name]} if name in files else {}
+    return None if damaged_file(proof.parent, held) is None else path
 
 
 def file_crc32(path: str | Path, size: int | None = None) -> int:

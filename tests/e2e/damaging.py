@@ -67,8 +67,9 @@ MORE_WAYS = {**WAYS, "digit": _in_place(_other_digit), "swap": _swap}
 
 UNNAMED = {
     r".*/\.tmp-.*": "a killed process left it half-written; it is removed",
-    r"run/(run|versions|recipe)\.json|run/(report\.html|recipe\.yaml)": "every run writes it",
-    r"run/arms/\w+/student(_last)?/README\.md": "every run writes the cards",
+    r"run/(versions|recipe)\.json|run/(report\.html|recipe\.yaml)|run/run\.json delete": "every"
+    " run writes it",
+    r"run/arms/\w+/student(_last)?/(README\.md|recipe\.yaml)": "every run writes the cards",
     r"run/cache\.json|cache/users/\w+\.json": "every run writes whom it needs",
     r"run/seconds\.json delete": "how long the stages took, on which no result depends",
     r"run/\.lock|cache/\.locks/.*": "a lock is held, not read",
@@ -76,18 +77,18 @@ UNNAMED = {
     r"cache/store-\w+/.*": "is read, and then verified, where something is learned from it",
     r".*/complete\.json delete": "a checkpoint without its marker is one that a kill left so",
     r"run/arms/\w+/training/checkpoint-[24]/.*": "is not read where a newer one is whole",
+    r"best: run/arms/\w+/student_last/.*": "is written again with the student, which is not there",
     r".*-training/inputs\.json swap": "what was made from other inputs is begun anew",
     r".*/texts\.jsonl (cut|empty|delete)": "what is not written yet is written, and the rest taken",
     r".*/training/(metrics|validation)\.jsonl .*": "its end, beyond the checkpoint, comes again",
 }
-"""What may be damaged without a line, as ``file`` or ``file way``; and why."""
+"""What may be damaged without a line, as ``file``, ``file way`` or ``state: file``; and why."""
 
 
-def may_be_unnamed(file, way):
+def may_be_unnamed(file, way, state):
     """Whether the command may pass over the damage: the result is the same all the same."""
-    return any(
-        re.fullmatch(f"({one})", name) for one in UNNAMED for name in (file, f"{file} {way}")
-    )
+    names = (file, f"{file} {way}", f"{state}: {file}")
+    return any(re.fullmatch(f"({one})", name) for one in UNNAMED for name in names)
 
 
 KINDS = {
@@ -237,8 +238,9 @@ def difference(made, expected, *, partly=False):
     return next((n for n in sorted(names) if made.get(n) != expected.get(n)), None)
 
 
-def fault(code, said, run, expected, file, way, *, reads_all=False, partly=False):
+def fault(code, said, run, expected, case, state, *, reads_all=False, partly=False):
     """What is wrong with how a command met damage; None: nothing."""
+    file, way = case
     named = f"{Path(file).name}'" in said
     if "Traceback" in said or code not in (0, 2):
         return f"exit {code}: {' | '.join(said.strip().splitlines()[-3:])}"
@@ -249,5 +251,5 @@ def fault(code, said, run, expected, file, way, *, reads_all=False, partly=False
     differs = difference(results(run), expected, partly=partly)
     if differs is not None:
         return f"{'named, but' if named else 'silent, and'} another {differs}"
-    unnamed = not reads_all and may_be_unnamed(file, way)
+    unnamed = not reads_all and may_be_unnamed(file, way, state)
     return None if named or unnamed else "not a word"

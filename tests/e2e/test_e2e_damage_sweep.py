@@ -102,8 +102,9 @@ def sweep(folder, recipe, expected, damaged, found, run="run", *, reads_all=Fals
         MORE_WAYS[way](folder / "out" / file)
         place = folder / "out" / run
         code, said = command(recipe, place, folder / "said", until=until)
+        state, partly = damaged.name.removeprefix("snapshot-"), until is not None
         wrong = fault(
-            code, said, place, expected, file, way, reads_all=reads_all, partly=until is not None
+            code, said, place, expected, (file, way), state, reads_all=reads_all, partly=partly
         )
         if wrong is not None:
             faults.append(f"{way} {file}: {wrong}")

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import re
 import threading
 
 import pytest
@@ -25,10 +26,10 @@ def small_run(runs, name, *, student=True, uses=()):
         with run.making(part, {"of": name}) as made:
             (made / "file").write_bytes(b"x" * 1000)
         shared.put(run, part, {"of": name}, "r")
-    atomic_write_json(folder / USED, list(uses))
+    write_sealed(folder / USED, {"names": list(uses)})
     if student:
         told = {"name": "mine", "main_arm": "cpd", "finished": "now", "started": "2026-01-01"}
-        atomic_write_json(folder / "run.json", told)
+        write_sealed(folder / "run.json", told)
     return folder
 
 
@@ -123,6 +124,21 @@ def test_scores_that_were_changed_are_not_listed(capsys, tmp_path):
     assert f"finished, but '{path}' was changed or damaged" in out
 
 
+@pytest.mark.parametrize(
+    "name", ["cache/users/1.json", "good/cache.json", "good/data/manifest.json"]
+)
+def test_where_a_record_of_what_a_run_needs_is_damaged_nothing_is_cleaned(capsys, tmp_path, name):
+    small_run(tmp_path, "good", uses=["store-0123456789ab"])
+    bad = small_run(tmp_path, "bad", student=False)
+    (tmp_path / "cache/store-0123456789ab").mkdir()
+    write_sealed(tmp_path / "cache/users/1.json", {"run": str(tmp_path / "place12")})
+    path = tmp_path / name
+    path.write_text(re.sub(r"12", "21", path.read_text()) if "data" not in name else "{")
+    code, _, err = tutelage(capsys, "runs", "--output", tmp_path, "--clean", "--yes")
+    assert code == 2 and f"'{path}' is damaged" in err and "Give the command" in err
+    assert bad.is_dir() and (tmp_path / "cache/store-0123456789ab").is_dir()
+
+
 def test_what_is_not_ours_stays(capsys, tmp_path):
     """Folders that look like ours, links, what lies among ours, and what runs elsewhere use."""
     runs, cache = tmp_path / "runs", tmp_path / "runs" / "cache"
@@ -144,7 +160,7 @@ def test_what_is_not_ours_stays(capsys, tmp_path):
         link.symlink_to(tmp_path / "target")
     (runs / "linked").symlink_to(small_run(tmp_path, "elsewhere", student=False))
     used = small_run(tmp_path, "outside", student=True, uses=["store-0123456789ab"])
-    atomic_write_json(cache / "users" / "1.json", {"run": str(used)})
+    write_sealed(cache / "users" / "1.json", {"run": str(used)})
     code, _, _ = tutelage(capsys, "runs", "--output", runs, "--clean", "--yes")
     assert code == 0
     assert all((place / name).read_text() == "precious" for name, place in theirs.items())
@@ -170,7 +186,7 @@ def test_damaged_records_are_listed_as_text(capsys, tmp_path):
     for value in ({"scores": {"a": 1, "b": {"mean": "x"}}}, {"scores": []}, []):
         path = folder / "arms/cpd/evaluation/scores.json"
         atomic_write_json(path, value)
-        atomic_write_json(folder / "run.json", {"name": 3, "main_arm": "cpd", "started": [1]})
+        write_sealed(folder / "run.json", {"name": 3, "main_arm": "cpd", "started": [1]})
         small_run(tmp_path, "other")
         code, out, _ = tutelage(capsys, "runs", "--output", tmp_path)
         assert code == 0 and "odd\\x1b[2J: 3, [1], stopped" in out and "\x1b" not in out

@@ -192,6 +192,9 @@ def test_rows_done_twice_after_a_resume_count_once(new_run, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
+        "run.json",
+        "versions.json",
+        "recipe.yaml",
         "data/summary.json",
         "difficulty/profile.parquet",
         "arms/cpd/plan/plan.json",
@@ -226,13 +229,14 @@ def test_errors_say_what_why_and_what_to_do(new_run, tmp_path):
     with pytest.raises(RunFolderError, match=r"no run folder.*tutelage run RECIPE"):
         write_report(tmp_path / "nowhere")
     folder = new_run(tmp_path / "run")
-    (folder / "run.json").write_text('{"name": ')
-    with pytest.raises(RunFolderError, match=r"run\.json' cannot be read.*Delete this file"):
+    summary = folder / "data/summary.json"
+    summary.write_text('{"name": ')
+    with pytest.raises(RunFolderError, match=r"summary\.json' cannot be read.*Delete this file"):
         write_report(folder)
-    (folder / "run.json").write_text("[1]")
+    summary.write_text("[1]")
     with pytest.raises(RunFolderError, match="does not hold a JSON object"):
         write_report(folder)
-    (folder / "run.json").write_text("{}")
+    summary.write_text("{}")
     (folder / "difficulty/profile.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(RunFolderError, match=r"profile\.parquet' cannot be read"):
         write_report(folder)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tutelage.errors import RunFolderError
 from tutelage.files import (
@@ -73,11 +74,11 @@ def list_runs(output: str | Path) -> list[RunEntry]:
     """The run folders directly below an output folder, the oldest first."""
     entries = []
     for folder in _run_folders(Path(output)):
-        info = read_json_or(folder / "run.json", {})
+        info = read_sealed(folder / "run.json") or {}
         name = info.get("name") or folder.name.rpartition("-")[0] or folder.name
         main = folder / "arms" / str(info.get("main_arm")) / "evaluation" / "scores.json"
         when = info.get("started") or read_json_or(folder / "seconds.json", {}).get("started", "")
-        changed = changed_since(main, main.parent)
+        changed = changed_since(main, main.parent / MANIFEST)
         state = _state(folder) + (f", but '{changed}' was changed or damaged" if changed else "")
         scores = {} if changed else _scores(main)
         entries.append(RunEntry(folder, str(name), str(when), state, _bytes(folder), scores))
@@ -88,7 +89,8 @@ def leftovers(output: str | Path) -> list[Leftover]:
     """What killed runs left half-made, runs that trained nothing, and the cache that none uses.
 
     Raises:
-        RunFolderError: a run is in progress there; it may need any of this.
+        RunFolderError: a run is in progress there, which may need any of this; or what a run needs
+            is not known, because its record is damaged.
     """
     output = Path(output)
     runs = _run_folders(output)
@@ -149,10 +151,8 @@ def _run_folders(output: Path) -> list[Path]:
 def _elsewhere(output: Path) -> list[Path]:
     """Run folders in other places that have used this cache, as far as they are still there."""
     known = {folder.resolve() for folder in _run_folders(output)}
-    named = [
-        read_json_or(path, {}).get("run") for path in (output / "cache" / USERS).glob("*.json")
-    ]
-    places = {Path(name).resolve() for name in named if isinstance(name, str)}
+    named = [_needs(path)["run"] for path in sorted((output / "cache" / USERS).glob("*.json"))]
+    places = {Path(name).resolve() for name in named}
     return sorted(place for place in places - known if (place / RECORD).is_file())
 
 
@@ -192,7 +192,7 @@ def _not_in_use(folder: Path) -> Iterator[None]:
 def _state(folder: Path) -> str:
     if _held(folder):
         return "running"
-    info = read_json_or(folder / "run.json", {})
+    info = read_sealed(folder / "run.json") or {}
     if info.get("finished"):
         return "finished"
     for arm in sorted(folder.glob("arms/*")):
@@ -219,11 +219,22 @@ def _trained_nothing(folder: Path) -> bool:
 
 def _used(folder: Path) -> Iterator[str]:
     """Names in the cache of what a run has or has read."""
-    yield from read_json_or(folder / USED, [])
-    for manifest in folder.rglob(MANIFEST):
+    if (folder / USED).is_file():
+        yield from _needs(folder / USED)["names"]
+    for manifest in sorted(folder.rglob(MANIFEST)):
         name = str(manifest.parent.relative_to(folder))
-        digest = read_json_or(manifest, {}).get("fingerprint")
-        yield f"{kind_of(name)}-{str(digest)[:16]}"
+        yield f"{kind_of(name)}-{_needs(manifest)['fingerprint'][:16]}"
+
+
+def _needs(record: Path) -> dict[str, Any]:
+    """A record of what a run needs; half of it would let the rest be cleaned."""
+    value = read_sealed(record)
+    if value is None:
+        raise RunFolderError(
+            f"'{record}' is damaged, and says what a run needs. Give the command of that run again,"
+            " which mends it, or delete the file if the run is not needed any more; then clean."
+        )
+    return value
 
 
 def _bytes(path: Path) -> int:

@@ -12,7 +12,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from tutelage.errors import RunFolderError
-from tutelage.files import changed_since, read_json, read_jsonl
+from tutelage.files import MANIFEST, changed_since, read_json, read_jsonl, read_sealed
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -31,6 +31,34 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _broken(path, TypeError("it does not hold a JSON object"))
     return value
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The object in a sealed file; empty when there is no such file.
+
+    Raises:
+        RunFolderError: it was changed.
+    """
+    value = read_sealed(path) if path.exists() else {}
+    if value is None:
+        raise _changed(path, "writes it anew")
+    return value
+
+
+def read_recipe(path: Path, record: Path) -> str:
+    """The recipe as it was written when the run was begun; empty when there is no such file.
+
+    Args:
+        path: the file.
+        record: what vouches for it.
+
+    Raises:
+        RunFolderError: it was changed.
+    """
+    changed = changed_since(path, record)
+    if changed is not None:
+        raise _changed(changed, "writes it anew")
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -72,13 +100,17 @@ def read_rows(path: Path, owner: Path | None) -> list[dict[str, Any]]:
 
 def _check(path: Path, part: Path) -> None:
     """Refuse a file that is not as its part was written: what is said of it would be wrong."""
-    changed = changed_since(path, part)
+    changed = changed_since(path, part / MANIFEST)
     if changed is not None:
-        raise RunFolderError(
-            f"'{changed}' was changed or damaged after the run wrote it, so nothing is reported of"
-            " it. Give the same `tutelage run` command again, which makes it anew (if it does not:"
-            f" delete the folder '{part}' and give it once more)."
-        )
+        remedy = f"makes it anew (if it does not: delete the folder '{part}' and give it once more)"
+        raise _changed(changed, remedy)
+
+
+def _changed(path: Path, remedy: str) -> RunFolderError:
+    return RunFolderError(
+        f"'{path}' was changed or damaged after the run wrote it, so nothing is reported of it."
+        f" Give the same `tutelage run` command again, which {remedy}."
+    )
 
 
 def _broken(path: Path, error: Exception) -> RunFolderError:

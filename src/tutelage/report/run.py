@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from tutelage.curriculum import plan_folder
 from tutelage.curriculum.files import SCHEDULED
 from tutelage.errors import RunFolderError
-from tutelage.report.reading import read_columns, read_object, read_rows
+from tutelage.report.reading import (
+    read_columns,
+    read_object,
+    read_recipe,
+    read_record,
+    read_rows,
+)
 
 _OF_A_RUN = ("recipe.json", "recipe.yaml", "run.json", "arms")
 """What any run folder has at least one of, as soon as it is opened."""
@@ -144,15 +150,14 @@ def load_run(folder: str | Path) -> Run:
             f"{what}, so there is nothing to report on. Give the folder that `tutelage run`"
             " printed, or make one with `tutelage run RECIPE`."
         )
-    info = read_object(folder / "run.json")
-    recipe = folder / "recipe.yaml"
+    info = read_record(folder / "run.json")
     references = folder / "references"
     profile = read_columns(folder / "difficulty" / "profile.parquet", ["score"])
     return Run(
         folder=folder,
         info=info,
-        recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
-        versions=read_object(folder / "versions.json"),
+        recipe=read_recipe(folder / "recipe.yaml", folder / "recipe.json"),
+        versions=read_record(folder / "versions.json"),
         data=read_object(folder / "data" / "summary.json"),
         difficulty=read_object(folder / "difficulty" / "summary.json"),
         scores=np.asarray(profile.get("score", []), dtype=np.float64),

@@ -9,6 +9,7 @@ were written, is fresh and is not made again.
 
 import contextlib
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +19,7 @@ from tutelage.files import (
     MANIFEST,
     TEMPORARY_PREFIX,
     atomic_directory,
-    atomic_write_text,
+    atomic_write_bytes,
     checksums,
     damaged_file,
     disk_errors,
@@ -220,8 +221,11 @@ class RunFolder(PartsFolder):
         """Make the folder that of this recipe."""
         if self._wants_lock:
             # First what makes it a run folder: killed before, it is as good as empty.
-            write_sealed(self.path / RECORD, {"fingerprint": self.recipe_fingerprint})
-            atomic_write_text(self.path / "recipe.yaml", self._recipe_yaml)
+            text = self._recipe_yaml.encode("utf-8")
+            files = {"recipe.yaml": [len(text), zlib.crc32(text)]}
+            record = {"fingerprint": self.recipe_fingerprint, "files": files}
+            write_sealed(self.path / RECORD, record)
+            atomic_write_bytes(self.path / "recipe.yaml", text)
 
     def __exit__(self, *exception: object) -> None:
         if self._lock is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.files import atomic_write_json, fingerprint, read_json_or
+from tutelage.files import fingerprint, read_json_or, read_sealed, write_sealed
 from tutelage.pipeline.context.changes import changes, reason
 from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display
@@ -165,9 +165,9 @@ class Session:
         """Where something is in the cache; the run folder says that the run uses it."""
         self._sign()
         record = self.run.path / USED
-        known = read_json_or(record, [])
+        known = (read_sealed(record) or {}).get("names", [])
         if self.processes.is_first and name not in known:
-            atomic_write_json(record, sorted([*known, name]))
+            write_sealed(record, {"names": sorted([*known, name])})
         return self.cache.part(name)
 
     def _sign(self) -> None:
@@ -175,8 +175,8 @@ class Session:
         if self.processes.is_first:
             place = str(self.run.path.resolve())
             record = self.cache.part(USERS) / f"{fingerprint(place)[:16]}.json"
-            if read_json_or(record, {}) != {"run": place}:
-                atomic_write_json(record, {"run": place})
+            if read_sealed(record) != {"run": place}:
+                write_sealed(record, {"run": place})
 
     def took(self, part: str, title: str, stage: str) -> None:
         """Say that something in the cache is used again, and charge what making it took.

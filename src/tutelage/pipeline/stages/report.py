@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.curriculum import load_plan
-from tutelage.files import atomic_write_json, read_json_or
+from tutelage.files import read_sealed, write_sealed
 from tutelage.models import ModelSize
 from tutelage.pipeline.context.identity import versions
 from tutelage.pipeline.context.session import Session
@@ -17,14 +17,17 @@ from tutelage.report import load_run, write_report
 def write_run_file(session: Session) -> None:
     """Write ``run.json`` and ``versions.json``, which the report opens with."""
     path = session.run.path / "run.json"
-    before = read_json_or(path, {})
+    before = read_sealed(path)
+    if before is None and path.exists():
+        session.run.tell(f"'{path}' is damaged: when the run ended is not known any more")
+    before = before or {}
     recipe, loaded = session.recipe, session.loaded
     # The same command on a finished run finds everything there, and finishes nothing.
     finished = None if session.clock.worked else before.get("finished")
     finished = finished or time.strftime("%Y-%m-%d %H:%M:%S %z")
     arms = [arm for arm in loaded.arms if session.part(f"arms/{arm}/plan").is_dir()]
     main_plan = load_plan(session.part(f"arms/{session.main_arm}/plan"))
-    atomic_write_json(
+    write_sealed(
         path,
         {
             "name": recipe.name,
@@ -45,7 +48,7 @@ def write_run_file(session: Session) -> None:
             "baseline_steps": main_plan.baseline_steps,
         },
     )
-    atomic_write_json(session.run.path / "versions.json", versions())
+    write_sealed(session.run.path / "versions.json", versions())
 
 
 def _finished(session: Session) -> bool:
