@@ -238,18 +238,61 @@ def difference(made, expected, *, partly=False):
     return next((n for n in sorted(names) if made.get(n) != expected.get(n)), None)
 
 
-def fault(code, said, run, expected, case, state, *, reads_all=False, partly=False):
-    """What is wrong with how a command met damage; None: nothing."""
-    file, way = case
-    named = f"{Path(file).name}'" in said
+OWNERS = re.compile(
+    r"cache/parts/[^/]+|cache/[^/]+|run/arms/\w+/(evaluation|evaluation_last|plan|texts)/"
+    r"|run/arms/\w+|run/references/\w+|run/[^/]+"
+)
+"""What is found damaged by itself, whatever else is damaged: a part with what lies beside it."""
+TOGETHER = 10
+
+
+def batches(found):
+    """The cases in batches that one command meets: of each owner one file at most."""
+    made = []
+    for case in found:
+        owner = OWNERS.match(case[0]).group()
+        batch = next((b for b in made if owner not in b and len(b) < TOGETHER), None)
+        if batch is None:
+            batch = {}
+            made.append(batch)
+        batch[owner] = case
+    return [list(batch.values()) for batch in made]
+
+
+def fault(code, said, made, expected, batch, state, *, reads_all=False, partly=False):
+    """What is wrong with how a command met damage; None: nothing.
+
+    Args:
+        code: its exit code.
+        said: its words.
+        made: the results of the run.
+        expected: those of the unbroken run.
+        batch: pairs of a damaged file and the way.
+        state: in which the run was.
+        reads_all: whether the command reads every file in question.
+        partly: whether the run ended before all was made.
+    """
+    last = (said.strip().splitlines() or [""])[-1]
     if "Traceback" in said or code not in (0, 2):
-        return f"exit {code}: {' | '.join(said.strip().splitlines()[-3:])}"
+        return f"exit {code}: {last}"
     if code == 2:
-        *_, last = said.strip().splitlines() or [""]
-        whole = last.startswith("error: ") and (named or Path(file).parent.name in last)
+        if len(batch) > 1:
+            return "refused, for one of them"
+        file = Path(batch[0][0])
+        whole = last.startswith("error: ") and (named(said, file) or file.parent.name in last)
         return None if whole else f"refused without its name: {last}"
-    differs = difference(results(run), expected, partly=partly)
+    silent = [case for case in batch if not named(said, case[0])]
+    differs = difference(made, expected, partly=partly)
     if differs is not None:
-        return f"{'named, but' if named else 'silent, and'} another {differs}"
-    unnamed = not reads_all and may_be_unnamed(file, way, state)
-    return None if named or unnamed else "not a word"
+        return f"{'silent, and' if silent else 'named, but'} another {differs}"
+    unnamed = [case for case in silent if reads_all or not may_be_unnamed(*case, state)]
+    return f"not a word of {unnamed}" if unnamed else None
+
+
+def named(said, file):
+    """Whether a line names a file, or its folder and then the file."""
+    file = Path(file)
+    return any(
+        f"{file}'" in line or (f"{file.parent}'" in line and f"'{file.name}'" in line)
+        for line in said.splitlines()
+    )

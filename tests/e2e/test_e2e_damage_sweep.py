@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from damaging import MORE_WAYS, cases, command, copy, fault, make_quick, results
+from damaging import MORE_WAYS, batches, cases, command, copy, fault, make_quick, results
 from kill_points import run_to
 from killing import make_models
 from test_e2e_kill_points import small
@@ -84,7 +84,7 @@ def chosen(folder, part, below=""):
 
 
 def sweep(folder, recipe, expected, damaged, found, run="run", *, reads_all=False, until=None):
-    """The faults among cases.
+    """The faults among cases, which are tried in batches, and one by one where something is wrong.
 
     Args:
         folder: where everything is.
@@ -96,19 +96,30 @@ def sweep(folder, recipe, expected, damaged, found, run="run", *, reads_all=Fals
         reads_all: whether the command reads every file in question.
         until: the operation before which the command may end.
     """
-    faults = []
-    for file, way in found:
+
+    def wrong_with(batch):
         copy(damaged, folder / "out")
-        MORE_WAYS[way](folder / "out" / file)
-        place = folder / "out" / run
+        for file, way in batch:
+            MORE_WAYS[way](folder / "out" / file)
+        place, state = folder / "out" / run, damaged.name.removeprefix("snapshot-")
         code, said = command(recipe, place, folder / "said", until=until)
-        state, partly = damaged.name.removeprefix("snapshot-"), until is not None
-        wrong = fault(
-            code, said, place, expected, (file, way), state, reads_all=reads_all, partly=partly
+        partly = until is not None
+        return fault(
+            code, said, results(place), expected, batch, state, reads_all=reads_all, partly=partly
         )
-        if wrong is not None:
-            faults.append(f"{way} {file}: {wrong}")
-            print(faults[-1], flush=True)
+
+    faults = []
+    for batch in batches(found):
+        wrong, before = wrong_with(batch), len(faults)
+        if wrong is None:
+            continue
+        if len(batch) > 1:
+            alone = [(one, wrong_with([one])) for one in batch]
+            faults += [f"{one}: {reason}" for one, reason in alone if reason is not None]
+        if len(faults) == before and not wrong.startswith("refused, for one"):
+            faults.append(f"{batch}: {wrong}")
+        for one in faults[before:]:
+            print(one, flush=True)
     print(f"{damaged.name}: {len(found)} cases, {len(faults)} faults", flush=True)
     return faults
 
