@@ -4,6 +4,7 @@ The rules, for everything that is written and read back:
 
 1. Write under a temporary name, flush to the disk, rename. A killed process leaves at most a file
    or folder whose name starts with ``.tmp-``; it is never read, and goes when the run begins anew.
+   Who writes it holds a lock on it: where several processes write, the others let it be.
 2. Remove a folder by renaming it to such a name first (:func:`remove_directory`): it is there
    wholly or not at all, so it does not matter which of its files goes first.
 3. What proves that something counts comes last: the manifest of a part, the marker of a
@@ -18,12 +19,14 @@ The rules, for everything that is written and read back:
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
 import stat
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,16 +36,12 @@ from tutelage.errors import RunFolderError
 
 TEMPORARY_PREFIX = ".tmp-"
 _NO_PLACE = {
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.EINVAL,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
     errno.ENOENT,
-}
+}  # fmt: skip
 """A path that is none, or below something that is no folder."""
 _BLOCK = 1 << 20
+_NOT_HELD_YET = 2.0  # seconds in which whoever makes a file has surely come to hold it
 
 
 NO_ROOM = {
@@ -113,6 +112,7 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
         temporary = _temporary(path.parent)
         try:
             with temporary.open("xb") as file:
+                _hold(file.fileno())
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -154,7 +154,9 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path.parent)
         temporary.mkdir()
+        handle = os.open(temporary, os.O_RDONLY)
         try:
+            _hold(handle)
             yield temporary
             _give_usual_modes(temporary)
             sync_tree(temporary)
@@ -171,6 +173,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
                 _delete(old)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            os.close(handle)
 
 
 def _give_usual_modes(folder: Path) -> None:
@@ -229,11 +232,30 @@ def sync_tree(folder: str | Path) -> None:
         sync(place)
 
 
-def remove_leftovers(folder: str | Path) -> None:
-    """Remove what killed processes left half-written in ``folder`` and below it."""
+def remove_leftovers(folder: str | Path, *, alone: bool = True) -> None:
+    """Remove what killed processes left half-written; unless ``alone``, what others write stays."""
     for leftover in sorted(Path(folder).rglob(f"{TEMPORARY_PREFIX}*")):
         with contextlib.suppress(OSError):
-            _delete(leftover)
+            if alone or _is_abandoned(leftover):
+                _delete(leftover)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nobody holds a file or folder; OSError where somebody does, or nobody can know."""
+    if time.time() - path.lstat().st_mtime < _NOT_HELD_YET:
+        return False
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    finally:
+        os.close(handle)
+
+
+def _hold(handle: int) -> None:
+    """Say that a process lives that writes this, as long as it is open."""
+    with contextlib.suppress(OSError):  # some network file systems have no locks
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import read_sealed, write_sealed
+from tutelage.files import read_sealed, remove_leftovers, write_sealed
 
 _SMALL = 16 << 20
 """Files below this are hashed every time: that takes less than looking after them."""
@@ -132,4 +132,5 @@ def _remember(fresh: dict[str, Any]) -> None:
     entries = {**_read_memory(), **fresh}
     entries = dict(list(entries.items())[-_MOST_REMEMBERED:])
     with contextlib.suppress(OSError):
+        remove_leftovers(cache_folder(), alone=False)
         write_sealed(cache_folder() / _MEMORY, {"files": entries})

@@ -40,6 +40,7 @@ def test_runs_are_listed_and_only_what_no_run_needs_is_cleaned(capsys, tmp_path)
     for name in ("store-0123456789ab", "store-0123456789ac", "teacher-0123456789ad-training"):
         (runs / "cache" / name).mkdir(parents=True)
     (runs / "cache" / ".tmp-x").write_text("half")
+    aside = small_run(runs, ".tmp-0123456789abcdef")  # a removal of a run was killed
     (runs / "thesis").mkdir()
     (runs / "thesis" / "notes.txt").write_text("mine")
 
@@ -64,6 +65,7 @@ def test_runs_are_listed_and_only_what_no_run_needs_is_cleaned(capsys, tmp_path)
     assert code == 0 and "removed: " in err
     kinds = [path.name.split("-")[0] for path in sorted((runs / "cache" / "parts").iterdir())]
     assert kinds == ["data", "student"] and not bad.exists() and good.is_dir()
+    assert not aside.exists() and (runs / "thesis/notes.txt").exists()
     assert {path.name for path in (runs / "cache").iterdir()} == {
         ".locks",
         "parts",

@@ -8,6 +8,7 @@ import traceback
 from killing import make_models
 from test_e2e_kill_points import small
 
+from tutelage.files import atomic_directory, remove_leftovers
 from tutelage.pipeline.context.locks import held, used
 
 
@@ -77,3 +78,21 @@ def test_leftovers_go_when_nobody_else_uses_the_cache(tmp_path):
     with used(tmp_path / "cache"):
         assert not left.exists()
     assert not (tmp_path / "cache").exists(), "a cache with nothing in it stayed"
+
+
+def test_what_a_living_process_writes_is_no_leftover(tmp_path):
+    def clean():
+        remove_leftovers(tmp_path, alone=False)
+
+    abandoned, file = tmp_path / ".tmp-1", tmp_path / ".tmp-2"
+    abandoned.mkdir()
+    file.write_text("half")
+    with atomic_directory(tmp_path / "made") as writing:
+        for path in (abandoned, file, writing):
+            os.utime(path, (0, 0))
+        new = tmp_path / ".tmp-3"
+        new.touch()  # by somebody who will hold it in a moment
+        assert ended_well(in_child(clean))
+        assert writing.is_dir() and new.exists()
+        assert not abandoned.exists() and not file.exists()
+    assert (tmp_path / "made").is_dir()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutelage.errors import MissingDependencyError, ModelError, first_line
-from tutelage.files import atomic_directory
+from tutelage.files import atomic_directory, remove_leftovers
 from tutelage.hashes import cache_folder, content_sha256
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _converted(file: Path, part: str, read: Callable[[], Any]) -> Path:
     if not folder.is_dir():
         with _no_bars():
             value = _attempt(file, read)
+        remove_leftovers(cache_folder() / "gguf", alone=False)
         with atomic_directory(folder) as temporary:
             value.save_pretrained(temporary)
     return folder

@@ -27,6 +27,8 @@ _OWN = re.compile(r"(teacher|texts|store)-[0-9a-f]{12,}(-training)?")
 """What our things in the cache are called, beside ``parts``."""
 _PART = re.compile(r"[a-z_]+-[0-9a-f]{16}")
 """What the shared parts are called."""
+_ASIDE = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}[0-9a-f]{{16}}")
+"""What a run folder is called from when its removal begins."""
 _OF_A_RUN = re.compile(
     r"\.lock|\.tmp-.*|(recipe|run|seconds|versions|cache)\.json|recipe\.yaml|report\.html"
     r"|arms|data|references|signal|(difficulty|student_start)(-.*)?"
@@ -104,6 +106,12 @@ def leftovers(output: str | Path) -> list[Leftover]:
     cache = output / "cache"
     # Behind a link others may keep what only their runs know of.
     of_ours = cache.is_dir() and not cache.is_symlink()
+    # Beside the runs is what cleaning them, killed, has left of one.
+    found += [
+        Leftover(path, _bytes(path), "left half-removed by a killed process")
+        for path in sorted(output.glob(f"{TEMPORARY_PREFIX}*"))
+        if path.is_dir() and not path.is_symlink() and _ASIDE.fullmatch(path.name)
+    ]
     for place in (*kept, cache) if of_ours else kept:
         found += [
             Leftover(path, _bytes(path), "left half-made by a killed process")
@@ -145,7 +153,11 @@ def _run_folders(output: Path) -> list[Path]:
     with disk_errors(output):
         if not output.is_dir():
             return []
-    return sorted(p for p in output.iterdir() if p.is_dir() and (p / RECORD).is_file())
+    return sorted(
+        p
+        for p in output.iterdir()
+        if p.is_dir() and (p / RECORD).is_file() and not _ASIDE.fullmatch(p.name)
+    )
 
 
 def _elsewhere(output: Path) -> list[Path]:

@@ -1,9 +1,7 @@
 """Filling a store: one pass of the teacher over the examples that it lacks."""
 
-import contextlib
 import dataclasses
 import shutil
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from tutelage.data.collate import collate, length_batches
 from tutelage.errors import StoreError
-from tutelage.files import TEMPORARY_PREFIX
+from tutelage.files import TEMPORARY_PREFIX, remove_leftovers
 from tutelage.models.head import batch_hidden, head_logits
 from tutelage.models.packing import packing
 from tutelage.teachers.store.head import FILE as HEAD
@@ -46,8 +44,6 @@ SMALLEST_SHARD, LARGEST_SHARD = 1 << 20, 1 << 28
 
 TILE_TOKENS = 512
 """Tokens whose logits are in memory at once, when the likeliest are picked."""
-
-_OLD = 3600.0
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -140,7 +136,7 @@ def begin_store(folder: str | Path, spec: StoreSpec, model: nn.Module, **details
         StoreError: the folder holds another store, or something else.
     """
     folder = Path(folder)
-    _remove_old_leftovers(folder)
+    remove_leftovers(folder, alone=False)
     if (folder / MANIFEST).is_file():
         check_spec(folder, read_manifest(folder), spec)
         return
@@ -167,14 +163,6 @@ def begin_store(folder: str | Path, spec: StoreSpec, model: nn.Module, **details
 
 def _is_temporary(path: Path) -> bool:
     return path.name.startswith(TEMPORARY_PREFIX)
-
-
-def _remove_old_leftovers(folder: Path) -> None:
-    """Remove what killed writers left; a file of the last hour may belong to one that lives."""
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _OLD:
-                path.unlink()
 
 
 def fill_store(
