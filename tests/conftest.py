@@ -1,6 +1,8 @@
 """Fixtures for all tests. Tiny models live in conftest_models, so that tests can import them."""
 
+import gc
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +12,36 @@ for folder in (Path(__file__).parent, Path(__file__).parent / "e2e"):
     sys.path.insert(0, str(folder))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+# No test cuts the power, and waiting for the disk takes as long as some runs.
+os.fsync = os.fstat
+
+
+def pytest_collection_finish():
+    """Leave what imports made out of garbage collection: accelerate collects at each training."""
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def empty_folder(tmp_path_factory):
+    """Where tests run, so that no default path leads into the repository."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder := tmp_path_factory.mktemp("here"))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(empty_folder):
+    """A test that writes to default places goes to a folder of its own first."""
+    yield
+    left = list(empty_folder.iterdir())
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    names = ", ".join(path.name for path in left)
+    assert not left, (
+        f"written into the current folder: {names}. Pass `output`, or chdir to tmp_path"
+    )
 
 
 @pytest.fixture

@@ -277,6 +277,7 @@ def test_quickstart_with_two_steps(capsys, tmp_path, stop):
     changes = [
         *("--set", f"training.max_steps={stop}", "--set", "data.train=130"),
         *("--set", "data.test=10", "--set", "evaluation.max_new_tokens=6"),
+        *("--set", f"output={tmp_path}"),
     ]
     code, out, err = tutelage(
         capsys, "run", "quickstart", *changes, "--run-dir", tmp_path / "quick"

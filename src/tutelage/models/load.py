@@ -44,6 +44,10 @@ DTYPES: Mapping[str, torch.dtype] = {
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", *VOCABULARIES)
 _Loaded = TypeVar("_Loaded")
 
+_MOST_SKELETONS = 8
+_skeletons: dict[tuple[type, str, str], PreTrainedModel] = {}
+"""A run asks for the same few again and again, and a deep one takes a second."""
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -217,6 +221,8 @@ def load_tokenizer(
 def skeleton(config: PretrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedModel:
     """A model as its configuration describes it, with no weight read or allocated.
 
+    Equal configurations share one: read it, or copy it before changing it.
+
     Args:
         config: the model's configuration.
         trust_remote_code: run code that comes with the model.
@@ -226,6 +232,8 @@ def skeleton(config: PretrainedConfig, *, trust_remote_code: bool = False) -> Pr
     """
     name = config.name_or_path or config.model_type
     _check_causal(name, config, trust_remote_code)
+    code = name if trust_remote_code else ""
+    key = (type(config), config.to_json_string(use_diff=False), code)
 
     def build() -> PreTrainedModel:
         with torch.device("meta"):
@@ -233,7 +241,11 @@ def skeleton(config: PretrainedConfig, *, trust_remote_code: bool = False) -> Pr
                 copy.deepcopy(config), trust_remote_code=trust_remote_code
             )
 
-    return _attempt(name, Path(name), build)
+    if key not in _skeletons:
+        if len(_skeletons) >= _MOST_SKELETONS:
+            _skeletons.clear()
+        _skeletons[key] = _attempt(name, Path(name), build)
+    return _skeletons[key]
 
 
 def describe_model(

@@ -1,5 +1,6 @@
 """A resolved recipe as YAML, with where each value came from."""
 
+import functools
 import json
 from typing import Any
 
@@ -39,15 +40,21 @@ def _lines(
 
 
 def _scalar(value: Any) -> str:
-    """A value on one line, in quotes only where plain text would be read as something else."""
+    """A value on one line."""
     if isinstance(value, str):
-        plain = yaml.safe_dump(value, width=10**9, allow_unicode=True).splitlines()
-        text = plain[0]
-        ambiguous = len(plain) > 2 or "#" in text or text.startswith(("'", '"'))
-        # `1e-4` is text to PyYAML and a number to us: quotes make it text to everybody.
-        if ambiguous or parse(text, "").value != value:
-            return yaml.safe_dump(value, default_style='"', width=10**9, allow_unicode=True).strip()
-        return text
+        return _text(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"{value:.1f}"
     return json.dumps(value, ensure_ascii=False)
+
+
+@functools.lru_cache(maxsize=1024)  # keys are always the same, and PyYAML is slow
+def _text(value: str) -> str:
+    """Text in quotes only where it would be read as something else without them."""
+    plain = yaml.safe_dump(value, width=10**9, allow_unicode=True).splitlines()
+    text = plain[0]
+    ambiguous = len(plain) > 2 or "#" in text or text.startswith(("'", '"'))
+    # `1e-4` is text to PyYAML and a number to us: quotes make it text to everybody.
+    if ambiguous or parse(text, "").value != value:
+        return yaml.safe_dump(value, default_style='"', width=10**9, allow_unicode=True).strip()
+    return text

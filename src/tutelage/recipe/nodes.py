@@ -4,6 +4,7 @@ Scalars follow the core schema of YAML 1.2: ``1e-4`` is a number, ``no`` and ``2
 text. Only plain values can come out of a file; tags that ask for anything else are refused.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -149,6 +150,7 @@ def _too_deep(origin: str) -> ConfigError:
     )
 
 
+@functools.lru_cache(maxsize=256)  # recipes extend the same few files; nobody changes a Node
 def parse(text: str, label: str, folder: Path | None = None, *, lines: bool = True) -> Node:
     """Parse YAML text.
 

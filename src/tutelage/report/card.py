@@ -4,6 +4,7 @@ No licence is chosen: it follows from those of the teacher, the student and the 
 says what these say of themselves.
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from tutelage.models.places import SMOLLM2, SMOLLM2_NAME
 from tutelage.report.comparison import compare
@@ -96,6 +97,14 @@ def model_card(values: CardValues) -> str:
     Args:
         values: what the card says.
     """
+    fields = {name: getattr(values, name) for name in CardValues.__dataclass_fields__}
+    fields["teacher"] = values.teacher or "none"
+    text = _template().render(**fields)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+@functools.cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=False,  # of HTML; what users wrote passes through the filters below
@@ -113,10 +122,7 @@ def model_card(values: CardValues) -> str:
         "text": markdown_text,
         "yaml": _yaml,
     }
-    fields = {name: getattr(values, name) for name in CardValues.__dataclass_fields__}
-    fields["teacher"] = values.teacher or "none"
-    text = environment.get_template("card.md").render(**fields)
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    return environment.get_template("card.md")
 
 
 def card_values(

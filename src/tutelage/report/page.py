@@ -4,13 +4,14 @@ The page has its style and its pictures inside, runs no script and loads nothing
 at any time; what is not there yet is named instead of shown.
 """
 
+import functools
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from tutelage.files import atomic_write_text
 from tutelage.printing import printable
@@ -64,16 +65,8 @@ def write_report(run_dir: str | Path) -> Path:
 
 def render_report(run: Run) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
     comparison = compare(run)
-    page = environment.get_template("report.html").render(
+    page = _template().render(
         sections=_SECTIONS,
         series_dark=SERIES_DARK,
         title=run.title,
@@ -105,6 +98,19 @@ def render_report(run: Run) -> str:
         versions=views.versions_view(run),
     )
     return page.lstrip()
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    return environment.get_template("report.html")
 
 
 def _caution(comparison: Comparison) -> str:
