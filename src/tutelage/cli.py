@@ -5,11 +5,13 @@ a mistake that the user can mend (one message, no traceback), 130 interrupted (1
 anything else.
 """
 
+import gc
 import json
 import os
 import signal
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -69,10 +71,10 @@ def run_command(
 
     The same command again continues where it was cut off, and does nothing that is done.
     """
-    from tutelage.pipeline import run
+    pipeline = _pipeline(recipe, set_)
     from tutelage.report import load_run, results_table
 
-    result = run(recipe, set_ or (), run_dir=run_dir, quiet=quiet, replace=replace)
+    result = pipeline.run(recipe, set_ or (), run_dir=run_dir, quiet=quiet, replace=replace)
     if int(os.environ.get("RANK", "0")) == 0:
         _print(results_table(load_run(result.folder)))
         _say(f"student: {result.student}")
@@ -98,9 +100,7 @@ def plan_command(
 
     Difficulty is measured first, unless it was before or --difficulty gives it.
     """
-    from tutelage.pipeline import show_plan
-
-    shown = show_plan(
+    shown = _pipeline(recipe, set_, partial=difficulty is not None).show_plan(
         recipe, set_ or (), arm=arm, difficulty=difficulty, run_dir=run_dir, quiet=quiet or json_
     )
     if json_:
@@ -127,9 +127,7 @@ def profile_command(
     quiet: QuietOption = False,
 ) -> None:
     """Measure the difficulty of the training data with the untrained student."""
-    from tutelage.pipeline import profile
-
-    shown = profile(
+    shown = _pipeline(recipe, set_).profile(
         recipe, set_ or (), compare=compare or (), run_dir=run_dir, quiet=quiet or json_
     )
     if json_:
@@ -153,10 +151,10 @@ def cache_command(
     """
     from dataclasses import asdict
 
-    from tutelage.pipeline import cache
+    pipeline = _pipeline(recipe, set_)
     from tutelage.pipeline.stages.store_error import topk_error_text
 
-    stores = cache(recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_)
+    stores = pipeline.cache(recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_)
     if int(os.environ.get("RANK", "0")):
         return
     if json_:
@@ -293,6 +291,17 @@ def validate_command(
         typer.echo(f"error: {finding.text}", err=True)
     if found:
         raise typer.Exit(2)
+
+
+def _pipeline(recipe: str, set_: list[str] | None, *, partial: bool = False) -> ModuleType:
+    """The pipeline, whose import takes seconds; what is wrong with the recipe is said before."""
+    from tutelage.recipe import load_recipe
+
+    load_recipe(recipe, set_ or (), partial=partial)
+    from tutelage import pipeline
+
+    gc.freeze()  # accelerate collects at each training, and half a million objects stay for good
+    return pipeline
 
 
 def _print(renderable: Any) -> None:

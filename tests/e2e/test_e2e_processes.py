@@ -11,6 +11,7 @@ from killing import in_processes, make_models, run_in_child, small_recipe, stude
 
 from tutelage.errors import ConfigError
 from tutelage.pipeline.context.processes import Processes
+from tutelage.teachers import TeacherStore
 
 
 def trajectory(run_dir, arm):
@@ -18,28 +19,50 @@ def trajectory(run_dir, arm):
     return [json.loads(line) for line in lines]
 
 
-def test_two_processes_give_the_trajectory_of_one(tmp_path):
-    make_models(tmp_path)
-    recipe = small_recipe(tmp_path, micro_batch_size=2)
+@pytest.fixture(scope="module", params=["hidden", pytest.param("live", marks=pytest.mark.slow)])
+def folder(request, tmp_path_factory):
+    """A run ``one`` of one process and a run ``two`` of two, which share nothing."""
+    folder = tmp_path_factory.mktemp("processes")
+    make_models(folder)
+    recipe = small_recipe(folder, micro_batch_size=2)
     # Dropout draws differ between processes, so this student has none.
-    recipe["student"] = {"model": str(tmp_path / "calm")}
+    recipe["student"] = {"model": str(folder / "calm")}
+    recipe["teacher"]["signal"] = request.param
     recipe["loss"] = {"divergence": {"kind": "reverse_kl"}, "ce_weight": 0.5}
     recipe["selection"] = {"metric": None}
-    assert run_in_child(recipe, tmp_path / "one")
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    said = in_processes(2, "run", path, "--run-dir", tmp_path / "two")
-    assert said.count("2 processes share the training") == 1
+    recipe["data"] |= {"validation": 0, "test": 4}
+    assert run_in_child({**recipe, "output": str(folder / "alone")}, folder / "one")
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**recipe, "output": str(folder / "together")}))
+    said = in_processes(2, "run", path, "--run-dir", folder / "two")
+    assert said.count("2 processes share the training") == 1 and "reused" not in said
+    return folder
+
+
+def test_two_processes_give_the_trajectory_of_one(folder):
     for arm in ("cpd", "sft"):
-        one, two = (trajectory(tmp_path / name, arm) for name in ("one", "two"))
+        one, two = (trajectory(folder / name, arm) for name in ("one", "two"))
         assert [row["step"] for row in one] == [row["step"] for row in two]
         for a, b in zip(one, two, strict=True):
             assert a["response_tokens"] == b["response_tokens"]
             for name in ("loss", "ce", "grad_norm"):
                 assert a[name] == pytest.approx(b[name], rel=2e-4)
-    first, second = students(tmp_path / "one"), students(tmp_path / "two")
+    first, second = students(folder / "one"), students(folder / "two")
+    assert first
     for key, tensor in first.items():
         torch.testing.assert_close(tensor, second[key], rtol=1e-2, atol=1e-4)
+
+
+def test_two_processes_fill_one_store(folder):
+    stores = [list((folder / name / "cache").glob("store-*")) for name in ("alone", "together")]
+    if json.loads((folder / "two/signal/signal.json").read_text()) == {"cpd": "live"}:
+        assert stores == [[], []]
+        return
+    (one,), (two,) = ([TeacherStore(place) for place in places] for places in stores)
+    assert one.location.keys.tolist() == two.location.keys.tolist()
+    for position in range(one.examples):
+        first = one.read([position])["hidden"]
+        torch.testing.assert_close(first, two.read([position])["hidden"])
 
 
 def accelerate(*arguments):

@@ -106,7 +106,8 @@ def test_damage_and_strangers_are_one_message(capsys, tmp_path, recipe):
     assert code == 2 and "nothing to store" in err
 
 
-def test_two_processes_fill_one_store(tmp_path, recipe):
+@pytest.mark.slow
+def test_the_cache_command_shares_the_work_of_storing(tmp_path, recipe):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump({**recipe, "controls": {}}))
     (alone,) = cache({**recipe, "controls": {}})

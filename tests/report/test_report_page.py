@@ -1,5 +1,6 @@
 import html
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
+from conftest_pictures import leave_out_pictures
 from tutelage.errors import RunFolderError
 from tutelage.report import load_run, render_report, write_report
 from tutelage.report.page_tables import data_view, difficulty_view
@@ -170,11 +172,10 @@ MISSING = [
 
 @pytest.mark.parametrize("name", MISSING)
 def test_any_file_may_be_missing(run_folder, tmp_path, monkeypatch, name):
-    folder = shutil.copytree(run_folder, tmp_path / "run")
+    folder = shutil.copytree(run_folder, tmp_path / "run", copy_function=os.link)
     gone = folder / name
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
-    # Drawing is slow and tested elsewhere; the alternative texts are still computed.
-    monkeypatch.setattr("tutelage.report.svg.Picture._svg", lambda self, panel: "<svg></svg>")
+    leave_out_pictures(monkeypatch)  # the alternative texts are still computed
     page = render_report(load_run(folder))
     check(page)
     assert ("Not evaluated yet: sft." in page) == (name == "arms/sft/evaluation")
@@ -268,7 +269,8 @@ def test_warnings_stand_at_the_top(page, run_folder):
     assert "The plan of cpd warned." in top
 
 
-def test_a_weak_teacher_is_said_at_the_top(new_run, tmp_path):
+def test_a_weak_teacher_is_said_at_the_top(new_run, tmp_path, monkeypatch):
+    leave_out_pictures(monkeypatch)
     folder = new_run(tmp_path / "run")
     answers = folder / "references/teacher/evaluation"
     shutil.rmtree(answers)
