@@ -20,7 +20,7 @@ LAYERS = [
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},
     {"difficulty", "curriculum"},
-    {"report", "evaluation", "training"},
+    {"report", "evaluation", "training", "families"},
     {"recipe"},
     {"checks"},
     {"pipeline"},

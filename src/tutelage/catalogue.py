@@ -1,22 +1,10 @@
 """What `tutelage ls` lists: every table of components, and the shipped recipes."""
 
-from collections.abc import Mapping
-
+from tutelage import families
 from tutelage.components import Component
 from tutelage.errors import unknown_name
 
-FAMILIES = (
-    "recipes",
-    "methods",
-    "divergences",
-    "targets",
-    "curricula",
-    "teacher_schedules",
-    "schedules",
-    "controllers",
-    "difficulties",
-    "metrics",
-)
+FAMILIES = ("recipes", "methods", *families.FAMILIES)
 
 START = """start here
   tutelage run quickstart    the whole of it on an embedded task, offline, in a minute or two
@@ -53,36 +41,19 @@ def _entries(family: str) -> list[dict[str, str]]:
             for info in list_recipes()
             if info.kind == kind
         ]
-    return [
-        {"name": name, "summary": component.summary, "paper": component.paper}
-        for name, component in sorted(_table(family).items())
-    ]
-
-
-def _table(family: str) -> Mapping[str, Component]:
-    if family == "divergences":
-        from tutelage.divergences import DIVERGENCES as table
-    elif family == "targets":
-        from tutelage.targets import TARGETS as table
-    elif family == "curricula":
-        from tutelage.curriculum import CURRICULA as table
-    elif family == "teacher_schedules":
-        from tutelage.curriculum import TEACHER_SCHEDULES as table
-    elif family == "controllers":
-        from tutelage.schedules import CONTROLLERS as table
-    elif family == "schedules":
-        from tutelage.schedules import SCHEDULES, SHARE_MODES
+    table = families.FAMILIES[family].table
+    if family == "schedules":
+        from tutelage.schedules import SHARE_MODES
 
         modes = {
             name: Component(lambda: None, f"student_share only: {summary}", "Zhang and Liu 2026")
             for name, summary in SHARE_MODES.items()
         }
-        return {**SCHEDULES, **modes}
-    elif family == "difficulties":
-        from tutelage.difficulty import DIFFICULTIES as table
-    else:
-        from tutelage.verifiers import VERIFIERS as table
-    return table
+        table = {**table, **modes}
+    return [
+        {"name": name, "summary": component.summary, "paper": component.paper}
+        for name, component in sorted(table.items())
+    ]
 
 
 def catalogue_text(listing: Listing) -> str:

@@ -1,8 +1,9 @@
 """Tables of named components, and how a recipe's ``{kind: ..., option: ...}`` becomes a call.
 
 A component is a plain function. Its keyword-only parameters are its options, so that an option is
-declared once: where it is used. A family (divergences, pacing functions, schedules) is one
-dictionary from name to ``Component``; a row in that dictionary buys the family's contract test,
+declared once: where it is used. What its type cannot say of an option, ``Annotated`` says there
+with ``Limits`` or ``Names``. A family (divergences, pacing functions, schedules) is one dictionary
+from name to ``Component``; a row in that dictionary buys the family's contract test, a line in
 ``tutelage ls`` and validation of recipes.
 """
 
@@ -10,9 +11,56 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from tutelage.errors import ConfigError, did_you_mean, unknown_name
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of an option that is a number, as ``Annotated[int, Limits(1, 1000)]``.
+
+    Attributes:
+        low: the least that a recipe may give.
+        high: the most.
+        below: whether it must stay below ``high``.
+        or_zero: whether 0 will do as well.
+    """
+
+    low: float
+    high: float
+    below: bool = False
+    or_zero: bool = False
+
+    def fault(self, value: float) -> str:
+        """What a value must be and is not; empty when it is all right."""
+        inside = self.low <= value <= self.high and not (self.below and value == self.high)
+        if inside or (self.or_zero and value == 0):
+            return ""
+        reach = f"at least {self.low:,} and below" if self.below else f"between {self.low:,} and"
+        return f"must be {reach} {self.high:,}, not {value:g}."
+
+
+@dataclass(frozen=True)
+class Names:
+    """Of an option that names components, as ``Annotated[Mapping[str, Any], Names("metric")]``.
+
+    It is one ``{kind: ..., options}``, or a list of them.
+
+    Attributes:
+        family: what a member of the family is called.
+        least: how many a list must hold.
+        fewer: what to say when it holds fewer.
+    """
+
+    family: str
+    least: int = 0
+    fewer: str = ""
+
+
+def marks_of(parameter: inspect.Parameter) -> list[Limits | Names]:
+    """What ``Annotated`` says of an option."""
+    return [mark for mark in get_args(parameter.annotation) if isinstance(mark, (Limits, Names))]
 
 
 @dataclass(frozen=True)

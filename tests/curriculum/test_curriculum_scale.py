@@ -17,7 +17,7 @@ from tutelage.curriculum import (
     load_plan,
     plan_fingerprint,
     save_plan,
-    store,
+    files,
 )
 from tutelage.curriculum import fingerprint as fingerprint_module
 from tutelage.curriculum.fingerprint import PARTS
@@ -105,7 +105,7 @@ def test_exposure_of_spans_is_that_of_the_whole(monkeypatch):
 
 @pytest.mark.parametrize("rows", [5, 1 << 22])
 def test_a_plan_is_written_in_parts_and_read_whole(tmp_path, rows, monkeypatch):
-    monkeypatch.setattr(store, "VISITS_AT_ONCE", rows)
+    monkeypatch.setattr(files, "VISITS_AT_ONCE", rows)
     profile = profile_of(70, names=NAMES)
     plan = plan_of(profile, teachers=("a", "b"), teacher_schedule="random_mix")
     save_plan(tmp_path, plan, describe_plan(plan, profile, "mine"))

@@ -145,7 +145,7 @@ def test_what_is_missing_or_not_finite_is_named():
 
 def test_every_difficulty_says_what_it_needs_and_in_which_unit():
     for name, row in DIFFICULTIES.items():
-        assert row.unit and (row.needs or name == "rank_fusion")
+        assert row.unit and bool(row.needs) != bool(row.parts), name
     assert DIFFICULTIES["student_loss"].unit_of({"reduce": "sum"}) == "nats"
 
 

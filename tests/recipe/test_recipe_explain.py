@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tutelage.curriculum import CURRICULA
 from tutelage.errors import ConfigError
 from tutelage.recipe import load_recipe, to_yaml
 from tutelage.recipe.explain import _scalar

@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from tutelage.errors import ConfigError
+from tutelage.families import table_of
 from tutelage.recipe import load_recipe
-from tutelage.recipe.names import _table
 from tutelage.recipe.schema import Recipe
 
 VALUES = [
@@ -105,7 +105,7 @@ PLACES = {
 OPTIONS = [
     (family, kind, option)
     for family in (*PLACES, "metric")
-    for kind, component in _table(family).items()
+    for kind, component in table_of(family).items()
     for option in component.options
 ]
 

@@ -99,9 +99,9 @@ class CurriculumOptions:
     def sizes(self, profile: DifficultyProfile, batch_size: int) -> IntArray:
         """What the curriculum's pacing gives for a profile."""
         options = self._options_of(self.entry.function)
-        if options.get("shares") and (self.order or self.entry.order) == "hard_first":
-            # They are those of the bands from easy to hard, and the hardest band comes first.
-            options["shares"] = list(options["shares"])[::-1]
+        by_band = self.entry.by_band
+        if options.get(by_band) and (self.order or self.entry.order) == "hard_first":
+            options[by_band] = list(options[by_band])[::-1]
         if "min_examples" in self.entry.options:
             options["min_examples"] = self.min_examples or batch_size
         elif self.min_examples is not None:

@@ -26,6 +26,8 @@ class Curriculum(Component):
         targets: mean difficulty that each stage aims at; None when it aims at none.
         by_difficulty: whether difficulty decides anything; where it does not, measuring it again
             would change nothing.
+        by_band: the option with a value for each band of difficulty from easy to hard; it is turned
+            around where the stages begin with the hard end.
     """
 
     order: Order = "easy_first"
@@ -33,6 +35,7 @@ class Curriculum(Component):
     subset: Callable[..., subsets.Places] = subsets.prefix
     targets: Callable[[NDArray[np.float64], int], NDArray[np.float64]] | None = None
     by_difficulty: bool = True
+    by_band: str = ""
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -78,6 +81,7 @@ CURRICULA: dict[str, Curriculum] = {
         "disjoint bands from easy to hard with given shares (CLPD)",
         "Cao et al. 2026, arXiv:2605.11260",
         subset=subsets.band,
+        by_band="shares",
     ),
     "shrinking": Curriculum(
         pacing.shrinking,

@@ -5,6 +5,7 @@ every example of a stage has a teacher, who wrote its answer; with logits every 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -146,19 +147,38 @@ def ensemble(
     return np.zeros(len(units), dtype=np.int64)
 
 
-TEACHER_SCHEDULES: dict[str, Component] = {
-    "strongest": Component(strongest, "the last teacher of the ladder throughout"),
-    "weakest": Component(weakest, "the first teacher of the ladder throughout"),
-    "ladder": Component(
+@dataclass(frozen=True)
+class TeacherSchedule(Component):
+    """A teacher schedule and which teachers it needs.
+
+    Attributes:
+        alone: place on the ladder of the only one that ever speaks; None when all do.
+        mixes: whether all speak at once: to a plan they are one teacher, and none writes answers.
+        alternates: whether steps, one after another, may have any of them.
+    """
+
+    alone: int | None = None
+    mixes: bool = False
+    alternates: bool = False
+
+
+TEACHER_SCHEDULES: dict[str, TeacherSchedule] = {
+    "strongest": TeacherSchedule(strongest, "the last teacher of the ladder throughout", alone=-1),
+    "weakest": TeacherSchedule(weakest, "the first teacher of the ladder throughout", alone=0),
+    "ladder": TeacherSchedule(
         ladder, "from weak to strong, stage by stage (CLPD)", "Cao et al. 2026, arXiv:2605.11260"
     ),
-    "reversed_ladder": Component(
+    "reversed_ladder": TeacherSchedule(
         reversed_ladder,
         "from strong to weak, stage by stage: a control",
         "Cao et al. 2026, arXiv:2605.11260",
     ),
-    "random_mix": Component(
-        random_mix, "each example has a teacher drawn once: a mixture without an order"
+    "random_mix": TeacherSchedule(
+        random_mix,
+        "each example has a teacher drawn once: a mixture without an order",
+        alternates=True,
     ),
-    "ensemble": Component(ensemble, "all teachers at once, their probabilities or logits mixed"),
+    "ensemble": TeacherSchedule(
+        ensemble, "all teachers at once, their probabilities or logits mixed", mixes=True
+    ),
 }

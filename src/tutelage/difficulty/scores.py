@@ -1,19 +1,22 @@
 """Scores of difficulty from what was measured: pure functions, higher = harder."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.components import bind
+from tutelage.components import Limits, Names, bind
 from tutelage.difficulty.measurements import ExampleLosses
 from tutelage.errors import DataError, unknown_name
+from tutelage.generation.settings import COOLEST, HOTTEST
 from tutelage.verifiers import VERIFIERS
 from tutelage.verifiers import rouge_l as rouge_l_f1
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+LongestAnswer = Annotated[int, Limits(1, 1_000_000)]
 
 TEACHER_FLOOR = float(np.finfo(np.float32).eps)
 """Least loss of a teacher in a ratio, in nats per token. Losses are measured in float32, and below
@@ -105,7 +108,7 @@ def rouge_l(
     answers: Sequence[Sequence[str]],
     references: Sequence[Sequence[str]],
     *,
-    max_new_tokens: int = 256,
+    max_new_tokens: LongestAnswer = 256,
 ) -> FloatArray:
     """1 minus ROUGE-L of the student's own greedy answer, the best over the references (POCL).
 
@@ -132,10 +135,10 @@ def failure_rate(
     answers: Sequence[Sequence[str]],
     references: Sequence[Sequence[str]],
     *,
-    verifier: Mapping[str, Any],
-    samples: int = 8,
-    sampling_temperature: float = 1.0,
-    max_new_tokens: int = 256,
+    verifier: Annotated[Mapping[str, Any], Names("metric")],
+    samples: Annotated[int, Limits(1, 1000)] = 8,
+    sampling_temperature: Annotated[float, Limits(COOLEST, HOTTEST, or_zero=True)] = 1.0,
+    max_new_tokens: LongestAnswer = 256,
 ) -> FloatArray:
     """Share of the student's sampled answers that a verifier does not accept.
 

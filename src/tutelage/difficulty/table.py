@@ -1,18 +1,23 @@
 """The table of difficulties, and how a score gets what it needs."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.components import Component, bind, lookup
+from tutelage.components import Component, Limits, Names, bind, lookup
 from tutelage.difficulty import scores
 from tutelage.difficulty.fusion import rank_fusion
 from tutelage.difficulty.measurements import Measurements
 from tutelage.difficulty.rationale import rationale_steps
 from tutelage.errors import DataError
+from tutelage.generation.settings import GenerationSettings
+from tutelage.settings import MOST
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -20,22 +25,36 @@ class Difficulty(Component):
     """A score and what it is made from.
 
     Attributes:
-        needs: attributes of ``Measurements`` that it takes, by name and in order.
+        needs: attributes of ``Measurements`` that it takes, by name and in order. Options
+            ``samples``, ``sampling_temperature`` and ``max_new_tokens`` say which ``answers``,
+            ``name`` says which ``column``.
         unit: unit of the score.
-        samples: answers of the student that it needs when the recipe does not say; 1 is greedy.
+        entropies: whether the losses that it takes come with entropies.
+        parts: the option that lists other difficulties; it takes the ids and the scores of these.
     """
 
     needs: tuple[str, ...] = ()
     unit: str = ""
-    samples: int = 1
+    entropies: bool = False
+    parts: str = ""
 
     def unit_of(self, options: Mapping[str, Any]) -> str:
         """The unit under some options: a sum over tokens is not per token."""
         return self.unit.replace(" per token", "") if options.get("reduce") == "sum" else self.unit
 
 
-def _fused(*, of: list[dict[str, Any]], k: int = 60) -> None:
-    """Stands for ``rank_fusion`` in the table: its scores are measured one by one first."""
+_PARTS = Names("difficulty", 2, "names at least two difficulties, which are fused.")
+
+
+def _fused(
+    ids: Sequence[str],
+    scores: Sequence[FloatArray],
+    *,
+    of: Annotated[list[dict[str, Any]], _PARTS],
+    k: Annotated[int, Limits(1, MOST)] = 60,
+) -> FloatArray:
+    """Ranks of the difficulties ``of``, fused; see ``rank_fusion``."""
+    return rank_fusion(ids, scores, k=k)
 
 
 DIFFICULTIES: dict[str, Difficulty] = {
@@ -66,12 +85,14 @@ DIFFICULTIES: dict[str, Difficulty] = {
         "Zhu et al. 2021, Findings of EMNLP",
         needs=("student_losses",),
         unit="nats per token",
+        entropies=True,
     ),
     "rank_fusion": Difficulty(
         _fused,
         "reciprocal rank fusion of any of these (POCL)",
         "Liu and Zhang 2025, arXiv:2506.05695",
         unit="fused ranks",
+        parts="of",
     ),
     "response_length": Difficulty(
         scores.response_length, "tokens of the answer", needs=("response_tokens",), unit="tokens"
@@ -96,7 +117,6 @@ DIFFICULTIES: dict[str, Difficulty] = {
         "asked for by Zhang and Liu 2026, CPD, Limitations",
         needs=("answers", "references"),
         unit="share of failures",
-        samples=8,
     ),
     "column": Difficulty(
         scores.column, "a column of your data", needs=("column",), unit="as given"
@@ -112,31 +132,30 @@ def needs(kind: str, options: Mapping[str, Any]) -> frozenset[str]:
     Raises:
         ConfigError: there is no such difficulty.
     """
-    if kind == "rank_fusion":
-        parts = [needs(*_split(part)) for part in options.get("of", ())]
-        return frozenset().union(*parts)
-    found = set(lookup(DIFFICULTIES, "difficulty", kind).needs)  # type: ignore[attr-defined]
-    if kind == "sequence_entropy":
-        found.add("entropies")
-    if "answers" in found and _warmth(DIFFICULTIES[kind], options) > 0:
-        found.add("sampled_answers")
-    return frozenset(found)
+    row = _row(kind)
+    parts = [needs(*_split(part)) for part in options.get(row.parts, ())]
+    own = {*row.needs, *(("entropies",) if row.entropies else ())}
+    if "answers" in own and _warmth(row, options) > 0:
+        own.add("sampled_answers")
+    return frozenset(own).union(*parts)
+
+
+def _row(kind: str) -> Difficulty:
+    row = lookup(DIFFICULTIES, "difficulty", kind)
+    assert isinstance(row, Difficulty)
+    return row
 
 
 def _warmth(row: Difficulty, options: Mapping[str, Any]) -> float:
     """The sampling temperature of the answers that a difficulty asks for; 0 is greedy."""
-    return (
-        options.get("sampling_temperature", 1.0) if "sampling_temperature" in row.options else 0.0
-    )
+    return {"sampling_temperature": 0.0, **_defaults(row), **options}["sampling_temperature"]
 
 
 def _split(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return str(spec.get("kind", "")), {k: v for k, v in spec.items() if k != "kind"}
 
 
-def score_examples(
-    kind: str, options: Mapping[str, Any], measurements: Measurements
-) -> NDArray[np.float64]:
+def score_examples(kind: str, options: Mapping[str, Any], measurements: Measurements) -> FloatArray:
     """Score every example.
 
     Args:
@@ -151,17 +170,12 @@ def score_examples(
         ConfigError: unknown difficulty or option.
         DataError: a score is not finite, or something needed was not given.
     """
-    if kind == "rank_fusion":
-        bind(DIFFICULTIES, "difficulty", kind, options)
-        for part in options["of"]:
-            # All of them are looked at before the first is measured.
-            kind_of, options_of = _split(part)
-            if kind_of != "rank_fusion":
-                bind(DIFFICULTIES, "difficulty", kind_of, options_of)
-        parts = [score_examples(*_split(part), measurements) for part in options["of"]]
-        return rank_fusion(measurements.ids, parts, k=options.get("k", 60))
-    score = bind(DIFFICULTIES, "difficulty", kind, options)
-    row = DIFFICULTIES[kind]
+    _check(kind, options)  # all parts are looked at before the first is measured
+    row = _row(kind)
+    score = functools.partial(row.function, **options)
+    if row.parts:
+        scores = [score_examples(*_split(part), measurements) for part in options[row.parts]]
+        return np.asarray(score(measurements.ids, scores), dtype=np.float64)
     arguments = [_measured(name, row, options, measurements) for name in row.needs]
     for name, value in zip(row.needs, arguments, strict=True):
         if value is None:
@@ -177,6 +191,13 @@ def score_examples(
     return found
 
 
+def _check(kind: str, options: Mapping[str, Any]) -> None:
+    """Make sure that a difficulty and its parts have the options that they are given."""
+    bind(DIFFICULTIES, "difficulty", kind, options)
+    for part in options.get(_row(kind).parts, ()):
+        _check(*_split(part))
+
+
 def _measured(
     name: str, row: Difficulty, options: Mapping[str, Any], measurements: Measurements
 ) -> Any:
@@ -184,6 +205,14 @@ def _measured(
         return measurements.column(options["name"])
     if name != "answers":
         return getattr(measurements, name)
-    samples = options.get("samples", row.samples)
-    warm = _warmth(row, options)
-    return measurements.answers(samples, warm, options.get("max_new_tokens", 256))
+    asked = {"samples": 1, **_defaults(row), **options}
+    return measurements.answers(
+        asked["samples"],
+        _warmth(row, options),
+        asked.get("max_new_tokens", GenerationSettings.max_new_tokens),
+    )
+
+
+def _defaults(row: Difficulty) -> dict[str, Any]:
+    """The options of a difficulty as they are when a recipe does not give them."""
+    return {name: option.default for name, option in row.options.items()}

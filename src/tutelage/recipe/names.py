@@ -2,33 +2,18 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from tutelage.components import Component, bind, lookup, unknown_option
+from tutelage.components import Limits, Names, bind, lookup, marks_of, unknown_option
 from tutelage.errors import ConfigError
+from tutelage.families import table_of
 from tutelage.recipe.trials import try_out
-from tutelage.recipe.words import SettingError, expected, shown
+from tutelage.recipe.words import SettingError, below, expected, shown
 
-
-def _table(family: str) -> Mapping[str, Component]:
-    if family == "divergence":
-        from tutelage.divergences import DIVERGENCES as table
-    elif family == "target":
-        from tutelage.targets import TARGETS as table
-    elif family == "difficulty":
-        from tutelage.difficulty.table import DIFFICULTIES as table
-    elif family == "curriculum":
-        from tutelage.curriculum import CURRICULA as table
-    elif family == "teacher schedule":
-        from tutelage.curriculum import TEACHER_SCHEDULES as table
-    elif family == "controller":
-        from tutelage.schedules import CONTROLLERS as table
-    else:
-        assert family == "metric"
-        from tutelage.verifiers import VERIFIERS as table
-    return table
+if TYPE_CHECKING:
+    from tutelage.curriculum.teaching import TeacherSchedule
 
 
 def check_component(
@@ -45,7 +30,7 @@ def check_component(
     Raises:
         SettingError: they do not; the message suggests the nearest name.
     """
-    table = _table(family)
+    table = table_of(family)
     with _at("kind"):
         component = lookup(table, family, kind)
     for option, value in options.items():
@@ -56,10 +41,34 @@ def check_component(
             raise SettingError(option, str(error))
     with _at(""):
         bind(table, family, kind, options)
+    for option, value in options.items():
+        for mark in marks_of(component.options[option]):
+            if isinstance(mark, Limits):
+                if fault := mark.fault(value):
+                    raise SettingError(option, fault)
+            else:
+                with below(option):
+                    _check_named(mark, value)
     if options:
         # The defaults are known to be good; what a recipe gives is tried on the smallest input.
         with _at(""):
             try_out(family, kind, options)
+
+
+def _check_named(mark: Names, value: Any) -> None:
+    """An option that names components: one of them, or a list."""
+    if isinstance(value, Mapping):
+        named = dict(value)
+        kind = named.pop("kind", None)
+        if not isinstance(kind, str):
+            raise SettingError("kind", "is missing: it names the component.")
+        check_component(mark.family, kind, named)
+        return
+    if len(value) < mark.least:
+        raise SettingError("", mark.fewer)
+    for number, one in enumerate(value):
+        with below(str(number)):
+            _check_named(mark, one)
 
 
 @contextlib.contextmanager
@@ -144,6 +153,13 @@ def needs_of(kind: str, options: Mapping[str, Any]) -> frozenset[str]:
     from tutelage.difficulty import needs
 
     return frozenset(needs(kind, options))
+
+
+def teacher_schedule(kind: str) -> "TeacherSchedule":
+    """The row of a teacher schedule that exists."""
+    from tutelage.curriculum.teaching import TEACHER_SCHEDULES
+
+    return TEACHER_SCHEDULES[kind]
 
 
 def check_schedule(spec: float | Mapping[str, Any]) -> None:

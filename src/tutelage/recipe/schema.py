@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from tutelage.placeholders import shorten
 from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict
-from tutelage.recipe.names import check_component, needs_of, schedule_range
+from tutelage.recipe.names import check_component, needs_of, schedule_range, teacher_schedule
 from tutelage.recipe.sections import (
     ArithmeticData,
     CurriculumSection,
@@ -177,8 +177,8 @@ class Recipe(Strict):
         names = tuple(self.ladder)
         if not self.needs_teacher:
             return ()
-        ends = {"strongest": names[-1:], "weakest": names[:1]}
-        return ends.get(self.teacher_schedule.kind, names)
+        alone = teacher_schedule(self.teacher_schedule.kind).alone
+        return names if alone is None else names[alone:][:1]
 
     @property
     def measures_teacher(self) -> bool:
@@ -228,10 +228,10 @@ class Recipe(Strict):
                 "teacher_schedule.weights",
                 f"{len(weights)} weights for {len(self.ladder)} teachers. Give one for each.",
             )
-        if schedule.kind == "ensemble" and self.uses_text:
+        if self.uses_text and teacher_schedule(schedule.kind).mixes:
             raise SettingError(
                 "teacher_schedule.kind",
-                "an ensemble mixes distributions and cannot write answers. Use supervision:"
+                f"an {schedule.kind} mixes distributions and cannot write answers. Use supervision:"
                 " {kind: logits}, or another teacher schedule.",
             )
 

@@ -9,15 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tutelage.errors import ConfigError, DataError
-from tutelage.recipe.words import SettingError, below
-
-_LIMITS = {
-    "samples": (1, 1000),
-    "max_new_tokens": (1, 1_000_000),
-    "sampling_temperature": (0.001, 1000.0),
-    "k": (1, 1_000_000_000),
-}
-"""Numbers of difficulties, which need a model to be tried."""
 
 
 def try_out(family: str, kind: str, options: Mapping[str, Any]) -> None:
@@ -97,11 +88,6 @@ def _controller(kind: str, options: Mapping[str, Any]) -> None:
     from tutelage.schedules import CONTROLLERS
     from tutelage.schedules.controllers import ControllerState
 
-    for option in ("alpha", "beta", "end"):
-        value = options.get(option, 0.5)
-        if not 0.0 <= value <= 1.0 or (option == "beta" and value == 1.0):
-            reach = "at least 0 and below 1" if option == "beta" else "between 0 and 1"
-            raise SettingError(option, f"must be {reach}, not {value:g}.")
     CONTROLLERS[kind].function(ControllerState(0.5, 0.0, 1.0), 0.9, 0.1, **options)
 
 
@@ -110,45 +96,14 @@ def _teacher_schedule(kind: str, options: Mapping[str, Any]) -> None:
 
     from tutelage.curriculum import TEACHER_SCHEDULES
 
+    row = TEACHER_SCHEDULES[kind]
     numbers = options.get("shares") or options.get("weights") or [1.0]
-    if kind == "ensemble":
+    if row.mixes:
         from tutelage.targets.ensemble import mix_teachers
 
         space = options.get("space", "probability")
         mix_teachers([_distributions()[0]] * len(numbers), numbers, space=space)
-    schedule = TEACHER_SCHEDULES[kind].function
-    schedule(1, len(numbers), len(numbers), np.arange(3), 0, **options)
-
-
-def _difficulty(kind: str, options: Mapping[str, Any]) -> None:
-    from tutelage.recipe.names import check_component
-
-    for option, (low, high) in _LIMITS.items():
-        value = options.get(option, low)
-        greedy = option == "sampling_temperature" and value == 0
-        if not greedy and not low <= value <= high:
-            raise SettingError(option, f"must be between {low:,} and {high:,}, not {value:g}.")
-    verifier = options.get("verifier")
-    if verifier is not None:
-        with below("verifier"):
-            check_component("metric", _kind(verifier), _rest(verifier))
-    parts = options.get("of")
-    if parts is not None and len(parts) < 2:
-        raise SettingError("of", "names at least two difficulties, which are fused.")
-    for number, part in enumerate(parts or ()):
-        with below(f"of.{number}"):
-            check_component("difficulty", _kind(part), _rest(part))
-
-
-def _kind(spec: Mapping[str, Any]) -> str:
-    kind = spec.get("kind")
-    if not isinstance(kind, str):
-        raise SettingError("kind", "is missing: it names the component.")
-    return kind
-
-
-def _rest(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in spec.items() if name != "kind"}
+    row.function(1, len(numbers), len(numbers), np.arange(3), 0, **options)
 
 
 _TRIALS: dict[str, Callable[[str, Mapping[str, Any]], None]] = {
@@ -157,5 +112,4 @@ _TRIALS: dict[str, Callable[[str, Mapping[str, Any]], None]] = {
     "metric": _metric,
     "controller": _controller,
     "teacher schedule": _teacher_schedule,
-    "difficulty": _difficulty,
 }

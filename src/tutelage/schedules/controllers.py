@@ -6,12 +6,12 @@ row in ``CONTROLLERS`` says.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.components import Component
+from tutelage.components import Component, Limits
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ def momentum(
     observation: float,
     floor: float,
     *,
-    alpha: float = 5e-4,
-    beta: float = 0.99,
-    end: float = 1.0,
+    alpha: Annotated[float, Limits(0, 1)] = 5e-4,
+    beta: Annotated[float, Limits(0, 1, below=True)] = 0.99,
+    end: Annotated[float, Limits(0, 1)] = 1.0,
     observe: Literal["kd", "cross_entropy"] = "kd",
 ) -> ControllerState:
     r"""TAID's rule: the faster the loss falls, the faster the value rises.

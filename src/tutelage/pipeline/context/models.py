@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tutelage.curriculum import TEACHER_SCHEDULES
 from tutelage.data import ends_alike, keep_stops
 from tutelage.errors import ModelError
 from tutelage.hashes import unhashed_bytes
@@ -323,13 +324,14 @@ class Models:
         def loader(name: str) -> Callable[[], TeacherSignal]:
             return functools.partial(stored or live, name)
 
-        if recipe.teacher_schedule.kind == "ensemble":
+        schedule = TEACHER_SCHEDULES[recipe.teacher_schedule.kind]
+        if schedule.mixes:
             return TeacherLadder(
                 {" + ".join(recipe.ladder): lambda: self._ensemble(recipe, loader)}
             )
         # A mixture by steps would load its teachers again and again.
-        mixes = recipe.teacher_schedule.kind == "random_mix"
-        return TeacherLadder({name: loader(name) for name in recipe.ladder}, keep_all=mixes)
+        keep_all = schedule.alternates
+        return TeacherLadder({name: loader(name) for name in recipe.ladder}, keep_all=keep_all)
 
     def _ensemble(
         self, recipe: Recipe, loader: Callable[[str], Callable[[], TeacherSignal]]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tutelage.curriculum import (
     CURRICULA,
+    TEACHER_SCHEDULES,
     CurriculumOptions,
     LearningRate,
     compile_plan,
@@ -35,7 +36,8 @@ AVAILABLE = "available.npy"
 def teacher_names(recipe: Recipe) -> tuple[str, ...]:
     """Names of the teachers as a plan knows them; an ensemble is one of them."""
     names = tuple(recipe.ladder) or ("teacher",)
-    return (" + ".join(names),) if recipe.teacher_schedule.kind == "ensemble" else names
+    mixed = TEACHER_SCHEDULES[recipe.teacher_schedule.kind].mixes
+    return (" + ".join(names),) if mixed else names
 
 
 def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, Any]:
