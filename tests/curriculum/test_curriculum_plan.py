@@ -253,12 +253,12 @@ def test_exposure_joins_by_id():
     ("options", "words"),
     [
         ({"kind": "calibratd"}, "Did you mean 'calibrated'"),
-        ({"stages": 0}, "at least one stage"),
-        ({"passes": 1.0, "iteration_ratio": 1.0}, "not both"),
-        ({"passes": -1.0}, "positive"),
-        ({"stages": 5, "total_steps": 4}, "fewer stages"),
-        ({"order": "backwards"}, "Unknown curriculum order"),
-        ({"remainder": "kept"}, "Unknown remainder rule"),
+        ({"stages": 0}, "`stages` is 0, and must be 1 or greater"),
+        ({"passes": 1.0, "iteration_ratio": 1.0}, "give one of passes and"),
+        ({"passes": -1.0}, "must be greater than 0"),
+        ({"stages": 5, "total_steps": 4}, "set curriculum.stages to 4"),
+        ({"order": "backwards"}, "Unknown order"),
+        ({"remainder": "kept"}, "Unknown remainder"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, words):

@@ -14,10 +14,10 @@ from tutelage.curriculum import (
     compile_plan,
     describe_plan,
     exposure,
+    files,
     load_plan,
     plan_fingerprint,
     save_plan,
-    files,
 )
 from tutelage.curriculum import fingerprint as fingerprint_module
 from tutelage.curriculum.fingerprint import PARTS

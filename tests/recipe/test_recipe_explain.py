@@ -114,6 +114,15 @@ def test_a_curriculum_keeps_what_all_kinds_share():
     assert merged(base, {"kind": "random"}, "curriculum") == {"kind": "random", "stages": 7}
 
 
+def test_another_kind_of_curriculum_makes_the_options_of_the_first_void():
+    for kind, row in CURRICULA.items():
+        other = "baby_steps" if kind == "random" else "random"
+        base = {"kind": kind, "stages": 3} | dict.fromkeys(row.options, 1)
+        assert merged(base, {"kind": other}, "curriculum") == {"kind": other, "stages": 3}
+    misspelt = {"kind": "bands", "shers": [1, 2]}
+    assert "shers" in merged(misspelt, {"kind": "random"}, "curriculum"), "it is still to be told"
+
+
 def test_the_last_word_on_the_number_of_updates_counts():
     base = {"stages": 7, "passes": 2}
     assert merged(base, {"total_steps": 9}, "curriculum") == {"stages": 7, "total_steps": 9}

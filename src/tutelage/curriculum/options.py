@@ -2,21 +2,28 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.components import unknown_option
-from tutelage.curriculum.sampling import REMAINDERS, Remainder
+from tutelage.curriculum.sampling import Remainder
 from tutelage.curriculum.subsets import Places
-from tutelage.curriculum.table import CURRICULA, ORDERS, Curriculum, Order
+from tutelage.curriculum.table import CURRICULA, Curriculum, Order
 from tutelage.errors import ConfigError, unknown_name
-from tutelage.schedules import learning_rate_factors
+from tutelage.schedules import Course, learning_rate_factors
+from tutelage.settings import check_settings, count, setting
 from tutelage.types import DifficultyProfile
 
 IntArray = NDArray[np.int64]
+
+LENGTHS = ("passes", "iteration_ratio", "total_steps")
+"""Fields of which one is given: each sets the number of updates."""
+
+OF_THE_KIND = ("passes", "order", "min_examples")
+"""Fields whose default is the kind's own: what is given for one kind says nothing of another."""
 
 
 @dataclass(frozen=True)
@@ -41,48 +48,41 @@ class CurriculumOptions:
         options: further options of the curriculum, such as ``shares`` of ``bands``.
     """
 
-    kind: str = "calibrated"
-    stages: int = 20
-    passes: float | None = None
-    iteration_ratio: float | None = None
-    total_steps: int | None = None
-    epochs: float | None = None
-    order: Order | None = None
-    min_examples: int | None = None
-    remainder: Remainder = "carry"
-    restart: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = setting("calibrated", "Name of a curriculum; see `tutelage ls`.")
+    stages: int = count(20, "Number of stages.", le=10_000)
+    passes: float | None = setting(None, "Visits of a stage to its subset.", gt=0, le=1e6)
+    iteration_ratio: float | None = setting(
+        None, "Instead of passes: visits as a part of the plain run's.", gt=0, le=1e6
+    )
+    total_steps: int | None = count(None, "Instead of both: optimizer steps.", le=100_000_000)
+    epochs: float | None = setting(
+        None, "Passes of the plain run; None: total_steps or stages.", gt=0, le=1e6
+    )
+    order: Order | None = setting(
+        None, "Which end the subsets grow from; None: the curriculum's own."
+    )
+    min_examples: int | None = count(None, "Smallest calibrated subset; None: the batch size.")
+    remainder: Remainder = setting("carry", "What happens to visits that do not fill a batch.")
+    restart: bool = setting(
+        False, "Begin every stage with a new optimizer and a new course of learning rates."
+    )
+    options: Mapping[str, Any] = setting({}, "Further options of the curriculum.")
 
     def __post_init__(self) -> None:
         if self.kind not in CURRICULA:
             raise unknown_name("curriculum", self.kind, CURRICULA)
-        if self.stages < 1:
-            raise ConfigError(f"A curriculum needs at least one stage, got stages={self.stages}.")
-        given = [
-            name
-            for name in ("passes", "iteration_ratio", "total_steps")
-            if getattr(self, name) is not None
-        ]
+        check_settings(self)
+        given = [name for name in LENGTHS if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ConfigError(
-                f"Give one of {' and '.join(given)}, not both: each sets the number of updates."
-            )
-        for name in (*given, "epochs", "min_examples"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"curriculum.{name} must be positive, got {value}.")
+            raise ConfigError(f"give one of {' and '.join(given)}: each sets the number of updates")
         if self.total_steps is not None and self.total_steps < self.stages:
             raise ConfigError(
-                f"total_steps={self.total_steps} gives some of the {self.stages} stages no step."
-                " Use fewer stages or more steps."
+                f"total_steps={self.total_steps} gives some of the {self.stages} stages no step:"
+                f" set curriculum.stages to {self.total_steps} or less, or more steps"
             )
         for name in self.options:
             if name not in self.entry.options:
                 raise unknown_option("curriculum", self.kind, name, self.entry.options)
-        if self.order is not None and self.order not in ORDERS:
-            raise unknown_name("curriculum order", self.order, ORDERS)
-        if self.remainder not in REMAINDERS:
-            raise unknown_name("remainder rule", self.remainder, REMAINDERS)
 
     def baseline_epochs(self, num_examples: int, batch_size: int) -> float:
         """Passes of the plain run: as told, else as many updates as told, else one each stage."""
@@ -123,9 +123,12 @@ class CurriculumOptions:
 class LearningRate:
     """The learning rate over the run; see ``schedules.learning_rate_factors``."""
 
-    schedule: str = "cosine"
-    warmup_ratio: float = 0.0
-    min_ratio: float = 0.0
+    schedule: Course = setting("cosine", "Its course.")
+    warmup_ratio: float = setting(0.0, "Part of the steps that warm up.", ge=0, lt=1)
+    min_ratio: float = setting(0.0, "Where the course ends, as a part of the peak.", ge=0, le=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def factors(self, total_steps: int) -> NDArray[np.float64]:
         """Learning rate of each step as a part of its peak, in one course over all steps."""

@@ -12,7 +12,6 @@ from tutelage.components import Component
 from tutelage.curriculum import pacing, subsets
 
 Order = Literal["easy_first", "hard_first", "random"]
-ORDERS: tuple[Order, ...] = ("easy_first", "hard_first", "random")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from tutelage.components import Limits, Names, bind, lookup, marks_of, unknown_option
+from tutelage.curriculum import CurriculumOptions
 from tutelage.errors import ConfigError
 from tutelage.families import table_of
 from tutelage.recipe.trials import try_out
@@ -128,24 +129,23 @@ def _check_type(option: str, value: Any, annotation: Any) -> None:
         raise SettingError(option, f"must be {must}, not {shown(value)}.") from error
 
 
-def check_curriculum(kind: str, stages: int, options: Mapping[str, Any]) -> None:
-    """Make sure that a curriculum can stage data with its options.
+def check_curriculum(options: CurriculumOptions) -> None:
+    """Make sure that a curriculum can stage data with what a recipe gives it.
 
     Raises:
         SettingError: it cannot.
     """
     import numpy as np
 
-    from tutelage.curriculum import CurriculumOptions
     from tutelage.types import DifficultyProfile
 
-    if not options:
+    if not options.options:
         return
-    few = np.arange(1.0, stages + 2)
+    few = np.arange(1.0, options.stages + 2)
     profile = DifficultyProfile([str(n) for n in range(len(few))], few)
     with _at(""):
-        staging = CurriculumOptions(kind, stages, options=options)
-        staging.subset(len(few), staging.sizes(profile, 1), 1, 0)
+        tried = CurriculumOptions(options.kind, options.stages, options=options.options)
+        tried.subset(len(few), tried.sizes(profile, 1), 1, 0)
 
 
 def needs_of(kind: str, options: Mapping[str, Any]) -> frozenset[str]:

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from tutelage.curriculum.options import LENGTHS, OF_THE_KIND
+from tutelage.curriculum.table import CURRICULA
 from tutelage.errors import ConfigError, first_line
 
 _TAG = "tag:yaml.org,2002:"
@@ -279,15 +281,7 @@ def _forbidden_tag(node: yaml.Node, origin: str) -> ConfigError:
 _REPLACES: dict[str, dict[str, tuple[str, ...]]] = {
     "": {"teacher": ("teachers",), "teachers": ("teacher",)},
     "student": {"model": ("init_from", "layers"), "init_from": ("model",)},
-    "curriculum": {
-        "kind": (
-            *("passes", "order", "min_examples"),
-            *("shares", "cumulative", "decay", "easy_share"),
-        ),
-        "passes": ("iteration_ratio", "total_steps"),
-        "iteration_ratio": ("passes", "total_steps"),
-        "total_steps": ("passes", "iteration_ratio"),
-    },
+    "curriculum": {name: tuple(other for other in LENGTHS if other != name) for name in LENGTHS},
 }
 
 
@@ -319,18 +313,23 @@ def merge(base: Node, over: Node, key: str = "") -> Node:
     emptied = key != "" and over.value == {}
     if not isinstance(base.value, dict) or not isinstance(over.value, dict) or emptied:
         return over
-    replaces = _REPLACES.get(key, {})
     other_kind = "kind" in over.value and _kind(over, key) != _kind(base, key)
-    if other_kind and "kind" not in replaces:
+    if other_kind and key != "curriculum":
         return over
-    void: set[str] = set()
+    void: set[str] = set(_of_the_kind(_kind(base, key)) if other_kind else ())
     for name, child in over.value.items():
-        if child.value is not None and (name != "kind" or other_kind):
-            void.update(replaces.get(name, ()))
+        if child.value is not None:
+            void.update(_REPLACES.get(key, {}).get(name, ()))
     merged = {name: child for name, child in base.value.items() if name not in void}
     for name, child in over.value.items():
         merged[name] = merge(merged[name], child, name) if name in merged else child
     return Node(merged, base.origin if key == "" else over.origin, base.folder)
+
+
+def _of_the_kind(kind: Any) -> tuple[str, ...]:
+    """Keys of a curriculum that say nothing of another kind: its options, and what it decides."""
+    options = CURRICULA[kind].options if isinstance(kind, str) and kind in CURRICULA else ()
+    return (*OF_THE_KIND, *options)
 
 
 def _kind(node: Node, key: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from tutelage.curriculum.options import CurriculumOptions, LearningRate
 from tutelage.generation.settings import GenerationSettings
 from tutelage.recipe.base import (
     Choice,
@@ -21,6 +22,7 @@ from tutelage.recipe.base import (
     Strict,
     Temperature,
     same_as,
+    section_of,
 )
 from tutelage.recipe.names import (
     check_component,
@@ -30,6 +32,7 @@ from tutelage.recipe.names import (
     check_template,
 )
 from tutelage.recipe.words import SettingError, below
+from tutelage.schedules import Course
 
 ExampleColumn = Literal[
     "messages",
@@ -147,62 +150,21 @@ class DifficultySection(Choice):
         return self
 
 
-class CurriculumSection(Choice):
+class CurriculumSection(section_of(CurriculumOptions, Choice, without={"options"})):
     """Which examples come when; fields as in ``tutelage.curriculum.CurriculumOptions``.
 
     Further keys are options of the curriculum, such as ``shares`` of ``bands``.
     """
 
-    kind: str = Field(default="calibrated", description="Name of a curriculum; see `tutelage ls`.")
-    stages: int = Field(default=20, ge=1, le=10_000, description="Number of stages.")
-    passes: float | None = Field(
-        default=None, gt=0, le=1e6, description="Visits of a stage to its subset."
-    )
-    iteration_ratio: float | None = Field(
-        default=None,
-        gt=0,
-        le=1e6,
-        description="Instead of passes: visits as a part of the plain run's.",
-    )
-    total_steps: Positive | None = Field(
-        default=None, le=100_000_000, description="Instead of both: optimizer steps."
-    )
-    epochs: float | None = Field(
-        default=None,
-        gt=0,
-        le=1e6,
-        description="Passes of the plain run; None: total_steps or stages.",
-    )
-    order: Literal["easy_first", "hard_first", "random"] | None = Field(
-        default=None, description="Which end the subsets grow from; None: the curriculum's own."
-    )
-    min_examples: Positive | None = Field(
-        default=None, description="Smallest calibrated subset; None: the batch size."
-    )
-    remainder: Literal["carry", "trim", "partial", "drop"] = Field(
-        default="carry", description="What happens to visits that do not fill a batch."
-    )
-    restart: bool = Field(
-        default=False,
-        description="Begin every stage with a new optimizer and a new course of learning rates.",
-    )
+    @property
+    def plain(self) -> CurriculumOptions:
+        """The section as the compiler of plans takes it."""
+        return self.values_of(CurriculumOptions, options=self.options)
 
     @model_validator(mode="after")
     def _fits(self) -> "CurriculumSection":
         check_component("curriculum", self.kind, self.options, known=type(self).model_fields)
-        check_curriculum(self.kind, self.stages, self.options)
-        given = [
-            name
-            for name in ("passes", "iteration_ratio", "total_steps")
-            if getattr(self, name) is not None
-        ]
-        if len(given) > 1:
-            raise ValueError(f"give one of {' and '.join(given)}: each sets the number of updates")
-        if self.total_steps is not None and self.total_steps < self.stages:
-            raise ValueError(
-                f"total_steps={self.total_steps} gives some of the {self.stages} stages no step:"
-                f" set curriculum.stages to {self.total_steps} or less, or more steps"
-            )
+        check_curriculum(self.plain)
         return self
 
 
@@ -273,15 +235,9 @@ class Training(Strict):
     """The optimizer and what is around it."""
 
     learning_rate: float = Field(default=1e-4, gt=0, description="Peak learning rate.")
-    lr_schedule: Literal["cosine", "linear", "constant"] = Field(
-        default="cosine", description="Its course."
-    )
-    warmup_ratio: float = Field(
-        default=0.0, ge=0, lt=1, description="Part of the steps that warm up."
-    )
-    min_lr_ratio: Share = Field(
-        default=0.0, description="Where the course ends, as a part of the peak."
-    )
+    lr_schedule: Course = same_as(LearningRate, "schedule")
+    warmup_ratio: float = same_as(LearningRate, "warmup_ratio")
+    min_lr_ratio: float = same_as(LearningRate, "min_ratio")
     batch_size: Positive = Field(default=64, description="Examples of a step, over all processes.")
     micro_batch_size: Positive = Field(
         default=8, description="Examples in memory at once, per process."

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from tutelage.curriculum.options import LearningRate
 from tutelage.generation.settings import GenerationSettings
 from tutelage.recipe.base import (
     Choice,
@@ -17,6 +18,7 @@ from tutelage.recipe.base import (
 )
 from tutelage.recipe.names import check_component, check_schedule, check_style
 from tutelage.recipe.words import below
+from tutelage.schedules import Course
 
 
 class FineTune(Strict):
@@ -24,12 +26,8 @@ class FineTune(Strict):
 
     epochs: float = Field(default=3.0, gt=0, le=1e5, description="Passes over the training data.")
     learning_rate: float = Field(default=2e-5, gt=0, description="Peak learning rate.")
-    lr_schedule: Literal["cosine", "linear", "constant"] = Field(
-        default="cosine", description="Its course."
-    )
-    warmup_ratio: float = Field(
-        default=0.05, ge=0, lt=1, description="Part of the steps that warm up."
-    )
+    lr_schedule: Course = same_as(LearningRate, "schedule")
+    warmup_ratio: float = same_as(LearningRate, "warmup_ratio", default=0.05)
     batch_size: Positive = Field(default=16, description="Examples of an optimizer step.")
     micro_batch_size: Positive = Field(
         default=4, description="Examples in memory at once, per process."

@@ -8,7 +8,7 @@ from tutelage.schedules.controllers import (
     without_progress,
 )
 from tutelage.schedules.grid import GRIDS, progress_at
-from tutelage.schedules.learning_rate import LR_SCHEDULES, learning_rate_factors
+from tutelage.schedules.learning_rate import LR_SCHEDULES, Course, learning_rate_factors
 from tutelage.schedules.spec import SHARE_MODES, ScheduledValue, scheduled
 from tutelage.schedules.table import SCHEDULES
 
@@ -20,6 +20,7 @@ __all__ = [
     "SHARE_MODES",
     "Controller",
     "ControllerState",
+    "Course",
     "Schedule",
     "ScheduledValue",
     "constant",

@@ -1,13 +1,15 @@
 """Learning-rate factors of a whole run, equal to those of the schedulers in transformers."""
 
 import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.errors import unknown_name
 
-LR_SCHEDULES = {
+Course = Literal["cosine", "linear", "constant"]
+LR_SCHEDULES: dict[Course, str] = {
     "constant": "the peak throughout, after the warm-up",
     "linear": "from the peak down in a line",
     "cosine": "from the peak down along half a cosine wave",
@@ -15,7 +17,7 @@ LR_SCHEDULES = {
 
 
 def learning_rate_factors(
-    kind: str, total_steps: int, *, warmup_ratio: float = 0.0, min_ratio: float = 0.0
+    kind: Course, total_steps: int, *, warmup_ratio: float = 0.0, min_ratio: float = 0.0
 ) -> NDArray[np.float64]:
     r"""Learning rate of each step as a part of its peak.
 

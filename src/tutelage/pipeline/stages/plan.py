@@ -1,5 +1,6 @@
 """The stage that compiles the plan of an arm, and the plans that follow while it trains."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from numpy.typing import NDArray
 from tutelage.curriculum import (
     CURRICULA,
     TEACHER_SCHEDULES,
-    CurriculumOptions,
     LearningRate,
     compile_plan,
     describe_plan,
@@ -18,6 +18,7 @@ from tutelage.curriculum import (
     replan,
     save_plan,
 )
+from tutelage.curriculum.options import LENGTHS
 from tutelage.difficulty import load_profile
 from tutelage.files import read_json, read_json_or, remove_directory
 from tutelage.pipeline.context.inputs import difficulty_part, plan_inputs
@@ -47,16 +48,13 @@ def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, 
         recipe: the recipe of an arm.
         total_steps: make exactly as many updates, whatever the recipe's own number (for controls).
     """
-    fields = recipe.curriculum.model_dump(mode="json", exclude=set(recipe.curriculum.options))
-    options = {name: value for name, value in fields.items() if value is not None}
+    curriculum = recipe.curriculum.plain
     if total_steps is not None:
-        for name in ("passes", "iteration_ratio", "total_steps"):
-            options.pop(name, None)
-        options["total_steps"] = total_steps
+        curriculum = replace(curriculum, **dict.fromkeys(LENGTHS), total_steps=total_steps)
     training, loss = recipe.training, recipe.loss
     schedule = recipe.teacher_schedule
     return {
-        "curriculum": CurriculumOptions(**options, options=recipe.curriculum.options),
+        "curriculum": curriculum,
         "batch_size": training.batch_size,
         "student_share": loss.student_share,
         "distill_temperature": loss.distill_temperature,
