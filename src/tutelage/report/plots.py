@@ -130,11 +130,11 @@ def plan_figure(
         ("lr_factor", "Learning rate, share of its peak"),
     )
     for key, title in schedules:
-        values: Sequence[float] | NDArray = steps.get(key, ())
+        values = np.asarray(steps.get(key, ()), dtype=np.float64)
         if len(values):
-            drawer = _schedule_drawer(title, bounds, np.asarray(values, dtype=np.float64))
+            drawer = _schedule_drawer(title, bounds, values)
         elif key in stages[0]:
-            values = [float(stage[key]) for stage in stages]
+            values = np.asarray([float(stage[key]) for stage in stages])
             drawer = _stairs_drawer(title, bounds, values)
         else:
             continue
@@ -144,9 +144,7 @@ def plan_figure(
     return Picture("plan", caption, tuple(panels))
 
 
-def _stairs_drawer(
-    title: str, bounds: NDArray, values: Sequence[float]
-) -> Callable[[FigureBase], None]:
+def _stairs_drawer(title: str, bounds: NDArray, values: ArrayLike) -> Callable[[FigureBase], None]:
     def draw(figure: FigureBase) -> None:
         axes = new_axes(figure, title, "step", "")
         axes.stairs(values, bounds, color=SERIES[0], linewidth=1.8, baseline=None)
