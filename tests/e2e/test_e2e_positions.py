@@ -1,5 +1,6 @@
 """Texts beyond a model's positions: one message before anything is trained, or a warning."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -72,14 +73,13 @@ def test_a_control_with_more_stages_than_updates_is_found_once_the_rows_are_coun
     def too_late(session):
         raise AssertionError("teachers are prepared before the controls are looked at")
 
-    monkeypatch.setattr("tutelage.pipeline.run.prepare_teachers", too_late)
+    # The package has a function of the module's name.
+    monkeypatch.setattr(sys.modules["tutelage.pipeline.run"], "prepare_teachers", too_late)
     with pytest.raises(ConfigError, match=r"^controls.sft.curriculum.stages: 6 stages, .* makes"):
         run(recipe)
 
 
-def test_a_control_with_more_stages_than_the_plan_has_updates_is_found_before_training(
-    tmp_path, monkeypatch
-):
+def test_a_control_with_more_stages_than_the_plan_has_updates_is_found_before_training(tmp_path):
     make_models(tmp_path)
     recipe = small_recipe(tmp_path)
     recipe["curriculum"] = {"stages": 1, "passes": 1}
