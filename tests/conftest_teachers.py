@@ -14,6 +14,12 @@ from conftest_models import VOCAB, tiny_model
 from tutelage.teachers import StoreSpec
 
 
+def teacher_log_probs(signal, hidden_NH, temperature):
+    """All that a teacher predicts at a few tokens, as one tile."""
+    tile = next(iter(signal.tiles(hidden_NH, len(hidden_NH))))
+    return tile.log_probs(slice(None), temperature)
+
+
 def architectures():
     """One tiny model for each way of building a head: tied, bias-free, padded, soft-capped."""
     torch.manual_seed(5)

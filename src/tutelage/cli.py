@@ -227,7 +227,7 @@ def ls_command(
         str | None,
         typer.Argument(
             help="One of recipes, methods, divergences, targets, curricula, teacher_schedules,"
-            " schedules, controllers, difficulties, metrics; all of them otherwise."
+            " schedules, controllers, difficulties, metrics, engines, suites; all otherwise."
         ),
     ] = None,
     json_: JsonOption = False,

@@ -42,6 +42,8 @@ FAMILIES: dict[str, Family] = {
     "controllers": Family("controller", "tutelage.schedules.controllers", "CONTROLLERS"),
     "difficulties": Family("difficulty", "tutelage.difficulty.table", "DIFFICULTIES"),
     "metrics": Family("metric", "tutelage.verifiers.table", "VERIFIERS"),
+    "engines": Family("engine", "tutelage.generation.engines.table", "ENGINES"),
+    "suites": Family("suite", "tutelage.evaluation.suites", "SUITES"),
 }
 
 

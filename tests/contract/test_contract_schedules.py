@@ -20,7 +20,6 @@ from tutelage.schedules import (
     progress_at,
     scheduled,
     steps,
-    warmup,
 )
 
 SAMPLES = {
@@ -70,7 +69,6 @@ def test_ends_and_middles():
     assert join(schedules=[constant(value=1), linear(start=1, end=2)], boundaries=[0.5])(
         0.75
     ) == pytest.approx(1.5)
-    assert warmup(share=0.5, then=constant(value=2.0))(0.25) == pytest.approx(1.0)
 
 
 @given(count=st.integers(1, 60))

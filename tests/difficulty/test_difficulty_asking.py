@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import datasets
 
-from tutelage.generation import GeneratedAnswer
+from tutelage.generation import Answer, AskedModel
 from tutelage.pipeline.stages import difficulty as measuring
 
 
-def test_a_chat_is_asked_up_to_its_last_answer(monkeypatch):
+def test_a_chat_is_asked_up_to_its_last_answer():
     # Two turns: the tokens after each answer and the earlier answer are no labels of the prompt.
     row = {
         "id": "a",
@@ -19,13 +19,16 @@ def test_a_chat_is_asked_up_to_its_last_answer(monkeypatch):
     }
     asked = []
 
-    def generate(model, tokenizer, prompts, settings, **more):
-        asked.extend(prompts)
-        return [GeneratedAnswer("x", 1, truncated=False) for _ in prompts]
+    class Engine:
+        def answer(self, prompts, settings, **more):
+            asked.extend(prompts)
+            return [Answer("x", 1, "stop") for _ in prompts]
 
-    monkeypatch.setattr(measuring, "generate_answers", generate)
     session = SimpleNamespace(
-        models=SimpleNamespace(tokenizer=None, student=lambda: None),
+        models=SimpleNamespace(
+            in_training=lambda model: AskedModel("", lambda: model, None),
+            engine=lambda asked: Engine(),
+        ),
         display=SimpleNamespace(task=lambda title: contextlib.nullcontext()),
     )
     recipe = SimpleNamespace(

@@ -280,6 +280,7 @@ ELSEWHERE = (
     "curriculum.epochs", "curriculum.iteration_ratio", "curriculum.min_examples",
     "curriculum.restart", "curriculum.total_steps",  # plan_inputs: the whole section
     "loss.distill_temperature", "loss.target", "on_policy.top_k", "training.lora",
+    "engine", "evaluation.suites",  # other rows of their tables: test_e2e_outside
 )  # fmt: skip
 
 

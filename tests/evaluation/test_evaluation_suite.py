@@ -9,13 +9,8 @@ import pytest
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import arithmetic_examples, build_tokenizer
 from tutelage.errors import ConfigError, DataError
-from tutelage.evaluation import (
-    EvaluationSettings,
-    evaluate_answers,
-    save_evaluation,
-)
-from tutelage.evaluation import suite as module
-from tutelage.generation import GeneratedAnswer, GenerationSettings
+from tutelage.evaluation import Suite, bound_metrics, evaluate_answers, save_evaluation
+from tutelage.generation import Answer, GenerationSettings, LocalEngine
 from tutelage.report import load_evaluation
 from tutelage.statistics import bootstrap
 from tutelage.verifiers import rouge_l
@@ -53,28 +48,34 @@ def model():
     return tiny_model(seed=1, vocab=len(TOKENIZER))
 
 
-@pytest.fixture
-def scripted(monkeypatch, rows):
-    """Replaces generation: with seed s, the first s examples are answered rightly."""
-    calls = []
+def suite_of(metrics, generation=None, seeds=(10,)):
+    return Suite("test", bound_metrics(metrics), "test", generation or GenerationSettings(), seeds)
 
-    def generate(model, tokenizer, prompts, settings, *, seed, progress):
-        calls.append((seed, prompts))
-        progress = progress or (lambda done, total: None)
+
+class Scripted:
+    """With seed s, the first s examples are answered rightly."""
+
+    def __init__(self, rows):
+        self.rows, self.calls = rows, []
+
+    def answer(self, prompts, settings, *, seed=0, progress=None):
+        self.calls.append((seed, prompts))
         progress(len(prompts), len(prompts))
         return [
-            GeneratedAnswer(rows[i]["completion"] if i < seed else "#x", 3, truncated=i >= seed)
+            Answer(self.rows[i]["completion"], 3, "stop") if i < seed else Answer("#x", 3, "length")
             for i in range(len(prompts))
         ]
 
-    monkeypatch.setattr(module, "generate_answers", generate)
-    return calls
+
+@pytest.fixture
+def scripted(rows):
+    return Scripted(rows)
 
 
 def test_scores_by_seed_group_and_example(scripted, rows):
-    settings = EvaluationSettings(EXACT, SAMPLED, seeds=(12, 6, 0))
+    settings = suite_of(EXACT, SAMPLED, seeds=(12, 6, 0))
     calls = []
-    found = evaluate_answers(None, TOKENIZER, rows, settings, lambda *call: calls.append(call))
+    found = evaluate_answers(scripted, rows, settings, lambda *call: calls.append(call))
     score = found.scores["exact_match"]
     assert score.seeds == (1.0, 0.5, 0.0)
     assert score.mean == pytest.approx(0.5)
@@ -94,39 +95,39 @@ def test_scores_by_seed_group_and_example(scripted, rows):
 
 
 def test_prompts_stop_before_the_answer(scripted, rows):
-    evaluate_answers(None, TOKENIZER, rows, EvaluationSettings(EXACT))
-    assert [TOKENIZER.decode(tokens) for tokens in scripted[0][1]] == list(rows["prompt"])
+    evaluate_answers(scripted, rows, suite_of(EXACT))
+    assert [TOKENIZER.decode(tokens) for tokens in scripted.calls[0][1]] == list(rows["prompt"])
 
 
 def test_greedy_is_one_pass(scripted, rows):
-    settings = EvaluationSettings(EXACT, GenerationSettings(), seeds=(6, 12))
-    found = evaluate_answers(None, TOKENIZER, rows, settings)
-    assert [seed for seed, _ in scripted] == [6]
+    settings = suite_of(EXACT, GenerationSettings(), seeds=(6, 12))
+    found = evaluate_answers(scripted, rows, settings)
+    assert [seed for seed, _ in scripted.calls] == [6]
     assert found.scores["exact_match"].seeds == (0.5,)
 
 
 def test_no_groups(scripted, rows):
     bare = rows.remove_columns("group").add_column("group", [""] * len(rows))
-    found = evaluate_answers(None, TOKENIZER, bare, EvaluationSettings(EXACT))
+    found = evaluate_answers(scripted, bare, suite_of(EXACT))
     assert found.scores["exact_match"].groups == {}
 
 
 def test_several_metrics_with_a_real_model(model, rows):
     metrics = {"rouge_l": {"stemmer": False}, "exact_match": {"after": "#"}, "number": {}}
-    settings = EvaluationSettings(metrics, SAMPLED, seeds=(1, 2))
-    found = evaluate_answers(model, TOKENIZER, rows, settings)
+    settings = suite_of(metrics, SAMPLED, seeds=(1, 2))
+    found = evaluate_answers(LocalEngine(model, TOKENIZER), rows, settings)
     assert list(found.scores) == list(metrics)
     for name, score in found.scores.items():
         assert len(score.seeds) == 2
         assert score.mean == pytest.approx(np.mean(score.seeds))
         assert score.interval[0] <= score.mean <= score.interval[1]
         assert score.mean == pytest.approx(np.mean(list(found.example_scores[name].values())))
-    assert found == evaluate_answers(model, TOKENIZER, rows, settings)
+    assert found == evaluate_answers(LocalEngine(model, TOKENIZER), rows, settings)
 
 
 def test_files_and_back(model, rows, tmp_path):
-    settings = EvaluationSettings({"rouge_l": {}, **EXACT}, SAMPLED, seeds=(1, 2))
-    found = evaluate_answers(model, TOKENIZER, rows, settings)
+    settings = suite_of({"rouge_l": {}, **EXACT}, SAMPLED, seeds=(1, 2))
+    found = evaluate_answers(LocalEngine(model, TOKENIZER), rows, settings)
     save_evaluation(tmp_path / "e", found, rows)
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == [
         "answers.jsonl",
@@ -146,8 +147,8 @@ def test_files_and_back(model, rows, tmp_path):
 
 
 def test_what_is_saved_is_what_the_report_reads(scripted, rows, tmp_path):
-    settings = EvaluationSettings(EXACT, SAMPLED, seeds=(12, 6))
-    found = evaluate_answers(None, TOKENIZER, rows, settings)
+    settings = suite_of(EXACT, SAMPLED, seeds=(12, 6))
+    found = evaluate_answers(scripted, rows, settings)
     save_evaluation(tmp_path, found, rows)
     read = load_evaluation(tmp_path)
     assert read is not None
@@ -160,7 +161,7 @@ def test_what_is_saved_is_what_the_report_reads(scripted, rows, tmp_path):
 
 
 def test_files_of_older_versions_have_the_means_alone(scripted, rows, tmp_path):
-    found = evaluate_answers(None, TOKENIZER, rows, EvaluationSettings(EXACT, SAMPLED, (12, 0)))
+    found = evaluate_answers(scripted, rows, suite_of(EXACT, SAMPLED, (12, 0)))
     save_evaluation(tmp_path, found, rows)
     path = tmp_path / "answers.jsonl"
     answers = [json.loads(line) for line in path.open()]
@@ -170,38 +171,32 @@ def test_files_of_older_versions_have_the_means_alone(scripted, rows, tmp_path):
     assert load_evaluation(tmp_path).answer_score(rows[11]["id"], "exact_match") == 0.5
 
 
-def test_line_separators_in_an_answer_survive(monkeypatch, rows, tmp_path):
+def test_line_separators_in_an_answer_survive(scripted, rows, tmp_path):
     text = "one\u2028two\x85three\nfour \u4f60\u597d"
-    monkeypatch.setattr(
-        module,
-        "generate_answers",
-        lambda *args, **options: [GeneratedAnswer(text, 3, truncated=False)] * len(rows),
-    )
-    found = evaluate_answers(None, TOKENIZER, rows, EvaluationSettings(EXACT))
+    scripted.answer = lambda prompts, *args, **options: [Answer(text, 3, "stop")] * len(prompts)
+    found = evaluate_answers(scripted, rows, suite_of(EXACT))
     save_evaluation(tmp_path, found, rows)
     assert {row["answer"] for row in load_evaluation(tmp_path).answers.values()} == {text}
 
 
 def test_one_example_has_an_interval_without_width_in_its_file(scripted, rows, tmp_path):
     one = rows.select([0])
-    save_evaluation(
-        tmp_path, evaluate_answers(None, TOKENIZER, one, EvaluationSettings(EXACT)), one
-    )
+    save_evaluation(tmp_path, evaluate_answers(scripted, one, suite_of(EXACT)), one)
     assert load_evaluation(tmp_path).scores["exact_match"]["interval"] == [1.0, 1.0]
 
 
 def test_unusable_references_are_found_before_generation(scripted, rows):
     bad = rows.map(lambda row, i: {"references": ["none"] if i == 5 else ["7"]}, with_indices=True)
     with pytest.raises(DataError, match=f"Metric 'number', example '{rows[5]['id']}'"):
-        evaluate_answers(None, TOKENIZER, bad, EvaluationSettings({"number": {}}))
-    assert scripted == []
+        evaluate_answers(scripted, bad, suite_of({"number": {}}))
+    assert scripted.calls == []
 
 
 def test_rows_that_cannot_be_evaluated(scripted, rows):
     with pytest.raises(DataError, match="no rows"):
-        evaluate_answers(None, TOKENIZER, rows.select([]), EvaluationSettings(EXACT))
+        evaluate_answers(scripted, rows.select([]), suite_of(EXACT))
     with pytest.raises(DataError, match="1 example ids repeat"):
-        evaluate_answers(None, TOKENIZER, rows.select([0, 1, 0]), EvaluationSettings(EXACT))
+        evaluate_answers(scripted, rows.select([0, 1, 0]), suite_of(EXACT))
 
 
 @pytest.mark.parametrize(
@@ -215,4 +210,4 @@ def test_rows_that_cannot_be_evaluated(scripted, rows):
 )
 def test_bad_settings(options, message):
     with pytest.raises(ConfigError, match=message):
-        EvaluationSettings(**options)
+        suite_of(**options)

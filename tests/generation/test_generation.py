@@ -21,8 +21,9 @@ from transformers import (
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, DataError
-from tutelage.generation import GeneratedAnswer, GenerationSettings, generate_answers, local
-from tutelage.generation.local import _batches
+from tutelage.generation import Answer, GenerationSettings, LocalEngine
+from tutelage.generation.engines import local
+from tutelage.generation.engines.local import _batches
 
 TOKENIZER = build_tokenizer()
 PROMPTS = [[5, 6, 7], [9], [4, 4, 8, 12, 3, 7], [10, 11], [3, 5], [17, 16, 15, 14], [7, 7, 7]]
@@ -104,7 +105,7 @@ def test_greedy_in_batches_equals_one_token_at_a_time(build):
     expected = [slow_greedy(model, prompt, 10) for prompt in PROMPTS]
     for batch_tokens in (1, 40, 10_000):
         settings = GenerationSettings(max_new_tokens=10, batch_tokens=batch_tokens)
-        answers = generate_answers(model, TOKENIZER, PROMPTS, settings)
+        answers = LocalEngine(model, TOKENIZER).answer(PROMPTS, settings)
         assert [a.num_tokens for a in answers] == [len(tokens) for tokens in expected]
         assert [a.text for a in answers] == [
             TOKENIZER.decode(tokens, skip_special_tokens=True) for tokens in expected
@@ -131,10 +132,10 @@ def counting_model():
 def test_stops_at_every_end_token_and_counts_it():
     model = counting_model()
     model.generation_config.eos_token_id = [6, 9]
-    first, second = generate_answers(model, TOKENIZER, [[3], [7, 7]], GREEDY)
+    first, second = LocalEngine(model, TOKENIZER).answer([[3], [7, 7]], GREEDY)
     # Tokens 3, 4, 5... are the characters 0, 1, 2...; 6 and 9 end an answer and stay as text would.
-    assert first == GeneratedAnswer("12", 3, truncated=False)
-    assert second == GeneratedAnswer("5", 2, truncated=False)
+    assert first == Answer("12", 3, "stop")
+    assert second == Answer("5", 2, "stop")
 
 
 def test_stops_at_the_end_of_a_turn_that_is_not_the_end_of_a_text():
@@ -145,14 +146,14 @@ def test_stops_at_the_end_of_a_turn_that_is_not_the_end_of_a_text():
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m.content }}" + end + "{% endfor %}" + tokenizer.eos_token
     )
-    answers = generate_answers(counting_model(), tokenizer, [[3]], LONG)
-    assert answers == [GeneratedAnswer("123", 4, truncated=False)]
+    answers = LocalEngine(counting_model(), tokenizer).answer([[3]], LONG)
+    assert answers == [Answer("123", 4, "stop")]
 
 
 def test_the_limit_truncates():
     model = counting_model()
-    answers = generate_answers(model, TOKENIZER, [[3]], GenerationSettings(max_new_tokens=4))
-    assert answers == [GeneratedAnswer("1234", 4, truncated=True)]
+    answers = LocalEngine(model, TOKENIZER).answer([[3]], GenerationSettings(max_new_tokens=4))
+    assert answers == [Answer("1234", 4, "length")]
 
 
 ENDS_AT_18 = [[first] for first in (3, 16, 10, 17, 14, 4, 12)]
@@ -163,7 +164,7 @@ ENDS_AT_18 = [[first] for first in (3, 16, 10, 17, 14, 4, 12)]
 def test_answers_of_different_length_leave_the_batch(monkeypatch, sliding_window, with_cache):
     model = counting_model() if sliding_window is None else mistral(sliding_window)
     model.generation_config.eos_token_id = 18 if sliding_window is None else [18, 4, 7]
-    alone = [generate_answers(model, TOKENIZER, [p], LONG)[0] for p in [*ENDS_AT_18, *PROMPTS]]
+    alone = [LocalEngine(model, TOKENIZER).answer([p], LONG)[0] for p in [*ENDS_AT_18, *PROMPTS]]
     if not with_cache:
         monkeypatch.setattr(local, "_rows_of_cache", lambda cache, rows: None)
     rows = []
@@ -173,7 +174,7 @@ def test_answers_of_different_length_leave_the_batch(monkeypatch, sliding_window
         "generate",
         lambda **options: rows.append(len(options["input_ids"])) or generate(**options),
     )
-    assert generate_answers(model, TOKENIZER, [*ENDS_AT_18, *PROMPTS], LONG) == alone
+    assert LocalEngine(model, TOKENIZER).answer([*ENDS_AT_18, *PROMPTS], LONG) == alone
     assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(rows))
     assert rows[0] == len(alone) and len(rows) > 2
     if sliding_window is None:
@@ -184,7 +185,7 @@ def test_answers_of_different_length_leave_the_batch(monkeypatch, sliding_window
 def test_max_total_tokens_is_by_prompt(batch_tokens):
     settings = GenerationSettings(max_new_tokens=5, max_total_tokens=6, batch_tokens=batch_tokens)
     prompts = [[3], [3, 3], [3, 3, 3, 3], [3] * 6, [3] * 9]
-    answers = generate_answers(counting_model(), TOKENIZER, prompts, settings)
+    answers = LocalEngine(counting_model(), TOKENIZER).answer(prompts, settings)
     assert [a.text for a in answers] == ["12345", "1234", "12", "", ""]
     assert [a.num_tokens for a in answers] == [5, 4, 2, 0, 0]
     assert all(a.truncated for a in answers)
@@ -193,48 +194,48 @@ def test_max_total_tokens_is_by_prompt(batch_tokens):
 def test_the_positions_of_the_model_are_a_limit():
     model = gpt2()
     prompts = [[5] * 20, [6, 7], [8] * 24, [5] * 20]
-    answers = generate_answers(model, TOKENIZER, prompts, GenerationSettings(max_new_tokens=100))
+    answers = LocalEngine(model, TOKENIZER).answer(prompts, GenerationSettings(max_new_tokens=100))
     expected = [slow_greedy(model, prompt, 24 - len(prompt)) for prompt in prompts]
     assert [a.num_tokens for a in answers] == [len(tokens) for tokens in expected]
-    assert answers[2] == GeneratedAnswer("", 0, truncated=True)
+    assert answers[2] == Answer("", 0, "length")
 
 
 def test_seeds():
     model = llama()
-    one = generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1)
-    assert one == generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1)
-    assert one != generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=2)
-    greedy = generate_answers(model, TOKENIZER, PROMPTS, GREEDY, seed=1)
-    assert greedy == generate_answers(model, TOKENIZER, PROMPTS, GREEDY, seed=2)
+    one = LocalEngine(model, TOKENIZER).answer(PROMPTS, SAMPLED, seed=1)
+    assert one == LocalEngine(model, TOKENIZER).answer(PROMPTS, SAMPLED, seed=1)
+    assert one != LocalEngine(model, TOKENIZER).answer(PROMPTS, SAMPLED, seed=2)
+    greedy = LocalEngine(model, TOKENIZER).answer(PROMPTS, GREEDY, seed=1)
+    assert greedy == LocalEngine(model, TOKENIZER).answer(PROMPTS, GREEDY, seed=2)
 
 
 def test_the_global_random_state_is_neither_read_nor_changed():
     model = llama()
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    one = generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1)
+    one = LocalEngine(model, TOKENIZER).answer(PROMPTS, SAMPLED, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(8)
-    assert generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1) == one
+    assert LocalEngine(model, TOKENIZER).answer(PROMPTS, SAMPLED, seed=1) == one
 
 
 def test_top_k_one_is_greedy():
     settings = GenerationSettings(max_new_tokens=10, sampling_temperature=2.0, top_k=1)
     model = llama()
-    assert generate_answers(model, TOKENIZER, PROMPTS, settings) == generate_answers(
-        model, TOKENIZER, PROMPTS, GREEDY
-    )
+    assert LocalEngine(model, TOKENIZER).answer(PROMPTS, settings) == LocalEngine(
+        model, TOKENIZER
+    ).answer(PROMPTS, GREEDY)
 
 
 def test_the_defaults_of_the_model_do_not_leak_in():
     model = llama()
-    expected = generate_answers(model, TOKENIZER, PROMPTS, GREEDY)
-    sampled = generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1)
+    expected = LocalEngine(model, TOKENIZER).answer(PROMPTS, GREEDY)
+    sampled = LocalEngine(model, TOKENIZER).answer(PROMPTS, SAMPLED, seed=1)
     model.generation_config.update(
         repetition_penalty=5.0, top_k=2, temperature=0.1, do_sample=True, max_length=4, min_length=9
     )
-    assert generate_answers(model, TOKENIZER, PROMPTS, GREEDY) == expected
-    assert generate_answers(model, TOKENIZER, PROMPTS, SAMPLED, seed=1) == sampled
+    assert LocalEngine(model, TOKENIZER).answer(PROMPTS, GREEDY) == expected
+    assert LocalEngine(model, TOKENIZER).answer(PROMPTS, SAMPLED, seed=1) == sampled
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -246,8 +247,8 @@ def test_nothing_is_left_changed(training):
     own = model.generation_config
     saved = copy.deepcopy(own.to_dict()), copy.deepcopy(model.config.to_dict())
     evaluated = llama().eval()
-    answers = generate_answers(model, tokenizer, PROMPTS, GREEDY)
-    assert answers == generate_answers(evaluated, tokenizer, PROMPTS, GREEDY)
+    answers = LocalEngine(model, tokenizer).answer(PROMPTS, GREEDY)
+    assert answers == LocalEngine(evaluated, tokenizer).answer(PROMPTS, GREEDY)
     assert all(module.training is training for module in model.modules())
     assert model.generation_config is own
     assert (own.to_dict(), model.config.to_dict()) == saved
@@ -258,7 +259,7 @@ def test_nothing_is_left_changed(training):
 def test_parts_kept_in_evaluation_mode_stay_there():
     model = llama().train()
     model.model.layers[0].eval()
-    generate_answers(model, TOKENIZER, PROMPTS, GREEDY)
+    LocalEngine(model, TOKENIZER).answer(PROMPTS, GREEDY)
     assert model.training and not model.model.layers[0].mlp.training
     assert model.model.layers[1].mlp.training
 
@@ -267,7 +268,7 @@ def test_restored_after_a_failure():
     model = llama().train()
     own = model.generation_config
     with pytest.raises(IndexError):
-        generate_answers(model, TOKENIZER, [[10_000]], GREEDY)
+        LocalEngine(model, TOKENIZER).answer([[10_000]], GREEDY)
     assert model.training and model.generation_config is own
 
 
@@ -283,7 +284,7 @@ def test_no_warnings(settings):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            generate_answers(model, TOKENIZER, [*PROMPTS, [TOKENIZER.pad_token_id]], settings)
+            LocalEngine(model, TOKENIZER).answer([*PROMPTS, [TOKENIZER.pad_token_id]], settings)
     finally:
         logger.removeHandler(handler)
     assert [r.getMessage() for r in records if r.levelno >= logging.WARNING] == []
@@ -292,16 +293,16 @@ def test_no_warnings(settings):
 def test_lora_is_active_and_left_as_it_was():
     peft = pytest.importorskip("peft")
     model = llama()
-    plain = generate_answers(model, TOKENIZER, PROMPTS, GREEDY)
+    plain = LocalEngine(model, TOKENIZER).answer(PROMPTS, GREEDY)
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
-    assert generate_answers(adapted, TOKENIZER, PROMPTS, GREEDY) == plain
+    assert LocalEngine(adapted, TOKENIZER).answer(PROMPTS, GREEDY) == plain
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
-    changed = generate_answers(adapted, TOKENIZER, PROMPTS, GREEDY)
+    changed = LocalEngine(adapted, TOKENIZER).answer(PROMPTS, GREEDY)
     assert changed != plain
     merged = adapted.merge_and_unload().eval()
-    assert generate_answers(merged, TOKENIZER, PROMPTS, GREEDY) == changed
+    assert LocalEngine(merged, TOKENIZER).answer(PROMPTS, GREEDY) == changed
 
 
 def test_bfloat16_runs_in_autocast():
@@ -311,7 +312,7 @@ def test_bfloat16_runs_in_autocast():
         lambda module, inputs, output: seen.append(output.dtype)
     )
     settings = GenerationSettings(max_new_tokens=2, precision="bfloat16")
-    assert len(generate_answers(model, TOKENIZER, PROMPTS, settings)) == len(PROMPTS)
+    assert len(LocalEngine(model, TOKENIZER).answer(PROMPTS, settings)) == len(PROMPTS)
     handle.remove()
     assert set(seen) == {torch.bfloat16}
     assert model.lm_head.weight.dtype == torch.float32
@@ -321,8 +322,8 @@ def test_progress_counts_every_prompt_once():
     calls = []
     settings = GenerationSettings(max_new_tokens=2, max_total_tokens=7, batch_tokens=20)
     prompts = [*PROMPTS, [3] * 8]
-    generate_answers(
-        llama(), TOKENIZER, prompts, settings, progress=lambda done, all: calls.append((done, all))
+    LocalEngine(llama(), TOKENIZER).answer(
+        prompts, settings, progress=lambda done, all: calls.append((done, all))
     )
     done = [call[0] for call in calls]
     assert done == sorted(set(done)) and len(calls) > 1
@@ -330,12 +331,12 @@ def test_progress_counts_every_prompt_once():
 
 
 def test_no_prompts():
-    assert generate_answers(llama(), TOKENIZER, [], GREEDY) == []
+    assert LocalEngine(llama(), TOKENIZER).answer([], GREEDY) == []
 
 
 def test_a_prompt_without_tokens_is_refused():
     with pytest.raises(DataError, match="Prompt 1 has no tokens"):
-        generate_answers(llama(), TOKENIZER, [[5], []], GREEDY)
+        LocalEngine(llama(), TOKENIZER).answer([[5], []], GREEDY)
 
 
 def test_batches_keep_the_budget():

@@ -11,7 +11,7 @@ from tutelage.generation import (
     TextStore,
     WrittenText,
     choose_texts,
-    make_judge,
+    example_verifier,
     unwritten,
 )
 from tutelage.types import Example
@@ -177,22 +177,22 @@ EXAMPLES = [
 ]
 
 
-def test_a_judge_compares_with_the_references_of_the_example():
-    number = make_judge(EXAMPLES, "number")
+def test_a_verifier_compares_with_the_references_of_the_example():
+    number = example_verifier(EXAMPLES, "number")
     assert [number("a", x) for x in ("It is 4.", "5", "", "4 or 5")] == [1.0, 0.0, 0.0, 0.0]
     assert [number("b", x) for x in ("1/4", "0.25", "4")] == [1.0, 1.0, 0.0]
-    marked = make_judge(EXAMPLES, "exact_match", {"after": "####"})
+    marked = example_verifier(EXAMPLES, "exact_match", {"after": "####"})
     assert [marked("a", x) for x in ("so #### 4", "so 4", "#### 5")] == [1.0, 0.0, 0.0]
-    rouge = make_judge(EXAMPLES, "rouge_l", {"stemmer": False})
+    rouge = example_verifier(EXAMPLES, "rouge_l", {"stemmer": False})
     # Words "2 2 4 4" against "2 4": two common ones of four and of two, F1 = 2/3.
     assert rouge("a", "2 4") == pytest.approx(2 / 3)
 
 
-def test_a_judge_that_cannot_judge_is_refused_before_anything_is_written():
+def test_a_verifier_that_cannot_score_is_refused_before_anything_is_written():
     with pytest.raises(ConfigError, match="Did you mean 'number'"):
-        make_judge(EXAMPLES, "numbr")
+        example_verifier(EXAMPLES, "numbr")
     with pytest.raises(ConfigError, match="no option 'before'"):
-        make_judge(EXAMPLES, "exact_match", {"before": "#"})
+        example_verifier(EXAMPLES, "exact_match", {"before": "#"})
     words = Example("c", {"question": "?"}, "none")
     with pytest.raises(DataError, match=r"Verifier 'number', example 'c': .*holds no number"):
-        make_judge([*EXAMPLES, words], "number")
+        example_verifier([*EXAMPLES, words], "number")

@@ -11,6 +11,7 @@ from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, RunFolderError
 from tutelage.generation import (
     GenerationSettings,
+    LocalEngine,
     TextStore,
     Writer,
     WrittenText,
@@ -29,10 +30,10 @@ def prompts(tokenizer):
     return {f"e{n}": tokenizer(f"{n}+{n}=")["input_ids"] for n in range(10)}
 
 
-def writer_of(tokenizer, warm=1.0, judge=None, seed=0):
+def writer_of(tokenizer, warm=1.0, verifier=None, seed=0):
     model = tiny_model(seed=4, vocab=len(tokenizer))
     settings = GenerationSettings(max_new_tokens=5, sampling_temperature=warm)
-    return Writer("weak", model, tokenizer, settings, seed, judge)
+    return Writer("weak", LocalEngine(model, tokenizer), settings, seed, verifier)
 
 
 def texts_of(store, prompts, sample=0):
@@ -83,13 +84,13 @@ def test_other_inputs_are_refused(tmp_path):
 def test_writing_until_right_asks_again_only_where_it_was_wrong(tmp_path, tokenizer, prompts):
     asked = []
 
-    def judge(example_id, text):
+    def verify(example_id, text):
         asked.append(example_id)
         return float(asked.count(example_id) >= {"e1": 2, "e2": 3, "e3": 99}.get(example_id, 1))
 
     store = TextStore(tmp_path, {})
-    writer = writer_of(tokenizer, judge=judge)
-    # The judge must not be misled by answers that the length limit cut.
+    writer = writer_of(tokenizer, verifier=verify)
+    # The verifier must not be misled by answers that the length limit cut.
     writer = dataclasses.replace(writer, settings=GenerationSettings(max_new_tokens=40))
     writer.write_until_right(prompts, store, max_samples=4, resample_temperature=1.0)
     assert asked.count("e3") == 4

@@ -15,12 +15,11 @@ from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, DataError, RunFolderError
 from tutelage.generation import (
     GenerationSettings,
+    LocalEngine,
     TextStore,
     Writer,
     choose_texts,
-    generate_answers,
     unwritten,
-    writing,
 )
 from tutelage.types import Example
 
@@ -44,7 +43,8 @@ def model():
 
 
 def writer(model, settings=SAMPLED, **options):
-    return Writer("strong", model, TOKENIZER, settings, **{"seed": 5, "chunk": 4, **options})
+    engine = LocalEngine(model, TOKENIZER)
+    return Writer("strong", engine, settings, **{"seed": 5, "chunk": 4, **options})
 
 
 def even(example_id, text):
@@ -101,7 +101,7 @@ def test_interrupted_writing_equals_unbroken(tmp_path, model, settings, samples,
 @pytest.mark.parametrize(("every", "kills"), [(1, 10), (2, 5)])
 def test_interrupted_resampling_equals_unbroken(tmp_path, model, every, kills):
     def write(store, progress=None):
-        writer(model, GREEDY, judge=even).write_until_right(
+        writer(model, GREEDY, verifier=even).write_until_right(
             PROMPTS, store, max_samples=4, resample_temperature=1.5, progress=progress
         )
 
@@ -114,7 +114,7 @@ def test_greedy_texts_are_those_of_each_prompt_alone(tmp_path, model):
     store = TextStore(tmp_path, INPUTS)
     writer(model, GREEDY).write(PROMPTS, store)
     for example_id, prompt in PROMPTS.items():
-        (alone,) = generate_answers(model, TOKENIZER, [prompt], GREEDY)
+        (alone,) = LocalEngine(model, TOKENIZER).answer([prompt], GREEDY)
         text = store.get(example_id)
         assert (text.text, text.num_tokens, text.truncated) == (
             alone.text,
@@ -131,7 +131,7 @@ def test_sampled_texts_come_again_from_what_the_store_says(tmp_path, model):
     for rows in lines:
         (seed,) = {row["seed"] for row in rows}
         prompts = [PROMPTS[row["id"]] for row in rows]
-        again = generate_answers(model, TOKENIZER, prompts, SAMPLED, seed=seed)
+        again = LocalEngine(model, TOKENIZER).answer(prompts, SAMPLED, seed=seed)
         assert [row["text"] for row in rows] == [answer.text for answer in again]
         assert {row["sampling_temperature"] for row in rows} == {1.2}
     assert len({rows[0]["seed"] for rows in lines}) == len(lines), "each chunk draws for itself"
@@ -160,23 +160,24 @@ def test_what_a_draw_depends_on(tmp_path, model):
     assert texts("other prompt", changed) != first
 
 
-def test_only_what_is_missing_is_written(tmp_path, model, monkeypatch):
+def test_only_what_is_missing_is_written(tmp_path, model):
     asked = []
 
-    def counting(model, tokenizer, prompts, settings, *, seed):
-        asked.extend(prompts)
-        return generate_answers(model, tokenizer, prompts, settings, seed=seed)
+    class Counting(LocalEngine):
+        def answer(self, prompts, *settings, **options):
+            asked.extend(prompts)
+            return super().answer(prompts, *settings, **options)
 
-    monkeypatch.setattr(writing, "generate_answers", counting)
+    work = replace(writer(model), engine=Counting(model, TOKENIZER))
     store = TextStore(tmp_path, INPUTS)
     few = dict(list(PROMPTS.items())[:9])
-    writer(model).write(few, store)
+    work.write(few, store)
     before = {text.id: text for text in store}
-    writer(model).write(PROMPTS, store)
+    work.write(PROMPTS, store)
     assert sorted(asked) == sorted(PROMPTS.values())
     assert all(store.get(i) == text for i, text in before.items())
     calls = []
-    writer(model).write(PROMPTS, store, progress=lambda *call: calls.append(call))
+    work.write(PROMPTS, store, progress=lambda *call: calls.append(call))
     assert len(asked) == len(PROMPTS) and calls == []
 
 
@@ -192,16 +193,16 @@ def test_progress_counts_all_answers(tmp_path, model):
     assert calls == [(number, 44) for number in done]
 
 
-def test_the_judge_sees_every_text(tmp_path, model):
+def test_the_verifier_sees_every_text(tmp_path, model):
     store = TextStore(tmp_path, INPUTS)
-    writer(model, judge=even).write(PROMPTS, store)
+    writer(model, verifier=even).write(PROMPTS, store)
     assert {text.score for text in store} == {0.0, 1.0}
     assert all(text.score == even(text.id, text.text) for text in store)
 
 
 def test_more_answers_go_to_wrong_ones_alone(tmp_path, model):
     store = TextStore(tmp_path, INPUTS)
-    work = writer(model, GREEDY, judge=even)
+    work = writer(model, GREEDY, verifier=even)
     work.write_until_right(PROMPTS, store, max_samples=4, resample_temperature=1.5)
     counts = []
     for example_id in PROMPTS:
@@ -236,7 +237,7 @@ def test_a_cut_answer_is_tried_again(tmp_path):
     never.generation_config.eos_token_id = None
     store = TextStore(tmp_path, INPUTS)
     prompts = dict(list(PROMPTS.items())[:3])
-    work = writer(never, replace(GREEDY, max_new_tokens=1), judge=lambda example_id, text: 1.0)
+    work = writer(never, replace(GREEDY, max_new_tokens=1), verifier=lambda example_id, text: 1.0)
     work.write_until_right(prompts, store, max_samples=2, resample_temperature=0.01)
     assert [text.truncated for text in store] == [True] * 6
 
@@ -248,7 +249,7 @@ def test_what_makes_no_sense_is_refused(tmp_path, model):
     with pytest.raises(ConfigError, match="nobody says what is right"):
         writer(model).write_until_right(PROMPTS, store, max_samples=2, resample_temperature=1.0)
     with pytest.raises(ConfigError, match="`resample_temperature` is 0"):
-        writer(model, judge=even).write_until_right(
+        writer(model, verifier=even).write_until_right(
             PROMPTS, store, max_samples=2, resample_temperature=0.0
         )
     with pytest.raises(DataError, match="no tokens"):
@@ -315,7 +316,7 @@ def test_a_teacher_of_another_tokenizer(tmp_path):
     prompts = teacher_prompts(examples, teachers, style="step_by_step")
     settings = GenerationSettings(max_new_tokens=12, sampling_temperature=1.0)
     store = TextStore(tmp_path, INPUTS)
-    Writer("other", teacher, teachers, settings, seed=1).write(prompts, store)
+    Writer("other", LocalEngine(teacher, teachers), settings, seed=1).write(prompts, store)
     chosen = choose_texts(store, prompts, "keep")
     assert len(chosen.texts) == 5
     rows = tokenize_examples(examples, students).dataset

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from conftest_models import random_rows, tiny_model
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, ModelError
-from tutelage.generation import GenerationSettings, generate_answers
+from tutelage.generation import GenerationSettings, LocalEngine
 from tutelage.models import load_model
 from tutelage.models.adapters import (
     add_adapters,
@@ -165,7 +165,7 @@ def test_the_precision_of_a_training_is_not_that_of_its_measurements(
     for precision in ("float32", "bfloat16"):
         settings = GenerationSettings(max_new_tokens=2, precision=precision)
         seen.clear()
-        generate_answers(prepared, tokenizer, [[5, 6, 7]], settings)
+        LocalEngine(prepared, tokenizer).answer([[5, 6, 7]], settings)
         assert set(seen) == {getattr(torch, precision)}
     seen.clear()
     prepared(input_ids=torch.tensor([[5, 6, 7]]))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest_models import VOCAB, random_rows, tiny_model
-from conftest_teachers import architectures, spec_of
+from conftest_teachers import architectures, spec_of, teacher_log_probs
 from tutelage.data.collate import collate
 from tutelage.divergences import DIVERGENCES
 from tutelage.errors import ConfigError, RunFolderError, StoreError
@@ -24,7 +24,6 @@ from tutelage.teachers import (
     fill_store,
     store_need,
     stored_losses,
-    teacher_log_probs,
 )
 from tutelage.teachers.store.write import token_bytes
 from tutelage.training.loss import DistillLoss, StepValues

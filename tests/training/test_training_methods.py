@@ -97,7 +97,8 @@ def test_a_ladder_keeps_one_teacher_and_a_mixture_keeps_all():
 
 @pytest.mark.parametrize("space", ["probability", "logit"])
 def test_an_ensemble_speaks_at_the_temperature(space):
-    from tutelage.teachers import EnsembleTeacher, LiveTeacher, teacher_log_probs
+    from conftest_teachers import teacher_log_probs
+    from tutelage.teachers import EnsembleTeacher, LiveTeacher
 
     models = [tiny_model(seed=2), tiny_model(seed=3, hidden=24)]
     signal = EnsembleTeacher([LiveTeacher(m, VOCAB) for m in models], [1.0, 3.0], space)

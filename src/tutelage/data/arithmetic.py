@@ -104,20 +104,6 @@ def arithmetic_examples(
     return examples
 
 
-def final_answer(text: str) -> str | None:
-    """The answer that a completion ends with: what follows the last ``ANSWER_MARK``.
-
-    Args:
-        text: a completion, or what a model generated.
-
-    Returns:
-        The answer as it is written (least significant digit first), without surrounding white
-        space; None when there is no mark or nothing after it.
-    """
-    _, mark, answer = text.rpartition(ANSWER_MARK)
-    return (answer.strip() or None) if mark else None
-
-
 def build_tokenizer() -> "PreTrainedTokenizerFast":
     """A tokenizer with one token per character of ``ALPHABET``, and padding, end and unknown ones.
 

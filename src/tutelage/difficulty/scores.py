@@ -160,10 +160,10 @@ def failure_rate(
         ConfigError: unknown verifier or option.
     """
     options = {name: value for name, value in verifier.items() if name != "kind"}
-    judge = bind(VERIFIERS, "metric", verifier.get("kind", ""), options)
+    verify = bind(VERIFIERS, "metric", verifier.get("kind", ""), options)
     return np.asarray(
         [
-            1.0 - float(np.mean([judge(text, accepted) for text in texts[:samples]]))
+            1.0 - float(np.mean([verify(text, accepted) for text in texts[:samples]]))
             for texts, accepted in zip(answers, references, strict=True)
         ]
     )

@@ -7,41 +7,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from tutelage.components import bind
 from tutelage.errors import ConfigError, DataError
 from tutelage.files import atomic_write_json, atomic_write_text
-from tutelage.generation import GeneratedAnswer, GenerationSettings, generate_answers
+from tutelage.generation import Answer, Engine, GenerationSettings
 from tutelage.statistics import bootstrap
 from tutelage.types import Evaluation, Score, check_unique
-from tutelage.verifiers import VERIFIERS
+from tutelage.verifiers import VERIFIERS, Verifier
 
 SCORES_FILE, ANSWERS_FILE = "scores.json", "answers.jsonl"
 
 _RESAMPLES = 1000
 """Behind every interval in a `scores.json` so far: more would move the ends that were published."""
 
-Verifier = Callable[[str, Sequence[str]], float]
-
 
 @dataclass(frozen=True)
-class EvaluationSettings:
-    """What is measured, and how the answers are made.
+class Suite:
+    """What is asked of a model, how it answers, and how its answers become scores.
 
     Attributes:
-        metrics: names of verifiers with their options, at least one.
+        name: what its results are called.
+        split: which rows of the data are asked.
+        metrics: verifiers by the name of the score that each gives, at least one; the first leads.
         generation: how answers are generated.
         seeds: sampling seeds, at least one; greedy answers are made once, for the first.
+        limit: ask so many of the rows, the first ones; None for all.
 
     Raises:
-        ConfigError: no metric, no seed, an unknown metric or option.
+        ConfigError: no metric or no seed.
     """
 
-    metrics: Mapping[str, Mapping[str, Any]]
+    name: str
+    metrics: Mapping[str, Verifier]
+    split: str = "test"
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     seeds: tuple[int, ...] = (10,)
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.seeds:
@@ -50,13 +52,22 @@ class EvaluationSettings:
                 f" metrics={list(self.metrics)} and seeds={list(self.seeds)}."
                 " Name a metric, as in {rouge_l: {}}, and a seed, as in [10]."
             )
-        self.verifiers()
 
-    def verifiers(self) -> dict[str, Verifier]:
-        """The metrics as functions of (answer, references)."""
-        return {
-            name: bind(VERIFIERS, "metric", name, options) for name, options in self.metrics.items()
-        }
+    def rows_of(self, rows: Any) -> Any:
+        """The rows that are asked, of all rows of the split."""
+        return rows if self.limit is None else rows.select(range(min(self.limit, len(rows))))
+
+
+def bound_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Verifier]:
+    """The verifiers that a recipe names as metrics.
+
+    Args:
+        metrics: names of verifiers with their options.
+
+    Raises:
+        ConfigError: an unknown metric or option.
+    """
+    return {name: bind(VERIFIERS, "metric", name, options) for name, options in metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -80,20 +91,19 @@ class Evaluated:
 
 
 def evaluate_answers(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    engine: Engine,
     dataset: Any,
-    settings: EvaluationSettings,
+    suite: Suite,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
     """Generate an answer to every prompt for every seed, and score the answers.
 
     Args:
-        model: a causal language model.
-        tokenizer: its tokenizer.
-        dataset: rows with ``id``, ``input_ids``, ``num_prompt_tokens`` (the prompt is
-            ``input_ids[:num_prompt_tokens]``), ``references`` and ``group`` (empty for none).
-        settings: metrics, generation, seeds.
+        engine: answers with the model that is evaluated.
+        dataset: all of these rows are asked. They have ``id``, ``input_ids``, ``num_prompt_tokens``
+            (the prompt is ``input_ids[:num_prompt_tokens]``), ``references`` and ``group`` (empty
+            for none).
+        suite: metrics, generation, seeds.
         progress: called with (answers done, answers in all), over all seeds.
 
     Raises:
@@ -108,13 +118,12 @@ def evaluate_answers(
             " length limits of the data, which may have dropped all of them."
         )
     check_unique(ids)
-    verifiers = settings.verifiers()
-    _check_references(verifiers, ids, references)
+    _check_references(suite.metrics, ids, references)
     prompts = [
         tokens[:length]
         for tokens, length in zip(dataset["input_ids"], dataset["num_prompt_tokens"], strict=True)
     ]
-    answers_SN = _answers_by_seed(model, tokenizer, prompts, settings, progress)
+    answers_SN = _answers_by_seed(engine, prompts, suite, progress)
     arrays = {
         name: np.array(
             [
@@ -125,7 +134,7 @@ def evaluate_answers(
                 for row in answers_SN
             ]
         )
-        for name, verify in verifiers.items()
+        for name, verify in suite.metrics.items()
     }
     groups = list(dataset["group"])
     evaluation = Evaluation(
@@ -205,27 +214,22 @@ def _check_references(
 
 
 def _answers_by_seed(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    engine: Engine,
     prompts: Sequence[Sequence[int]],
-    settings: EvaluationSettings,
+    suite: Suite,
     progress: Callable[[int, int], None] | None,
-) -> list[list[GeneratedAnswer]]:
+) -> list[list[Answer]]:
     """The answers to all prompts for each seed; for the first alone when they are greedy."""
-    seeds = settings.seeds[:1] if settings.generation.greedy else settings.seeds
+    seeds = suite.seeds[:1] if suite.generation.greedy else suite.seeds
     total = len(seeds) * len(prompts)
-    answers: list[list[GeneratedAnswer]] = []
+    answers: list[list[Answer]] = []
 
     def report(done: int, _: int) -> None:
         if progress is not None:
             progress(len(answers) * len(prompts) + done, total)
 
     for seed in seeds:
-        answers.append(
-            generate_answers(
-                model, tokenizer, prompts, settings.generation, seed=seed, progress=report
-            )
-        )
+        answers.append(engine.answer(prompts, suite.generation, seed=seed, progress=report))
     return answers
 
 

@@ -8,49 +8,61 @@ from typing import TYPE_CHECKING
 from tutelage.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from tutelage.generation.local import GeneratedAnswer, generate_answers
+    from tutelage.generation.engine import Answer, AskedModel, Engine, Prompt
+    from tutelage.generation.engines.local import LocalEngine
+    from tutelage.generation.engines.table import ENGINES, make_engine
     from tutelage.generation.settings import GenerationSettings
     from tutelage.generation.store import TextStore, WrittenText
     from tutelage.generation.supervision import (
         ON_WRONG,
         Chosen,
-        Judge,
+        ExampleVerifier,
         OnWrong,
         choose_texts,
-        make_judge,
+        example_verifier,
         unwritten,
     )
     from tutelage.generation.writing import Writer
 
 _HOMES = {
+    "ENGINES": "engines.table",
     "ON_WRONG": "supervision",
+    "Answer": "engine",
+    "AskedModel": "engine",
     "Chosen": "supervision",
-    "GeneratedAnswer": "local",
+    "Engine": "engine",
+    "ExampleVerifier": "supervision",
     "GenerationSettings": "settings",
-    "Judge": "supervision",
+    "LocalEngine": "engines.local",
     "OnWrong": "supervision",
+    "Prompt": "engine",
     "TextStore": "store",
     "Writer": "writing",
     "WrittenText": "store",
     "choose_texts": "supervision",
-    "generate_answers": "local",
-    "make_judge": "supervision",
+    "example_verifier": "supervision",
+    "make_engine": "engines.table",
     "unwritten": "supervision",
 }
 
 __all__ = [
+    "ENGINES",
     "ON_WRONG",
+    "Answer",
+    "AskedModel",
     "Chosen",
-    "GeneratedAnswer",
+    "Engine",
+    "ExampleVerifier",
     "GenerationSettings",
-    "Judge",
+    "LocalEngine",
     "OnWrong",
+    "Prompt",
     "TextStore",
     "Writer",
     "WrittenText",
     "choose_texts",
-    "generate_answers",
-    "make_judge",
+    "example_verifier",
+    "make_engine",
     "unwritten",
 ]
 

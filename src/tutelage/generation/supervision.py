@@ -14,17 +14,17 @@ OnWrong = Literal["keep", "drop", "resample"]
 ON_WRONG: tuple[str, ...] = get_args(OnWrong)
 """What may happen to a wrong answer; see ``choose_texts``."""
 
-Judge = Callable[[str, str], float]
-"""Example id and text to a score in [0, 1]; a half or more is right."""
+ExampleVerifier = Callable[[str, str], float]
+"""A verifier that knows the references: example id and text to a score; a half or more is right."""
 
 
-def make_judge(
+def example_verifier(
     examples: Iterable[Example], kind: str, options: Mapping[str, Any] | None = None
-) -> Judge:
-    """A judge that compares a text with the references of its example.
+) -> ExampleVerifier:
+    """A verifier that compares a text with the references of its example.
 
     Args:
-        examples: the examples whose answers are to be judged.
+        examples: the examples whose answers are to be verified.
         kind: name of a verifier, see ``tutelage.verifiers.VERIFIERS``.
         options: options of the verifier.
 
@@ -43,10 +43,10 @@ def make_judge(
         except DataError as error:
             raise DataError(f"Verifier '{kind}', example '{example_id}': {error}") from error
 
-    def judge(example_id: str, text: str) -> float:
+    def scored(example_id: str, text: str) -> float:
         return float(verify(text, accepted[example_id]))
 
-    return judge
+    return scored
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def choose_texts(
     if on_wrong != "keep" and firsts and all(text.right is None for text in firsts):
         raise ConfigError(
             f"Wrong answers are to be handled by '{on_wrong}', but nobody judged these answers."
-            " Give the writer a judge and write again, or keep all answers."
+            " Give the writer a verifier and write again, or keep all answers."
         )
     summary = {
         "asked": len(texts) + len(dropped),

@@ -3,15 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from torch import nn
-from transformers import PreTrainedTokenizerBase
-
 from tutelage.errors import ConfigError
 from tutelage.files import fingerprint
-from tutelage.generation.local import generate_answers
+from tutelage.generation.engine import Engine
 from tutelage.generation.settings import GenerationSettings
 from tutelage.generation.store import TextStore, WrittenText
-from tutelage.generation.supervision import Judge
+from tutelage.generation.supervision import ExampleVerifier
 
 CHUNK = 64
 """Prompts between two writes to the disk."""
@@ -25,20 +22,18 @@ class Writer:
 
     Attributes:
         name: what the texts say of who wrote them.
-        model: a causal language model.
-        tokenizer: its own tokenizer, whatever the student's is.
+        engine: answers with the teacher, whose tokenizer need not be the student's.
         settings: lengths and sampling.
         seed: of the sampling.
-        judge: scores an answer; None to leave them unjudged.
+        verifier: scores an answer; None to leave them unjudged.
         chunk: prompts between two writes to the disk. Sampled texts depend on it.
     """
 
     name: str
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
+    engine: Engine
     settings: GenerationSettings
     seed: int = 0
-    judge: Judge | None = None
+    verifier: ExampleVerifier | None = None
     chunk: int = CHUNK
 
     def write(
@@ -89,9 +84,7 @@ class Writer:
         content = [[example_id, list(tokens)] for example_id, tokens in prompts.items()]
         digest = fingerprint([self.seed, sample, content])
         seed = int(digest[:_SEED_DIGITS], 16)
-        answers = generate_answers(
-            self.model, self.tokenizer, list(prompts.values()), self.settings, seed=seed
-        )
+        answers = self.engine.answer(list(prompts.values()), self.settings, seed=seed)
         return [
             WrittenText(
                 id=example_id,
@@ -100,7 +93,7 @@ class Writer:
                 writer=self.name,
                 num_tokens=answer.num_tokens,
                 truncated=answer.truncated,
-                score=None if self.judge is None else self.judge(example_id, answer.text),
+                score=None if self.verifier is None else self.verifier(example_id, answer.text),
                 seed=seed,
                 sampling_temperature=self.settings.sampling_temperature,
                 tokens=answer.tokens if answer.truncated else answer.tokens[:-1],
@@ -127,14 +120,14 @@ class Writer:
             progress: called with (answers done, answers in all), once through for each round.
 
         Raises:
-            ConfigError: there is no judge, or ``resample_temperature`` is not above 0.
+            ConfigError: there is no verifier, or ``resample_temperature`` is not above 0.
             DataError: a prompt without tokens.
             RunFolderError: the disk is full; all chunks before are kept.
         """
-        if self.judge is None:
+        if self.verifier is None:
             raise ConfigError(
                 "Answers are to be written until one is right, but nobody says what is right. Give"
-                " the writer a judge, or write one answer to each prompt."
+                " the writer a verifier, or write one answer to each prompt."
             )
         if max_samples > 1 and not resample_temperature > 0:
             raise ConfigError(

@@ -23,7 +23,7 @@ from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.checks import check_controls, check_models
 from tutelage.pipeline.stages.cost import check_disk
-from tutelage.pipeline.stages.data import prepare_data, rows_of, training_rows
+from tutelage.pipeline.stages.data import prepare_data, training_rows
 from tutelage.pipeline.stages.difficulty import measure_difficulty
 from tutelage.pipeline.stages.evaluate import evaluate_arm, evaluate_references, make_validator
 from tutelage.pipeline.stages.forecast import forecast
@@ -82,10 +82,9 @@ def run(
         with first():
             check_disk(session)
         signals = prepare_stores(session)
-        test_rows = rows_of(session, "test")
-        validator = make_validator(session, rows_of(session, "validation"))
+        validator = make_validator(session)
         with first():
-            evaluate_references(session, test_rows)
+            evaluate_references(session)
         if LIVE not in signals.values():
             session.models.release_teacher()
         for arm in session.loaded.arms:
@@ -94,7 +93,7 @@ def run(
             teachers = functools.partial(teachers_of, session, arm, signals.get(arm, LIVE), rows)
             train_arm(session, arm, rows, validator, next_plan, teachers)
             with first():
-                evaluate_arm(session, arm, test_rows)
+                evaluate_arm(session, arm)
         with first():
             report = finish(session)
         return RunResult(

@@ -51,6 +51,12 @@ def effective(recipe: Recipe) -> dict[str, Any]:
     if evaluation["sampling_temperature"] == 0:
         for key in ("top_p", "top_k", "batch_tokens"):
             evaluation.pop(key)
+    if evaluation["suites"] == ["test"]:  # as it was before there were others
+        evaluation.pop("suites")
+    engine = values.pop("engine")
+    if engine != {"kind": "local"}:
+        # Whoever asks it is made anew with it; training asks this process alone.
+        values["evaluation"]["engine"] = values["supervision"]["engine"] = engine
     if values["selection"]["metric"] is None:
         values["selection"] = {"metric": None}
     if not recipe.on_policy.is_used:

@@ -32,6 +32,7 @@ _SHARED = (
     "data",
     "selection",
     "evaluation",
+    "engine",
     "controls",
     "name",
     "arm",

@@ -290,6 +290,7 @@ DEFAULT_KINDS = {
     "data": "files",
     "difficulty": "student_loss",
     "divergence": "forward_kl",
+    "engine": "local",
     "supervision": "logits",
     "target": "probability_mix",
     "teacher_schedule": "strongest",

@@ -7,12 +7,12 @@ from pydantic import Field, model_validator
 
 from tutelage.placeholders import shorten
 from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict
+from tutelage.recipe.evaluation import EvaluationSection
 from tutelage.recipe.names import check_component, needs_of, schedule_range, teacher_schedule
 from tutelage.recipe.sections import (
     ArithmeticData,
     CurriculumSection,
     DifficultySection,
-    EvaluationSection,
     FileData,
     Loss,
     Selection,
@@ -84,6 +84,10 @@ class Recipe(Strict):
     )
     on_policy: OnPolicy = Field(
         default_factory=OnPolicy, description="Learning from the student's own answers."
+    )
+    engine: Choice = Field(
+        default=Choice(kind="local"),
+        description="What answers prompts, except while training; see `tutelage ls engines`.",
     )
     data: Data | None = Field(default=None, description="What is learned and tested.")
     difficulty: DifficultySection = Field(
@@ -219,6 +223,8 @@ class Recipe(Strict):
                 )
         if len({teacher.signal for teacher in self.teachers}) > 1:
             raise SettingError("teachers", "all teachers of a ladder need the same `signal`.")
+        with below("engine"):
+            check_component("engine", self.engine.kind, self.engine.options)
         with below("teacher_schedule"):
             schedule = self.teacher_schedule
             check_component("teacher schedule", schedule.kind, schedule.options)

@@ -4,12 +4,11 @@ Importing this is cheap: names of components are checked against their tables on
 validated, because the tables import torch.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from tutelage.curriculum.options import CurriculumOptions, LearningRate
-from tutelage.generation.settings import GenerationSettings
 from tutelage.recipe.base import (
     Choice,
     Count,
@@ -20,7 +19,6 @@ from tutelage.recipe.base import (
     Seed,
     Share,
     Strict,
-    Temperature,
     same_as,
     section_of,
 )
@@ -31,7 +29,7 @@ from tutelage.recipe.names import (
     check_schedule,
     check_template,
 )
-from tutelage.recipe.words import SettingError, below
+from tutelage.recipe.words import below
 from tutelage.schedules import Course
 
 ExampleColumn = Literal[
@@ -293,64 +291,3 @@ class Selection(Strict):
         default="best", description="Which one becomes the student."
     )
     limit: Positive | None = Field(default=200, description="Validate on so many examples.")
-
-
-class EvaluationSection(Strict):
-    """What is measured on the test data."""
-
-    metrics: dict[str, dict[str, Any]] = Field(
-        default={"rouge_l": {}},
-        description="A list of names, or a mapping of names to options; the first one leads.",
-    )
-    max_new_tokens: int = same_as(GenerationSettings, "max_new_tokens")
-    max_total_tokens: int | None = same_as(GenerationSettings, "max_total_tokens")
-    sampling_temperature: Temperature = same_as(GenerationSettings, "sampling_temperature")
-    top_p: float = same_as(GenerationSettings, "top_p")
-    top_k: int = same_as(GenerationSettings, "top_k")
-    seeds: list[Seed] = Field(default=[10], min_length=1, description="Sampling seeds.")
-    limit: Positive | None = Field(default=None, description="Evaluate on so many examples.")
-    batch_tokens: int = same_as(GenerationSettings, "batch_tokens")
-    precision: Precision = same_as(GenerationSettings, "precision")
-    teacher: bool = Field(default=True, description="Evaluate the teacher too.")
-    student_before: bool = Field(
-        default=True, description="Evaluate the student before distillation too."
-    )
-    agreement: bool = Field(
-        default=True, description="Measure divergence and agreement to the teacher."
-    )
-    checkpoints: Literal["selected", "best_and_last"] = Field(
-        default="best_and_last", description="Evaluate the last checkpoint beside the selected one."
-    )
-
-    @field_validator("metrics", mode="before")
-    @classmethod
-    def _named(cls, given: Any) -> Any:
-        """A list of names is a mapping without options; an item with options has one key."""
-        if isinstance(given, str):
-            given = [given]
-        if not isinstance(given, list):
-            return given
-        found: dict[str, Any] = {}
-        for item in given:
-            one = {item: {}} if isinstance(item, str) else item
-            if not isinstance(one, dict) or len(one) != 1:
-                raise ValueError("a list of metrics holds names, or {name: options}")
-            if not found.keys().isdisjoint(one):
-                raise ValueError(f"the metric '{next(iter(one))}' is there twice")
-            found |= one
-        return found
-
-    @model_validator(mode="after")
-    def _known(self) -> "EvaluationSection":
-        if len(set(self.seeds)) != len(self.seeds):
-            raise SettingError("seeds", "a seed is there twice, and its answers would count twice.")
-        if not self.metrics:
-            raise ValueError("name at least one metric, as in {rouge_l: {}}")
-        for name, options in self.metrics.items():
-            try:
-                check_component("metric", name, options)
-            except SettingError as error:
-                # A metric's name is a key here, so that an unknown one has no `kind` to point at.
-                key = "" if error.path == "kind" else f".{error.path}"
-                raise SettingError(f"metrics.{name}{key}".rstrip("."), str(error)) from error
-        return self

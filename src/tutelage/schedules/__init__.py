@@ -1,6 +1,6 @@
 """Schedules: functions from progress in [0, 1] to a value, which compose."""
 
-from tutelage.schedules.basic import Schedule, constant, cosine, join, linear, steps, warmup
+from tutelage.schedules.basic import Schedule, constant, cosine, join, linear, steps
 from tutelage.schedules.controllers import (
     CONTROLLERS,
     Controller,
@@ -31,6 +31,5 @@ __all__ = [
     "progress_at",
     "scheduled",
     "steps",
-    "warmup",
     "without_progress",
 ]

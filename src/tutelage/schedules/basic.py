@@ -115,20 +115,3 @@ def join(*, schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Sched
         return schedules[i]((progress - edges[i]) / (edges[i + 1] - edges[i]))
 
     return schedule
-
-
-def warmup(*, share: float, then: Schedule) -> Schedule:
-    """Rise in a line from 0 to the first value of ``then`` during ``share`` of the way.
-
-    Args:
-        share: part of the way spent rising, in [0, 1).
-        then: what follows; it sees its own progress from 0 to 1.
-
-    Raises:
-        ValueError: ``share`` lies outside [0, 1).
-    """
-    if not 0.0 <= share < 1.0:
-        raise ValueError(f"The warm-up's share must lie in [0, 1), got {share}.")
-    if share == 0.0:
-        return then
-    return join(schedules=(linear(start=0.0, end=then(0.0)), then), boundaries=(share,))

@@ -3,7 +3,7 @@
 from tutelage.teachers.ensemble import EnsembleTeacher
 from tutelage.teachers.ladder import TeacherLadder
 from tutelage.teachers.live import LiveTeacher, live_teacher
-from tutelage.teachers.signal import TeacherSignal, TeacherTile, teacher_log_probs
+from tutelage.teachers.signal import TeacherSignal, TeacherTile
 from tutelage.teachers.store import (
     Need,
     StoredTeacher,
@@ -34,5 +34,4 @@ __all__ = [
     "row_key",
     "store_need",
     "stored_losses",
-    "teacher_log_probs",
 ]

@@ -65,18 +65,3 @@ class TeacherSignal(Protocol):
             tile_tokens: rows of a tile; the last one may have fewer.
         """
         ...
-
-
-def teacher_log_probs(signal: TeacherSignal, hidden_NH: Tensor, temperature: float) -> Tensor:
-    """All that a teacher predicts, as one tile: for a few tokens, and for tests.
-
-    Args:
-        signal: the teacher.
-        hidden_NH: what ``signal.encode`` gave; at least one row.
-        temperature: divides the logits before the softmax.
-
-    Returns:
-        Float32 log-probabilities, shape ``[N, V]``, or ``[N, K + 1]`` as ``TeacherTile`` says.
-    """
-    tile = next(iter(signal.tiles(hidden_NH, len(hidden_NH))))
-    return tile.log_probs(slice(None), temperature)

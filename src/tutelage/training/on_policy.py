@@ -4,7 +4,7 @@ The answers are data: nothing is differentiated through the sampling. The draw d
 the step and the place of the micro-batch alone, so a resumed run writes the same answers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tutelage.data.collate import IGNORED, collate
 from tutelage.errors import ConfigError
-from tutelage.generation import GenerationSettings, generate_answers
+from tutelage.generation import Engine, GenerationSettings, LocalEngine
 from tutelage.types import Plan
 
 
@@ -25,6 +25,8 @@ class OwnAnswers:
         tokenizer: knows the end-of-sequence and padding tokens.
         settings: lengths and sampling; GKD samples at temperature 1.
         seed: of the sampling.
+        engine: answers with the student as it is now, given the student and the tokenizer; it must
+            give the tokens that it drew.
 
     References:
         Agarwal et al., On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649.
@@ -33,6 +35,7 @@ class OwnAnswers:
     tokenizer: Any
     settings: GenerationSettings
     seed: int = 0
+    engine: Callable[[nn.Module, Any], Engine] = LocalEngine
 
     def answered(
         self, model: nn.Module, batches: Sequence[dict[str, Any]], process: int, pad_token_id: int
@@ -70,7 +73,8 @@ class OwnAnswers:
         if not prompts:
             return dict(batch)
         seed = self.seed * 1_000_003 + batch["step"] * 1_009 + place
-        answers = generate_answers(model, self.tokenizer, prompts, self.settings, seed=seed)
+        engine = self.engine(model, self.tokenizer)
+        answers = engine.answer(prompts, self.settings, seed=seed)
         rows = [
             {
                 "input_ids": [*prompt, *answer.tokens],

@@ -11,6 +11,7 @@ them.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from tutelage.checks.data import difficulty_columns
 from tutelage.difficulty import needs
+from tutelage.evaluation import OWN, Suite
 from tutelage.files import fingerprint, read_json
 from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
 from tutelage.pipeline.context.models import loading
@@ -136,6 +138,8 @@ def difficulty_settings(recipe: Recipe) -> Inputs:
         found["precision"] = recipe.training.precision
     if "answers" in wanted:
         found["answers"] = {"precision": evaluation.precision}
+        if engine := effective(recipe)["evaluation"].get("engine"):
+            found["answers"]["engine"] = engine
     if "sampled_answers" in wanted:
         # They depend on the batches that they are written in.
         found["answers"]["batch_tokens"] = evaluation.batch_tokens
@@ -303,18 +307,22 @@ def _validation(session: Session) -> Inputs:
     }
 
 
-def evaluation_inputs(session: Session, model: Inputs, *, compared: bool) -> Inputs:
-    """Of an evaluation: the model, the test rows, and how it answers.
+def evaluation_inputs(session: Session, model: Inputs, suite: Suite, *, compared: bool) -> Inputs:
+    """Of an evaluation: the model, the rows, and how it answers.
 
     Args:
         session: the run.
         model: what identifies the model that is evaluated.
+        suite: what it is asked.
         compared: whether its agreement with the strongest teacher is measured.
     """
     values = effective(session.recipe)["evaluation"]
-    for key in ("teacher", "student_before", "agreement", "checkpoints"):
-        values.pop(key)
-    found = {"model": model, "data": split_of(session, "test"), "evaluation": values}
+    for key in ("teacher", "student_before", "agreement", "checkpoints", "suites"):
+        values.pop(key, None)
+    found = {"model": model, "data": split_of(session, suite.split), "evaluation": values}
+    if suite.name != OWN:  # what the recipe does not say of it
+        found["suite"] = {**vars(suite), "generation": asdict(suite.generation)}
+        found["suite"]["metrics"] = list(suite.metrics)
     if compared:
         found["teacher"] = session.models.teacher_identity(session.models.strongest)
         found["signal"] = _signal(session)

@@ -11,6 +11,7 @@ import torch
 from tutelage.curriculum import TEACHER_SCHEDULES
 from tutelage.data import ends_alike, keep_stops
 from tutelage.errors import ModelError
+from tutelage.generation import AskedModel, Engine, LocalEngine, make_engine
 from tutelage.hashes import unhashed_bytes
 from tutelage.models import (
     ModelSize,
@@ -224,6 +225,39 @@ class Models:
         """What makes a trained student the same, with what its adapters are on."""
         found = self.identify(place, self.student_loading)
         return {**found, "base": self.student_identity()} if is_adapter(place) else found
+
+    # ---- who answers ------------------------------------------------------------------------
+
+    def engine(self, asked: AskedModel) -> Engine:
+        """What answers with a model: the recipe's engine, or this process for one in training."""
+        if not asked.place:
+            return LocalEngine(asked.load(), asked.tokenizer)
+        return make_engine(self.recipe.engine.kind, self.recipe.engine.options, asked)
+
+    def asked_student(self) -> AskedModel:
+        """The untrained student, to be asked."""
+        assert self.student_place is not None
+        return AskedModel(self.student_place, lambda: on_device(self.student()), self.tokenizer)
+
+    def asked_saved(self, place: str) -> AskedModel:
+        """A student that was trained and saved, to be asked."""
+        load = functools.partial(self.saved_student, place)
+        # Adapters alone are no model that others could run.
+        return AskedModel("" if is_adapter(place) else place, load, self.tokenizer)
+
+    def asked_teacher(self, name: str, load: Callable[[], Any], tokenizer: Any) -> AskedModel:
+        """A teacher, to be asked.
+
+        Args:
+            name: its name.
+            load: gives its model.
+            tokenizer: its own, or the student's when they are the same.
+        """
+        return AskedModel(self.teacher_places[name], load, tokenizer)
+
+    def in_training(self, model: Any) -> AskedModel:
+        """The student as it is in the middle of its training, to be asked."""
+        return AskedModel("", lambda: model, self.tokenizer)
 
     @functools.cached_property
     def vocab_size(self) -> int:

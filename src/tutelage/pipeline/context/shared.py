@@ -26,8 +26,8 @@ from tutelage.pipeline.context.folder import BESIDE, CARD, PartsFolder, kind_of,
 RECORD = "shared.json"
 """Who made a shared part."""
 
-_OF_OLD = {"student": ("evaluation_last", "training")}
-"""What belongs to an older student alone."""
+_OF_OLD = {"student": ("evaluation_last*", "training")}
+"""What belongs to an older student alone: patterns of names."""
 
 _LINKED = 1 << 20
 """Files of so many bytes are linked; records, to which lines are appended, never are."""
@@ -121,8 +121,9 @@ class SharedParts:
         kind = kind_of(name)
         own = run.part(name)
         if not run.fresh(name, inputs):
-            for old in (*BESIDE.get(kind, ()), *_OF_OLD.get(kind, ())):
-                remove_directory(own.parent / old)
+            for pattern in (*BESIDE.get(kind, ()), *_OF_OLD.get(kind, ())):
+                for old in own.parent.glob(pattern):
+                    remove_directory(old)
         for one in BESIDE.get(kind, ()):
             if (kept.path / one).exists() and not (own.parent / one).exists():
                 _copy(kept.path / one, own.parent / one)

@@ -26,7 +26,7 @@ from tutelage.difficulty import (
 )
 from tutelage.errors import ConfigError
 from tutelage.files import atomic_write_json
-from tutelage.generation import GenerationSettings, generate_answers
+from tutelage.generation import GenerationSettings
 from tutelage.pipeline.context.inputs import difficulty_inputs, difficulty_part
 from tutelage.pipeline.context.models import autocast_dtype, device
 from tutelage.pipeline.context.session import Session
@@ -122,18 +122,17 @@ class ModelMeasurements:
             batch_tokens=self._recipe.evaluation.batch_tokens,
             precision=self._recipe.evaluation.precision,
         )
-        found = []
+        models, found = self._session.models, []
+        if self._model is None:
+            asked = dataclasses.replace(models.asked_student(), load=lambda: self._student)
+        else:
+            asked = models.in_training(self._model)
+        engine = models.engine(asked)
         for number in range(samples):
             title = "Asking the student" if samples == 1 else f"Asking the student, {number + 1}"
             with self._session.display.task(title) as report:
-                answers = generate_answers(
-                    self._student,
-                    self._session.models.tokenizer,
-                    prompts,
-                    settings,
-                    seed=self._recipe.student_seed * 1_000_003 + number,
-                    progress=report,
-                )
+                seed = self._recipe.student_seed * 1_000_003 + number
+                answers = engine.answer(prompts, settings, seed=seed, progress=report)
             found.append([answer.text for answer in answers])
         return list(zip(*found, strict=True))
 

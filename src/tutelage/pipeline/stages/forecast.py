@@ -1,23 +1,22 @@
 """What a run has and what it will make: said before any work, and refused where it would harm."""
 
+from collections.abc import Iterable
+
 from tutelage.errors import RunFolderError
 from tutelage.pipeline.context.inputs import (
     Inputs,
     data_inputs,
     difficulty_inputs,
     difficulty_part,
-    evaluation_inputs,
     plan_inputs,
-    split_of,
     training_inputs,
 )
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.evaluate import (
-    STUDENT_BEFORE,
-    arm_evaluation_inputs,
-    compares,
-    tested_student,
-    tested_teachers,
+    Tested,
+    results_of,
+    tested_references,
+    tested_students,
 )
 from tutelage.pipeline.stages.plan import main_arm_steps
 from tutelage.pipeline.stages.student import find_student
@@ -71,7 +70,7 @@ class _Walk:
         found = [find_teacher(session, name) for name in session.recipe.ladder]
         if not all(found) or not find_student(session):
             return []
-        self._references()
+        self._results(tested_references(session))
         arms = [arm for arm in session.loaded.arms if self._plan_is_there(arm)]
         lost = []
         for arm in arms:
@@ -79,7 +78,7 @@ class _Walk:
             if self._would_replace(arm, inputs):
                 lost.append(arm)
             elif session.ready(f"arms/{arm}/student", inputs):
-                self._evaluations(arm)
+                self._results(tested_students(session, arm))
         return lost
 
     def _plan_is_there(self, arm: str) -> bool:
@@ -108,22 +107,7 @@ class _Walk:
             and not run.fresh(student, inputs)
         )
 
-    def _references(self) -> None:
-        session, models = self._session, self._session.models
-        if not split_of(session, "test"):
-            return
-        for name, part in tested_teachers(session).items():
-            inputs = evaluation_inputs(session, models.teacher_identity(name), compared=False)
-            session.ready(part, inputs)
-        if session.recipe.evaluation.student_before:
-            inputs = evaluation_inputs(
-                session, models.student_identity(), compared=compares(session)
-            )
-            session.ready(STUDENT_BEFORE, inputs)
-
-    def _evaluations(self, arm: str) -> None:
-        session = self._session
-        for part in ("evaluation", "evaluation_last") if split_of(session, "test") else ():
-            place = tested_student(session, arm, part)
-            if place is not None:
-                session.ready(f"arms/{arm}/{part}", arm_evaluation_inputs(session, place))
+    def _results(self, tested: Iterable[Tested]) -> None:
+        for one in tested:
+            for part, _, inputs in results_of(self._session, one):
+                self._session.ready(part, inputs)

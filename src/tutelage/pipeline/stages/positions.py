@@ -8,6 +8,7 @@ from tutelage.models import load_config
 from tutelage.models.positions import Positions, positions_of
 from tutelage.pipeline.context.models import loading
 from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.context.suites import suites_of, validation_suite
 from tutelage.pipeline.stages.data import rows_of
 
 
@@ -22,15 +23,15 @@ def check_positions(session: Session) -> None:
     longest = max(summary["max_total_tokens"] for summary in summaries.values())
     for who, positions in _readers(session):
         check_length(session, who, positions, longest, "the longest example")
-    evaluation = session.recipe.evaluation
-    splits = {"test": evaluation.limit}
+    suites = [*suites_of(session.recipe).values()]
     if session.recipe.selection.metric is not None:
-        splits["validation"] = session.recipe.selection.limit
-    for split, limit in splits.items():
-        rows = rows_of(session, split)
-        prompts = [] if rows is None else rows["num_prompt_tokens"][:limit]
+        suites.append(validation_suite(session.recipe))
+    for suite in suites:
+        rows = rows_of(session, suite.split)
+        prompts = [] if rows is None else rows["num_prompt_tokens"][: suite.limit]
+        longest = suite.generation.max_new_tokens
         for who, positions in _readers(session) if len(prompts) else ():
-            check_room(session, f"{split}: {who}", positions, prompts, evaluation.max_new_tokens)
+            check_room(session, f"{suite.name}: {who}", positions, prompts, longest)
 
 
 def student_positions(session: Session) -> Positions:

@@ -52,8 +52,9 @@ def save_students(
         rows: tokenized training data.
     """
     lora = session.loaded.arms[arm].training.lora
-    for name in ("student_last", "evaluation_last"):  # of an earlier student with other inputs
-        remove_directory(session.part(f"arms/{arm}/{name}"))
+    folder = session.part(f"arms/{arm}")
+    for old in (folder / "student_last", *folder.glob("evaluation_last*")):
+        remove_directory(old)  # of an earlier student with other inputs
     selected = read_json(best / "selected.json") if best is not None and best.is_dir() else None
     student = f"arms/{arm}/student"
     stage = training_stage(arm)

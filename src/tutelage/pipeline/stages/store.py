@@ -14,6 +14,7 @@ from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.identity import tokenizer_identity
 from tutelage.pipeline.context.models import autocast_dtype
 from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.context.suites import agreement_asked, own_suite
 from tutelage.pipeline.stages.data import rows_of, rows_to_compare, training_rows
 from tutelage.recipe import Recipe
 from tutelage.teachers import (
@@ -182,16 +183,14 @@ def asked_of(name: str, rows: Any) -> Any:
 
 def compares_with(session: Session, name: str) -> bool:
     """Whether students are compared with this teacher on the test rows."""
-    wanted = session.recipe.evaluation.agreement and name == session.models.strongest
-    return wanted and rows_of(session, "test") is not None
+    wanted = agreement_asked(session.recipe) and name == session.models.strongest
+    return wanted and rows_of(session, own_suite(session.recipe).split) is not None
 
 
 def tested_rows(session: Session) -> Any:
     """The rows of the final evaluation at which students are compared with a teacher."""
-    rows = rows_of(session, "test")
-    limit = session.recipe.evaluation.limit
-    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    return rows_to_compare(rows)
+    suite = own_suite(session.recipe)
+    return rows_to_compare(suite.rows_of(rows_of(session, suite.split)))
 
 
 def stores_wanted(

@@ -18,12 +18,12 @@ from tutelage.errors import DataError
 from tutelage.files import atomic_write_json, fingerprint
 from tutelage.generation import (
     Chosen,
+    ExampleVerifier,
     GenerationSettings,
-    Judge,
     TextStore,
     Writer,
     choose_texts,
-    make_judge,
+    example_verifier,
     unwritten,
 )
 from tutelage.models.saving import disk_checked
@@ -103,12 +103,14 @@ class WrittenTexts:
         title = session.recipe.teacher_title(name)
         check_room(session, title, positions, lengths, asked.max_new_tokens)
         settings = asked.values_of(GenerationSettings)
-        judge = self._judge(recipe)
+        verifier = self._verifier(recipe)
+        asked_model = session.models.asked_teacher(name, model, tokenizer)
         with (
             session.timed("texts"),
             session.display.task(f"{title[0].upper()}{title[1:]} writes answers") as report,
         ):
-            writer = Writer(name, model(), tokenizer, settings, session.recipe.teacher_seed, judge)
+            engine = session.models.engine(asked_model)
+            writer = Writer(name, engine, settings, session.recipe.teacher_seed, verifier)
             if resample:
                 writer.write_until_right(
                     prompts,
@@ -120,11 +122,11 @@ class WrittenTexts:
             else:
                 writer.write(prompts, store, progress=report)
 
-    def _judge(self, recipe: Recipe) -> Judge | None:
+    def _verifier(self, recipe: Recipe) -> ExampleVerifier | None:
         verifier = recipe.supervision.verifier
         if verifier is None:
             return None
-        return make_judge(self.examples.values(), verifier.kind, verifier.options)
+        return example_verifier(self.examples.values(), verifier.kind, verifier.options)
 
 
 def prepare_texts(

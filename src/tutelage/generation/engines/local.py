@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,9 +18,11 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from tutelage.data.collate import padding_id
+from tutelage.data.encode import tokenize_prompts
 from tutelage.data.ending import stop_ids
 from tutelage.data.pieces import continuation_text, decode, spaces_beginnings
 from tutelage.errors import DataError
+from tutelage.generation.engine import Answer, Prompt
 from tutelage.generation.settings import GenerationSettings
 from tutelage.models.forward import own_forward, routers_unheard
 from tutelage.models.head import causal_lm
@@ -32,85 +34,87 @@ _HALF = "\N{REPLACEMENT CHARACTER}"
 """What a character becomes whose bytes a length limit cut in two."""
 
 
-@dataclass(frozen=True)
-class GeneratedAnswer:
-    """What a model wrote after one prompt.
-
-    Attributes:
-        text: the answer without special tokens, and without half a character that the limit cut.
-        num_tokens: tokens generated, the end-of-sequence token included.
-        truncated: whether the length limit ended the answer, not the model.
-        tokens: the token ids, the end-of-sequence token included.
-    """
-
-    text: str
-    num_tokens: int
-    truncated: bool
-    tokens: tuple[int, ...] = field(default=(), compare=False)
-
-
-@torch.no_grad()
-def generate_answers(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    settings: GenerationSettings,
-    *,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[GeneratedAnswer]:
-    """Answers of a model to prompts, in the order of the prompts.
+class LocalEngine:
+    """Answers with a model that is in memory here.
 
     Prompts of similar length share a batch, and answers that have ended leave it. Greedy answers do
-    not depend on the batches beyond rounding. Sampled ones depend on ``seed``, on the prompts and
-    on the batches, and on nothing else: the global random state is neither read nor changed. The
-    model's own generation defaults (penalties, sampling) are left aside, except for its
-    end-of-sequence tokens: two models are compared under the same settings. An answer ends at any
-    of ``tutelage.data.stop_ids``: the end of a text, of a turn of the chat template, or the model's
-    own. Model and tokenizer are left as they were.
+    not depend on the batches beyond rounding; sampled ones depend on the seed, on the prompts and
+    on the batches. The model's own generation defaults (penalties, sampling) are left aside, except
+    for its end-of-sequence tokens: two models are compared under the same settings. An answer ends
+    at any of ``tutelage.data.stop_ids``: the end of a text, of a turn of the chat template, or the
+    model's own. Model and tokenizer are left as they were.
 
     Args:
-        model: a causal language model, possibly inside DDP or LoRA wrappers.
-        tokenizer: decodes the answers.
-        prompts: token ids of each prompt, at least one each.
-        settings: lengths, sampling, batches, precision. The model's number of positions is a
-            further limit on the length.
-        seed: of the sampling; changes nothing for greedy answers.
-        progress: called with (prompts done, prompts in all).
+        model: a causal language model, possibly inside DDP or LoRA wrappers. Its number of
+            positions is a further limit on the length.
+        tokenizer: reads prompts that are texts, and decodes the answers.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @torch.no_grad()
+    def answer(
+        self,
+        prompts: Sequence[Prompt],
+        settings: GenerationSettings,
+        *,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Answer]:
+        """One answer to each prompt, in order; see ``Engine``."""
+        tokenizer = self.tokenizer
+        inner: Any = causal_lm(self.model)
+        asked = _token_prompts(prompts, tokenizer)
+        device = next(inner.parameters()).device
+        positions = _positions(inner)
+        lengths = [len(prompt) for prompt in asked]
+        limits = [_limit(length, settings, positions) for length in lengths]
+        stops = stop_ids(tokenizer, inner)
+        spaced = spaces_beginnings(tokenizer)
+        # Rows of the head beyond the tokenizer stand for no token; a model must not write them.
+        padded = list(range(len(tokenizer), inner.get_output_embeddings().weight.shape[0]))
+        # A prompt that fills the whole limit has an empty answer.
+        answers = [Answer("", 0, "length", seed=seed) for _ in asked]
+        done = sum(limit == 0 for limit in limits)
+        with _generating(inner, device, settings, seed):
+            for batch in _batches(lengths, limits, settings.batch_tokens, positions):
+                limit = max(limits[i] for i in batch)
+                config = _config(settings, limit, stops, padding_id(tokenizer))
+                config.suppress_tokens = padded or None
+                written = _continue_batch(inner, [asked[i] for i in batch], config)
+                for tokens, i in zip(written, batch, strict=True):
+                    before = asked[i] if spaced else ()
+                    read = _read_answer(tokenizer, before, tokens[: limits[i]], stops)
+                    answers[i] = replace(read, seed=seed)
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(asked))
+        return answers
+
+
+def _token_prompts(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase
+) -> list[Sequence[int]]:
+    """The tokens of each prompt.
 
     Raises:
-        DataError: a prompt without tokens.
+        DataError: there are none.
     """
-    for number, prompt in enumerate(prompts):
-        if not len(prompt):
+    found = [
+        tokenize_prompts([prompt], tokenizer, in_chat=False)[0]
+        if isinstance(prompt, str)
+        else prompt
+        for prompt in prompts
+    ]
+    for number, tokens in enumerate(found):
+        if not len(tokens):
             raise DataError(
                 f"Prompt {number} has no tokens, so there is nothing to continue. Give it a text,"
                 " or use a template that adds some."
             )
-    inner: Any = causal_lm(model)
-    device = next(inner.parameters()).device
-    positions = _positions(inner)
-    lengths = [len(prompt) for prompt in prompts]
-    limits = [_limit(length, settings, positions) for length in lengths]
-    stops = stop_ids(tokenizer, inner)
-    spaced = spaces_beginnings(tokenizer)
-    # Rows of the head beyond the tokenizer stand for no token; a model must not write them.
-    padded = list(range(len(tokenizer), inner.get_output_embeddings().weight.shape[0]))
-    # A prompt that fills the whole limit has an empty answer.
-    answers = [GeneratedAnswer("", 0, truncated=True) for _ in prompts]
-    done = sum(limit == 0 for limit in limits)
-    with _generating(inner, device, settings, seed):
-        for batch in _batches(lengths, limits, settings.batch_tokens, positions):
-            config = _config(settings, max(limits[i] for i in batch), stops, padding_id(tokenizer))
-            config.suppress_tokens = padded or None
-            written = _continue_batch(inner, [prompts[i] for i in batch], config)
-            for tokens, i in zip(written, batch, strict=True):
-                before = prompts[i] if spaced else ()
-                answers[i] = _read_answer(tokenizer, before, tokens[: limits[i]], stops)
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(prompts))
-    return answers
+    return found
 
 
 def _positions(model: Any) -> float:
@@ -265,7 +269,7 @@ def _read_answer(
     before: Sequence[int],
     tokens: list[int],
     stops: Sequence[int],
-) -> GeneratedAnswer:
+) -> Answer:
     """The answer in a row of new tokens, which ends at its first stop token or at its limit.
 
     ``before`` is the prompt where decoding needs it, and empty elsewhere.
@@ -278,4 +282,5 @@ def _read_answer(
     if end is None:
         text = text.rstrip(_HALF)
     num_tokens = len(tokens) if end is None else end + 1
-    return GeneratedAnswer(text, num_tokens, end is None, tuple(tokens[:num_tokens]))
+    finish = "length" if end is None else "stop"
+    return Answer(text, num_tokens, finish, tuple(tokens[:num_tokens]))

@@ -1,0 +1,1 @@
+"""Engines, one file each; ``table.py`` has the row of each."""

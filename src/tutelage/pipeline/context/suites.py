@@ -1,0 +1,47 @@
+"""The suites of a run, made from its recipe: what is asked at the end, and in training."""
+
+import dataclasses
+
+from tutelage.evaluation import OWN, Suite, bound_metrics, make_suite
+from tutelage.generation import GenerationSettings
+from tutelage.recipe import Recipe
+
+
+def own_suite(recipe: Recipe) -> Suite:
+    """What the ``evaluation:`` section of a recipe describes."""
+    section = recipe.evaluation
+    return Suite(
+        name=OWN,
+        metrics=bound_metrics(section.metrics),
+        generation=section.values_of(GenerationSettings),
+        seeds=tuple(section.seeds),
+        limit=section.limit,
+    )
+
+
+def suites_of(recipe: Recipe) -> dict[str, Suite]:
+    """The suites that a run evaluates, each by what the name of its results ends in.
+
+    The results of the first one lead: they are called what they always were.
+    """
+    asked = own_suite(recipe)
+    made = [make_suite(name, asked) for name in recipe.evaluation.suites]
+    return {f"-{suite.name}" if place else "": suite for place, suite in enumerate(made)}
+
+
+def validation_suite(recipe: Recipe) -> Suite:
+    """What is asked of a student in training, to select the best: greedy answers are enough."""
+    asked = own_suite(recipe)
+    return dataclasses.replace(
+        asked,
+        name="validation",
+        split="validation",
+        generation=dataclasses.replace(asked.generation, sampling_temperature=0.0),
+        limit=recipe.selection.limit,
+    )
+
+
+def agreement_asked(recipe: Recipe) -> bool:
+    """Whether a recipe wants students compared with the strongest teacher on the test rows."""
+    section = recipe.evaluation
+    return section.agreement and OWN in section.suites and bool(recipe.ladder)

@@ -1,0 +1,83 @@
+"""The section of a recipe that says what is measured."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tutelage.generation.settings import GenerationSettings
+from tutelage.recipe.base import Positive, Precision, Seed, Strict, Temperature, same_as
+from tutelage.recipe.names import check_component
+from tutelage.recipe.words import SettingError
+
+
+class EvaluationSection(Strict):
+    """What is measured on the test data."""
+
+    metrics: dict[str, dict[str, Any]] = Field(
+        default={"rouge_l": {}},
+        description="A list of names, or a mapping of names to options; the first one leads.",
+    )
+    max_new_tokens: int = same_as(GenerationSettings, "max_new_tokens")
+    max_total_tokens: int | None = same_as(GenerationSettings, "max_total_tokens")
+    sampling_temperature: Temperature = same_as(GenerationSettings, "sampling_temperature")
+    top_p: float = same_as(GenerationSettings, "top_p")
+    top_k: int = same_as(GenerationSettings, "top_k")
+    seeds: list[Seed] = Field(default=[10], min_length=1, description="Sampling seeds.")
+    limit: Positive | None = Field(default=None, description="Evaluate on so many examples.")
+    batch_tokens: int = same_as(GenerationSettings, "batch_tokens")
+    precision: Precision = same_as(GenerationSettings, "precision")
+    suites: list[str] = Field(
+        default=["test"],
+        min_length=1,
+        description="What is asked; see `tutelage ls suites`. The first one's results lead.",
+    )
+    teacher: bool = Field(default=True, description="Evaluate the teacher too.")
+    student_before: bool = Field(
+        default=True, description="Evaluate the student before distillation too."
+    )
+    agreement: bool = Field(
+        default=True, description="Measure divergence and agreement to the teacher."
+    )
+    checkpoints: Literal["selected", "best_and_last"] = Field(
+        default="best_and_last", description="Evaluate the last checkpoint beside the selected one."
+    )
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """A list of names is a mapping without options; an item with options has one key."""
+        if isinstance(given, str):
+            given = [given]
+        if not isinstance(given, list):
+            return given
+        found: dict[str, Any] = {}
+        for item in given:
+            one = {item: {}} if isinstance(item, str) else item
+            if not isinstance(one, dict) or len(one) != 1:
+                raise ValueError("a list of metrics holds names, or {name: options}")
+            if not found.keys().isdisjoint(one):
+                raise ValueError(f"the metric '{next(iter(one))}' is there twice")
+            found |= one
+        return found
+
+    @model_validator(mode="after")
+    def _known(self) -> "EvaluationSection":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise SettingError("seeds", "a seed is there twice, and its answers would count twice.")
+        if len(set(self.suites)) != len(self.suites):
+            raise SettingError("suites", "a suite is there twice.")
+        for place, name in enumerate(self.suites):
+            try:
+                check_component("suite", name, {})
+            except SettingError as error:
+                raise SettingError(f"suites.{place}", str(error)) from error
+        if not self.metrics:
+            raise ValueError("name at least one metric, as in {rouge_l: {}}")
+        for name, options in self.metrics.items():
+            try:
+                check_component("metric", name, options)
+            except SettingError as error:
+                # A metric's name is a key here, so that an unknown one has no `kind` to point at.
+                key = "" if error.path == "kind" else f".{error.path}"
+                raise SettingError(f"metrics.{name}{key}".rstrip("."), str(error)) from error
+        return self
