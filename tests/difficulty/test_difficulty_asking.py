@@ -32,7 +32,7 @@ def test_a_chat_is_asked_up_to_its_last_answer():
         display=SimpleNamespace(task=lambda title: contextlib.nullcontext()),
     )
     recipe = SimpleNamespace(
-        seed=0, evaluation=SimpleNamespace(batch_tokens=64, precision="float32")
+        student_seed=0, evaluation=SimpleNamespace(batch_tokens=64, precision="float32")
     )
     rows = datasets.Dataset.from_list([row])
     measured = measuring.ModelMeasurements(session, recipe, rows, object())
