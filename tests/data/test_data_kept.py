@@ -9,7 +9,7 @@ from tutelage.types import Example, Message
 CALL = {"function": {"name": "add", "arguments": {"z": 1, "a": [1.5, None, True, {"b": 10**30}]}}}
 EXAMPLES = [
     Example("1", {"prompt": "2+2="}, "4", ("4", "four"), group="1", columns={"level": "1e-3"}),
-    Example("a\n\u2028", {"instruction": "\ud83d", "input": ""}, "ä\0", ("ä\0",), cut=True),
+    Example("a\n\u2028", {"instruction": "\ud83d", "input": ""}, "ä\0", ("ä\0",)),
     Example(
         "chat",
         {"prompt": "?"},

@@ -50,7 +50,7 @@ def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, 
     """
     curriculum = recipe.curriculum.plain
     if total_steps is not None:
-        curriculum = replace(curriculum, **dict.fromkeys(LENGTHS), total_steps=total_steps)
+        curriculum = replace(curriculum, **{**dict.fromkeys(LENGTHS), "total_steps": total_steps})
     training, loss = recipe.training, recipe.loss
     schedule = recipe.teacher_schedule
     return {
