@@ -107,8 +107,9 @@ def run_in_child(recipe, run_dir, kill_after=None):
 def in_processes(count, *arguments):
     """Give a command to several processes on this machine; what they wrote to standard error."""
     command = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
+    script = Path(__file__).with_name("one_of_several.py")
     done = subprocess.run(
-        [sys.executable, *command, "-m", "tutelage", *map(str, arguments)],
+        [sys.executable, *command, str(script), *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -36,6 +36,9 @@ def folder(request, tmp_path_factory):
     path.write_text(yaml.safe_dump({**recipe, "output": str(folder / "together")}))
     said = in_processes(2, "run", path, "--run-dir", folder / "two")
     assert said.count("2 processes share the training") == 1 and "reused" not in said
+    ends = [json.loads(line) for line in said.splitlines() if line.startswith('{"first"')]
+    assert {end["first"]: end["how"] for end in ends} == {True: "this cannot be", False: "quietly"}
+    assert len({end["pid"] for end in ends}) == 1, "both have what the first one found"
     return folder
 
 

@@ -45,6 +45,47 @@ def test_two_runs_that_fine_tune_one_teacher(tmp_path):
     assert len(teachers) == 1 and not teachers[0].endswith("-training")
 
 
+def test_two_runs_that_need_one_part(tmp_path, monkeypatch):
+    from tutelage.pipeline.run import open_session
+    from tutelage.pipeline.stages import data
+    from tutelage.recipe import load_recipe
+
+    make_models(tmp_path)
+    recipe = load_recipe(small(tmp_path, "runs"))
+    held, told, load = tmp_path / "held", tmp_path / "told", data.load_splits
+
+    def wait_for(path):
+        while not path.exists():
+            time.sleep(0.01)
+
+    def make():
+        def slowly(session):
+            held.touch()
+            wait_for(told)
+            return load(session)
+
+        data.load_splits = slowly
+        with open_session(recipe, tmp_path / "one", True) as session:
+            data.prepare_data(session)
+
+    said = []
+
+    def note(text):
+        said.append(text)
+        if text.startswith("waiting"):
+            told.touch()
+
+    child = in_child(make)
+    wait_for(held)
+    with open_session(recipe, tmp_path / "two", True) as session:
+        monkeypatch.setattr(session.display, "note", note)
+        monkeypatch.setattr(data, "load_splits", None)
+        data.prepare_data(session)
+    assert ended_well(child)
+    assert f"waiting for process {child} ({tmp_path / 'one'}), which makes data" in said
+    assert said[-1] == f"data: reused, from {tmp_path / 'one'}"
+
+
 def test_who_waits_is_told_for_whom(tmp_path):
     def hold():
         with held(tmp_path, "teacher-1", tmp_path / "other", print):

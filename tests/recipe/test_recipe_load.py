@@ -108,6 +108,13 @@ def test_seeds_default_to_the_seed():
     assert loaded("seed=3", "seeds.student=null").fingerprint == loaded("seed=3").fingerprint
 
 
+def test_what_a_run_asks_of_a_bare_method_is_refused_in_words():
+    recipe = load_recipe("cpd", partial=True).recipe
+    for section in ("student", "data"):
+        with pytest.raises(ConfigError, match=f"lacks `{section}`, which a run needs"):
+            getattr(recipe, f"{section}_section")
+
+
 def test_paths_are_found_beside_the_recipe(tmp_path, monkeypatch):
     (tmp_path / "answers.jsonl").write_text("{}\n")
     path = write(

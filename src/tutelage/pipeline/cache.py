@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tutelage.errors import ConfigError
+from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.run import prepared
 from tutelage.pipeline.stages.store import (
     LIVE,
+    StorePlace,
     asked_signal,
     fill,
     may_store,
@@ -15,6 +18,7 @@ from tutelage.pipeline.stages.store import (
     stores_wanted,
 )
 from tutelage.pipeline.stages.store_error import TopKError, topk_error
+from tutelage.teachers import Need
 
 
 @dataclass(frozen=True)
@@ -80,21 +84,20 @@ def cache(
             )
         for place, parts in stores_wanted(session, dict.fromkeys(arms, kind)):
             need = fill(session, place, parts)
-            store = open_store(session, place)
-            errors: list[TopKError] = []
-            if kind == "topk":
-                with session.processes.first_goes_first():
-                    errors = topk_error(session, place, parts)
-            found.append(
-                Cached(
-                    place.teacher,
-                    place.folder,
-                    kind,
-                    store.examples,
-                    store.tokens,
-                    store.bytes_on_disk(),
-                    need.examples,
-                    tuple(errors),
-                )
-            )
+            found.append(session.processes.by_first(_cached, session, place, parts, need))
     return found
+
+
+def _cached(session: Session, place: StorePlace, parts: Sequence[Any], need: Need) -> Cached:
+    store = open_store(session, place)
+    errors = topk_error(session, place, parts) if place.spec.kind == "topk" else []
+    return Cached(
+        place.teacher,
+        place.folder,
+        place.spec.kind,
+        store.examples,
+        store.tokens,
+        store.bytes_on_disk(),
+        need.examples,
+        tuple(errors),
+    )

@@ -17,6 +17,7 @@ from tutelage.files import read_json, room_errors
 from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display, quiet_libraries
 from tutelage.pipeline.context.folder import PartsFolder, RunFolder
+from tutelage.pipeline.context.inputs import STUDENT_START
 from tutelage.pipeline.context.locks import used
 from tutelage.pipeline.context.models import Models, lacks_bfloat16
 from tutelage.pipeline.context.processes import Processes
@@ -78,13 +79,11 @@ def run(
         TutelageError: anything that the user can mend; the message says how.
     """
     with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet, replace=replace) as session:
-        first = session.processes.first_goes_first
-        with first():
-            check_disk(session)
+        by_first = session.processes.by_first
+        by_first(check_disk, session)
         signals = prepare_stores(session)
         validator = make_validator(session)
-        with first():
-            evaluate_references(session)
+        by_first(evaluate_references, session)
         if LIVE not in signals.values():
             session.models.release_teacher()
         for arm in session.loaded.arms:
@@ -92,10 +91,8 @@ def run(
             next_plan = functools.partial(write_next_plan, session, arm)
             teachers = functools.partial(teachers_of, session, arm, signals.get(arm, LIVE), rows)
             train_arm(session, arm, rows, validator, next_plan, teachers)
-            with first():
-                evaluate_arm(session, arm)
-        with first():
-            report = finish(session)
+            by_first(evaluate_arm, session, arm)
+        report = by_first(finish, session)
         return RunResult(
             folder=session.run.path,
             student=session.part(f"arms/{session.main_arm}/student"),
@@ -137,29 +134,28 @@ def prepared(
                 " which is slow where other programs run. Import tutelage first, or set"
                 " OMP_WAIT_POLICY=PASSIVE."
             )
-        first = session.processes.first_goes_first
-        check_models(session)
-        with first():
-            forecast(session, replace=replace)
-        with first():
-            prepare_data(session)
-        check_controls(session)
-        check_positions(session)
+        by_first = session.processes.by_first
+        by_first(check_models, session)
+        by_first(forecast, session, replace=replace)
+        by_first(prepare_data, session)
+        by_first(check_controls, session)
+        by_first(check_positions, session)
         prepare_teachers(session)
         prepare_student(session)
-        arms = session.loaded.arms
-        with first():
-            profiles = {arm: measure_difficulty(session, arms[arm]) for arm in arms}
-        with first():
-            pairs = prepare_texts(session, profiles) if texts else {}
-        with first():
-            for arm in arms if plans else ():
-                prepare_plan(session, arm, profiles[arm], pairs.get(arm))
-        with first():
-            if plans and (texts or not any(arm.uses_text for arm in arms.values())):
-                forecast(session, replace=replace, planned=True)
-                session.run.take_over()
+        by_first(_measure_and_plan, session, plans, texts)
+        if plans and (texts or not any(arm.uses_text for arm in session.loaded.arms.values())):
+            by_first(forecast, session, replace=replace, planned=True)
+            session.run.take_over()
         yield session
+
+
+def _measure_and_plan(session: Session, plans: bool, texts: bool) -> None:
+    """Difficulty, written answers and plans of all arms, as far as they are asked for."""
+    arms = session.loaded.arms
+    profiles = {arm: measure_difficulty(session, arms[arm]) for arm in arms}
+    pairs = prepare_texts(session, profiles) if texts else {}
+    for arm in arms if plans else ():
+        prepare_plan(session, arm, profiles[arm], pairs.get(arm))
 
 
 @contextmanager
@@ -167,12 +163,12 @@ def open_session(
     loaded: LoadedRecipe, run_dir: str | Path | None, quiet: bool | None
 ) -> Iterator[Session]:
     """Look the recipe through, open its run folder, and set up what the stages share."""
-    refuse(loaded, run_dir)
     quiet_libraries()
+    processes = Processes()
+    processes.by_first(refuse, loaded, run_dir)
     recipe = loaded.recipe
     if recipe.training.num_threads is not None:
         torch.set_num_threads(recipe.training.num_threads)
-    processes = Processes()
     output = Path(recipe.output)
     path = Path(run_dir) if run_dir else output / f"{recipe.name}-{loaded.fingerprint[:8]}"
     folder = RunFolder(path, loaded.fingerprint, to_yaml(loaded), lock=processes.is_first)
@@ -186,7 +182,8 @@ def open_session(
         processes.wait()
         clock = Clock(path, keeps=processes.is_first, tell=folder.tell)
         display.beat = clock.beat
-        yield Session(loaded, folder, cache, Models(loaded, display), display, processes, clock)
+        models = Models(loaded, folder.part(STUDENT_START), display)
+        yield Session(loaded, folder, cache, models, display, processes, clock)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from tutelage.difficulty import DIFFICULTIES, compare_profiles, load_profile
 from tutelage.errors import ConfigError, unknown_name
 from tutelage.files import read_json
 from tutelage.pipeline.context.display import size_text
+from tutelage.pipeline.context.inputs import STUDENT_START
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.run import prepared
 from tutelage.pipeline.stages.cost import Cost, cost_of
@@ -21,7 +22,7 @@ from tutelage.pipeline.stages.difficulty import measure_difficulty
 from tutelage.pipeline.stages.metric import metric_lines
 from tutelage.pipeline.stages.plan import compile_recipe, plan_arguments, plan_notes
 from tutelage.pipeline.stages.signal import decide_signals
-from tutelage.pipeline.stages.student import PART, STAGE
+from tutelage.pipeline.stages.student import STAGE
 from tutelage.recipe import load_recipe
 from tutelage.recipe.sections import DifficultySection
 from tutelage.report.comparison import natural
@@ -79,20 +80,23 @@ def show_plan(
     name = _arm(list(loaded.arms), arm)
     # Written answers cost more than the plan is worth: the plan assumes that all will be kept.
     with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet, texts=False) as session:
-        folder = session.part(f"arms/{name}/plan")
-        description = read_json(folder / "plan.json")
-        cost = cost_of(session, name)
-        signal = decide_signals(session).get(name)
-        picture = folder / "plan.png"
-        metrics = list(metric_lines(session.loaded, rows_of(session, "test")))
-        healed = _healing_lines(session)
+        return session.processes.by_first(_plan, session, name)
+
+
+def _plan(session: Session, arm: str) -> Shown:
+    folder = session.part(f"arms/{arm}/plan")
+    description = read_json(folder / "plan.json")
+    cost = cost_of(session, arm)
+    signal = decide_signals(session).get(arm)
+    picture = folder / "plan.png"
+    metrics = list(metric_lines(session.loaded, rows_of(session, "test")))
     return Shown(
         {**description, "cost": cost.as_dict(), "signal": signal, "picture": str(picture)},
         (
             *description["notes"],
             *metrics,
             *([] if signal is None else [SIGNALS[signal]]),
-            *healed,
+            *_healing_lines(session),
             *_cost_lines(cost),
             f"picture: {picture}",
         ),
@@ -153,7 +157,8 @@ def profile(
     ) as session:
         folder = session.part("difficulty")
         summary = read_json(folder / "summary.json")
-        comparison = compare_with(session, compare) if compare else {}
+        by_first = session.processes.by_first
+        comparison = by_first(compare_with, session, compare) if compare else {}
     unit = summary["unit"]
     quantiles = ", ".join(f"{float(q):.0%} {v:.3f}" for q, v in summary["quantiles"].items())
     lines = [
@@ -242,7 +247,7 @@ def _estimate_line(report: dict[str, Any]) -> str:
 
 def _healing_lines(session: Session) -> list[str]:
     """What was done to the student before difficulty was measured, and what that cost."""
-    record = session.part(PART) / "healed.json"
+    record = session.part(STUDENT_START) / "healed.json"
     student = session.recipe.student
     if student is None or student.finetune is None or not record.is_file():
         return []

@@ -6,12 +6,14 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from tutelage.errors import ConfigError
 from tutelage.generation.settings import HOTTEST, check_temperature
 from tutelage.generation.settings import Precision as PlainPrecision
 from tutelage.settings import BOUNDS, MOST
 
 _SHORT = {"fp32": "float32", "bf16": "bfloat16"}
 Group = TypeVar("Group")
+Given = TypeVar("Given")
 
 
 def _holds(check: Callable[[Any], None]) -> AfterValidator:
@@ -58,6 +60,17 @@ class Strict(BaseModel):
         names = {field.name for field in dataclasses.fields(group)}  # type: ignore[arg-type]
         said = {name: getattr(self, name) for name in type(self).model_fields if name in names}
         return group(**{**said, **others})
+
+
+def given(value: Given | None, key: str) -> Given:
+    """A value that a run needs; ``Recipe.missing`` names it before anything asks for it.
+
+    Raises:
+        ConfigError: the recipe was loaded as a part of one, and has none.
+    """
+    if value is None:
+        raise ConfigError(f"The recipe lacks `{key}`, which a run needs. Give one.")
+    return value
 
 
 class Choice(Strict):

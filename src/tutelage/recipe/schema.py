@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from tutelage.placeholders import shorten
-from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict
+from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict, given
 from tutelage.recipe.evaluation import EvaluationSection
 from tutelage.recipe.names import check_component, needs_of, schedule_range, teacher_schedule
 from tutelage.recipe.sections import (
@@ -138,6 +138,16 @@ class Recipe(Strict):
         self._check_teachers()
         self._check_schedules()
         return self
+
+    @property
+    def student_section(self) -> Student:
+        """What a run knows of its student: every recipe of a run has the section."""
+        return given(self.student, "student")
+
+    @property
+    def data_section(self) -> FileData | ArithmeticData:
+        """What a run knows of its data: every recipe of a run has the section."""
+        return given(self.data, "data")
 
     @property
     def data_seed(self) -> int:

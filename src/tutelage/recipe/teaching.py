@@ -14,6 +14,7 @@ from tutelage.recipe.base import (
     ScheduleSpec,
     Strict,
     Temperature,
+    given,
     same_as,
 )
 from tutelage.recipe.names import check_component, check_schedule, check_style
@@ -81,6 +82,16 @@ class Student(Strict):
             raise ValueError("`layers` goes with `init_from`, the model to take them from")
         return self
 
+    @property
+    def source(self) -> str:
+        """What it is, or is cut from; TEACHER stands for the recipe's teacher."""
+        return given(self.init_from or self.model, "student.model")
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it is cut or healed, and not taken as it is."""
+        return self.init_from is not None or self.finetune is not None
+
 
 class Teacher(Strict):
     """The model that teaches."""
@@ -110,6 +121,16 @@ class Teacher(Strict):
     store: NotEmpty | None = Field(
         default=None, description="Folder of the stored signal; by default one below output/cache."
     )
+
+    @property
+    def source(self) -> str:
+        """The model that it is, or is cut from."""
+        return given(self.model, "teacher.model")
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it is cut or fine-tuned, and not taken as it is."""
+        return self.layers is not None or self.finetune is not None
 
 
 class NamedTeacher(Teacher):

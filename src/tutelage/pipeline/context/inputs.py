@@ -27,6 +27,9 @@ from tutelage.pipeline.context.models import loading
 from tutelage.pipeline.context.session import Session
 from tutelage.recipe import Recipe, effective
 
+STUDENT_START = "student_start"
+"""The part with the student that all arms start from, when it is cut or healed."""
+
 SPLITS = ("train", "validation", "test")
 SPLITS_FILE = "splits.json"
 """In the part of the data: fingerprints of what there is of each split."""
@@ -39,8 +42,7 @@ _ROWS_VERSION = 2
 
 def data_inputs(session: Session) -> Inputs:
     """Of the tokenized data: settings, files, tokenizer, and the seed where it draws."""
-    settings = session.recipe.data
-    assert settings is not None
+    settings = session.recipe.data_section
     values = effective(session.recipe)["data"]
     draws = False
     if settings.kind == "files":
@@ -66,8 +68,7 @@ def wanted_columns(session: Session) -> tuple[str, ...]:
 
 def _sources(session: Session) -> Inputs:
     """The user's files by split, and how they are read."""
-    settings = session.recipe.data
-    assert settings is not None
+    settings = session.recipe.data_section
     if settings.kind != "files":
         return {}
     places = {split: place for split in SPLITS if (place := getattr(settings, split))}
@@ -106,8 +107,7 @@ def teacher_inputs(session: Session, name: str) -> Inputs:
 
 def start_inputs(session: Session) -> Inputs:
     """Of a student that is cut from another model, or healed."""
-    student, models = session.recipe.student, session.models
-    assert student is not None
+    student, models = session.recipe.student_section, session.models
     found: Inputs = {
         "source": models.identify(models.cut_from, models.student_loading),
         "layers": student.layers,
@@ -142,8 +142,8 @@ def difficulty_settings(recipe: Recipe) -> Inputs:
             found["answers"]["engine"] = engine
     if "sampled_answers" in wanted:
         # They depend on the batches that they are written in.
-        found["answers"]["batch_tokens"] = evaluation.batch_tokens
-        found["answers"]["seed"] = recipe.student_seed
+        batches = {"batch_tokens": evaluation.batch_tokens, "seed": recipe.student_seed}
+        found["answers"] = {**found["answers"], **batches}
     if settings.sample is not None:
         found["seed"] = recipe.data_seed
     return found

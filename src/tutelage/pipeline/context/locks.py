@@ -27,6 +27,9 @@ def used(cache: Path) -> Iterator[None]:
     with file:
         if taken(file):
             remove_leftovers(cache)
+            for lock in (cache / LOCKS).iterdir():  # nobody holds one, or is about to
+                if lock.name != _USERS:
+                    lock.unlink(missing_ok=True)
         fcntl.flock(file, fcntl.LOCK_SH)
         try:
             yield
@@ -63,7 +66,9 @@ def _leave_no_empty(cache: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(cache: Path, name: str, run: Path, tell: Callable[[str], Any]) -> Iterator[None]:
+def held(
+    cache: Path, name: str, run: Path, tell: Callable[[str], Any], title: str = ""
+) -> Iterator[None]:
     """Be the only run that makes a thing in the cache; wait while another one does.
 
     Args:
@@ -71,12 +76,13 @@ def held(cache: Path, name: str, run: Path, tell: Callable[[str], Any]) -> Itera
         name: of the thing.
         run: this run's folder, told to those who wait.
         tell: called with a line when there is somebody to wait for.
+        title: what to call the thing there; its name when left out.
     """
     (cache / LOCKS).mkdir(parents=True, exist_ok=True)
     with (cache / LOCKS / name).open("a+", encoding="utf-8") as file:
         if not taken(file):
             file.seek(0)
-            tell(f"waiting for {file.read().strip() or 'another run'}, which makes {name}")
+            tell(f"waiting for {file.read().strip() or 'another run'}, which makes {title or name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} ({run})")

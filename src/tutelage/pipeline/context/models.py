@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,14 +90,14 @@ class Models:
 
     Args:
         loaded: the recipe with its arms.
+        start: where the student is put that all arms start from, when it is cut or healed.
         display: where it is said that large files are read to know them again.
 
     Attributes:
         teacher_places: where each teacher is, by name from weak to strong, once it is prepared.
-        student_place: where the untrained student is, once it is prepared.
     """
 
-    def __init__(self, loaded: LoadedRecipe, display: Display | None = None) -> None:
+    def __init__(self, loaded: LoadedRecipe, start: Path, display: Display | None = None) -> None:
         self._loaded = loaded
         self.recipe = loaded.recipe
         self._display = display or Display(quiet=True)
@@ -104,28 +105,27 @@ class Models:
         # Of this run alone: a cache of the class would keep its teacher beyond the run.
         self.shares_tokenizer = functools.cache(self._shares_tokenizer)
         self.size_of = functools.cache(self._size_of)
+        self._start = start
         self.teacher_places: dict[str, str] = {}
-        self.student_place: str | None = None
 
     # ---- the student ------------------------------------------------------------------------
 
     @property
     def student_source(self) -> str:
         """The model that the student is, or is cut from."""
-        student = self.recipe.student
-        assert student is not None
-        if student.init_from is None:
-            assert student.model is not None
-            return find_model(student.model)
-        if student.init_from != "TEACHER":
-            return find_model(student.init_from)
-        return self.base_teacher(self.strongest)
+        student = self.recipe.student_section
+        of_teacher = student.init_from == "TEACHER"
+        return self.base_teacher(self.strongest) if of_teacher else find_model(student.source)
+
+    @property
+    def student_place(self) -> str:
+        """Where the untrained student is: where it was given, or where it is made for this run."""
+        return str(self._start) if self.recipe.student_section.is_made else self.student_source
 
     @property
     def student_loading(self) -> dict[str, Any]:
         """How the student is loaded, before training and after it, and what it is cut from."""
-        student = self.recipe.student
-        assert student is not None
+        student = self.recipe.student_section
         options = loading(student)
         if student.init_from == "TEACHER":
             teacher = loading(self.recipe.ladder[self.strongest])
@@ -151,7 +151,6 @@ class Models:
 
     def student_identity(self) -> dict[str, Any]:
         """What makes the untrained student the same."""
-        assert self.student_place is not None
         return self.identify(self.student_place, self.student_loading)
 
     def teacher_identity(self, name: str) -> dict[str, Any]:
@@ -202,14 +201,11 @@ class Models:
     @property
     def cut_from(self) -> str:
         """The model that the student is, or is cut from, as it is once teachers are prepared."""
-        student = self.recipe.student
-        assert student is not None
-        of_teacher = student.init_from == "TEACHER"
+        of_teacher = self.recipe.student_section.init_from == "TEACHER"
         return self.teacher_places[self.strongest] if of_teacher else self.student_source
 
     def student(self) -> Any:
         """A new copy of the untrained student, which stops where its answers are to end."""
-        assert self.student_place is not None
         self._say("the student", self.student_place)
         model = load_alone(self.student_place, **self.student_loading)
         self._check_head("student", model)
@@ -267,7 +263,6 @@ class Models:
     @functools.cached_property
     def student_size(self) -> ModelSize:
         """How big the student is, from its configuration alone."""
-        assert self.student_place is not None
         options = self.student_loading
         config = load_config(self.student_place, **options)
         return describe_model(config, trust_remote_code=options["trust_remote_code"])
@@ -281,9 +276,7 @@ class Models:
 
     def base_teacher(self, name: str) -> str:
         """Where a teacher comes from, before pruning and fine-tuning."""
-        model = self.recipe.ladder[name].model
-        assert model is not None
-        return find_model(model)
+        return find_model(self.recipe.ladder[name].source)
 
     def is_student_source(self, name: str) -> bool:
         """Whether a teacher is, before any fine-tuning, what the student is or is cut from."""

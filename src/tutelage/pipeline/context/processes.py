@@ -1,20 +1,24 @@
 """One process or several: who works, and who waits."""
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from tutelage.errors import ConfigError
 
 _LONG = timedelta(days=7)
 """The others may wait this long while the first process measures, evaluates and writes."""
 
+Found = TypeVar("Found")
+
 
 class Processes:
     """The processes of an ``accelerate launch``, or the only one.
 
-    Everything but training is done by the first; the others wait and then read its files.
+    Everything but training is done by the first; the others wait and then read its files. Whatever
+    hangs on what a disk has is decided by the first alone (:meth:`by_first`): processes that looked
+    for themselves could see other things, and one would wait where another does not come.
 
     Attributes:
         asked_precision: what the launcher said of mixed precision, ``no`` for nothing. It is taken
@@ -51,14 +55,34 @@ class Processes:
         if self._state is not None:
             self._state.wait_for_everyone()
 
-    @contextlib.contextmanager
-    def first_goes_first(self) -> Iterator[None]:
-        """The first process runs the block, then the others do and find everything fresh."""
+    def by_first(self, function: Callable[..., Found], *arguments: Any, **named: Any) -> Found:
+        """Let the first process call a function; all get what it returned.
+
+        Args:
+            function: decides something, or does work that the others wait for.
+            arguments: of the function.
+            named: further ones.
+
+        Raises:
+            SystemExit: in the other processes, when the function failed: the first one says why.
+        """
+        if self._state is None:
+            return function(*arguments, **named)
+        from accelerate.utils import broadcast_object_list
+
+        said: list[Any] = [None]  # what the function returned, in a list of its own
         if not self.is_first:
-            self.wait()
-        yield
-        if self.is_first:
-            self.wait()
+            broadcast_object_list(said)
+            if said[0] is None:
+                raise SystemExit(2)
+            return said[0][0]
+        try:
+            said = [[function(*arguments, **named)]]
+        except Exception:
+            broadcast_object_list(said)
+            raise
+        broadcast_object_list(said)
+        return said[0][0]
 
 
 _HOW = (

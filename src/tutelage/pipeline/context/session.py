@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,15 +83,16 @@ class Session:
         return self.run.part(name)
 
     @contextlib.contextmanager
-    def holding(self, name: str, *, alone: bool = False) -> Iterator[None]:
+    def holding(self, name: str, *, alone: bool = False, title: str = "") -> Iterator[None]:
         """Be the only run that makes a thing in the cache, while other runs wait.
 
         Args:
             name: of the thing.
             alone: only this process is here; else all of them call this together.
+            title: what to call it; its name when left out.
         """
         if alone or self.processes.is_first:
-            lock = held(self.cache.path, name, self.run.path, self.display.note)
+            lock = held(self.cache.path, name, self.run.path, self.display.note, title or name)
         else:
             lock = contextlib.nullcontext()
         with lock:
@@ -109,24 +110,50 @@ class Session:
     def ready(self, name: str, inputs: Mapping[str, Any]) -> bool:
         """Whether a part with these inputs is there, or another run has left one to take.
 
-        The first process says in a line what becomes of the part, and why.
+        Says in a line what becomes of the part, and why. For the first process alone.
         """
         if self.run.fresh(name, inputs):
-            if self.processes.is_first:
-                self._say(name, "reused")
-                self.keep(name, inputs)
+            self._say(name, "reused")
+            self.keep(name, inputs)
             return True
-        if not self.processes.is_first:
-            return False
         before = self.run.inputs(name)
-        if kind_of(name) not in _QUICK and self.shared.has(name, inputs):
-            self.set_aside(name)
-            maker = self.shared.take(self.run, name, inputs, functools.partial(self._pay, name))
-            if maker is not None:
-                self._say(name, f"reused, from {maker}")
-                return True
+        if self._taken(name, inputs):
+            return True
         self._say(name, self._why(name, before, inputs))
         return False
+
+    def _taken(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Take a part that another run has left, if one has."""
+        if kind_of(name) in _QUICK or not self.shared.has(name, inputs):
+            return False
+        self.set_aside(name)
+        maker = self.shared.take(self.run, name, inputs, functools.partial(self._pay, name))
+        if maker is None:
+            return False
+        self._said.discard(name)  # it may have been forecast that it is made here
+        self._say(name, f"reused, from {maker}")
+        return True
+
+    @contextlib.contextmanager
+    def missing(
+        self, name: str, inputs: Mapping[str, Any], *, together: bool = False
+    ) -> Iterator[bool]:
+        """Whether a part is still to be made; if it is, this run alone makes it in the block.
+
+        A run that makes the same part meanwhile is waited for, and what it leaves is taken.
+
+        Args:
+            name: the part.
+            inputs: what it is made from.
+            together: all processes call this, and the first decides for them; else it is alone.
+        """
+        first = self.processes.by_first if together else call
+        if first(self.ready, name, inputs):
+            yield False
+            return
+        lock = self.shared.place(name, inputs).path.name
+        with self.holding(lock, alone=not together, title=part_title(name)):
+            yield not first(self._taken, name, inputs)
 
     def _pay(self, name: str, paid: Mapping[str, Any]) -> None:
         """Charge what a part took where it was made: arms pay for what they need, made or taken."""
@@ -224,6 +251,11 @@ class Session:
         if nearest is None or len(changes(nearest[0], inputs)) > _ALIKE:
             return ""
         return f"made anew, because {reason(nearest[0], inputs)} in {nearest[1]}"
+
+
+def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """What stands in for ``Processes.by_first`` where the first process is alone already."""
+    return function(*arguments, **named)
 
 
 def training_stage(arm: str) -> str:

@@ -31,12 +31,12 @@ def check_models(session: Session) -> None:
     cut = {}
     for name, teacher in recipe.ladder.items():
         cut[name] = _cut(models.base_teacher(name), loading(teacher), teacher.layers)
-    assert recipe.student is not None
-    if recipe.student.init_from == "TEACHER":
+    start = recipe.student_section
+    if start.init_from == "TEACHER":
         student = cut[models.strongest]
-        student = keep_layers(student, recipe.student.layers) if recipe.student.layers else student
+        student = keep_layers(student, start.layers) if start.layers else student
     else:
-        student = _cut(models.student_source, models.student_loading, recipe.student.layers)
+        student = _cut(models.student_source, models.student_loading, start.layers)
     for arm in session.loaded.arms.values():
         if arm.training.lora is not None:
             check_lora_targets(student, arm.training.lora.target_modules)

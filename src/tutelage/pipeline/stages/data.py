@@ -27,7 +27,13 @@ from tutelage.files import atomic_write_json, fingerprint
 from tutelage.hashes import content_sha256
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.display import Report
-from tutelage.pipeline.context.inputs import SPLITS, SPLITS_FILE, data_inputs, wanted_columns
+from tutelage.pipeline.context.inputs import (
+    SPLITS,
+    SPLITS_FILE,
+    Inputs,
+    data_inputs,
+    wanted_columns,
+)
 from tutelage.pipeline.context.session import Session
 from tutelage.types import Example
 
@@ -37,12 +43,14 @@ EXAMPLES = "examples.parquet"
 
 def prepare_data(session: Session) -> None:
     """Load, format, tokenize; one saved data set for each split, and a summary."""
-    settings = session.recipe.data
-    assert settings is not None
-    tokenizer = session.models.tokenizer
     inputs = data_inputs(session)
-    if session.ready("data", inputs):
-        return
+    with session.missing("data", inputs) as missing:
+        if missing:
+            _make(session, inputs)
+
+
+def _make(session: Session, inputs: Inputs) -> None:
+    settings = session.recipe.data_section
     with (
         session.making("data", inputs, "data") as folder,
         session.display.task("Reading and tokenizing the data") as report,
@@ -67,7 +75,7 @@ def prepare_data(session: Session) -> None:
             }
         atomic_write_json(folder / "summary.json", summaries)
         atomic_write_json(folder / SPLITS_FILE, contents)
-    note = ending_note(tokenizer)
+    note = ending_note(session.models.tokenizer)
     if note and any("chat" in summary["template"] for summary in summaries.values()):
         session.display.note(note)
     for split, summary in summaries.items():
@@ -84,8 +92,7 @@ def tokenize(
     progress: Report | None = None,
 ) -> TokenizedSplit:
     """Examples as the student reads them: its tokenizer, the recipe's template and lengths."""
-    settings = session.recipe.data
-    assert settings is not None
+    settings = session.recipe.data_section
     return tokenize_examples(
         examples,
         session.models.tokenizer,
@@ -156,8 +163,7 @@ def load_splits(session: Session) -> dict[str, LoadedExamples]:
 
     The sources are read here alone: later stages read ``kept_examples`` and ``kept_columns``.
     """
-    settings, seed = session.recipe.data, session.recipe.data_seed
-    assert settings is not None
+    settings, seed = session.recipe.data_section, session.recipe.data_seed
     if settings.kind == "arithmetic":
         return {
             split: LoadedExamples(

@@ -179,9 +179,10 @@ class ModelMeasurements:
 def measure_difficulty(session: Session, recipe: Recipe) -> DifficultyProfile:
     """Measure the training data with the untrained student, once, and write the profile."""
     part, inputs = difficulty_part(session, recipe), difficulty_inputs(session, recipe)
-    if not session.ready(part, inputs):
-        with session.making(part, inputs, "difficulty") as folder:
-            write_profile(session, recipe, folder)
+    with session.missing(part, inputs) as missing:
+        if missing:
+            with session.making(part, inputs, "difficulty") as folder:
+                write_profile(session, recipe, folder)
     return load_profile(session.part(part) / "profile.parquet")
 
 

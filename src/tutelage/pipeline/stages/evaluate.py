@@ -69,18 +69,24 @@ def evaluate(session: Session, tested: Tested) -> None:
     """Evaluate a model with every suite, and where it says so its agreement with the teacher."""
     asked = dataclasses.replace(tested.asked, load=functools.cache(tested.asked.load))
     for part, suite, inputs in results_of(session, tested):
-        if session.ready(part, inputs):
-            continue
-        title = tested.title if suite.name == OWN else f"{tested.title}, {suite.name}"
-        rows = suite.rows_of(rows_of(session, suite.split))
-        with (
-            session.display.task(f"Evaluating {title}") as report,
-            session.making(part, inputs, "evaluation") as folder,
-        ):
-            evaluation = evaluate_answers(session.models.engine(asked), rows, suite, report)
-            save_evaluation(folder, evaluation, rows)
-            if "teacher" in inputs:
-                _compare(session, title, asked.load(), rows, folder)
+        with session.missing(part, inputs) as missing:
+            if missing:
+                _evaluate(session, tested.title, asked, part, suite, inputs)
+
+
+def _evaluate(
+    session: Session, title: str, asked: AskedModel, part: str, suite: Suite, inputs: Inputs
+) -> None:
+    title = title if suite.name == OWN else f"{title}, {suite.name}"
+    rows = suite.rows_of(rows_of(session, suite.split))
+    with (
+        session.display.task(f"Evaluating {title}") as report,
+        session.making(part, inputs, "evaluation") as folder,
+    ):
+        evaluation = evaluate_answers(session.models.engine(asked), rows, suite, report)
+        save_evaluation(folder, evaluation, rows)
+        if "teacher" in inputs:
+            _compare(session, title, asked.load(), rows, folder)
 
 
 def _compare(session: Session, title: str, model: Any, rows: Any, folder: Path) -> None:

@@ -38,8 +38,6 @@ def forecast(session: Session, *, replace: bool = False, planned: bool = False) 
     Raises:
         RunFolderError: finished students of another recipe would be replaced.
     """
-    if not session.processes.is_first:
-        return
     lost = _Walk(session, replace, planned).lost()
     if lost:
         session.put_back()

@@ -133,7 +133,7 @@ def _train(session: Session, job: Job, rows: Any) -> Trained:
             trainer.add_callback(callback)
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        checkpoint = _newest_checkpoint(session, job)
+        checkpoint = session.processes.by_first(_newest_checkpoint, session, job)
         if checkpoint is not None:
             done, steps = checkpoint_step(checkpoint), trainer.plan.total_steps
             session.display.note(f"{job.title}: continuing at step {done:,} of {steps:,}")
@@ -173,8 +173,8 @@ def start_over_unless_same(
     Returns:
         Seconds of the stage when this training began, in whichever process that was.
     """
-    began = 0.0
-    if session.processes.is_first:
+
+    def start() -> float:
         record = work / "inputs.json"
         found = read_sealed(record)
         if found is None and checkpoints(work):
@@ -190,9 +190,9 @@ def start_over_unless_same(
                 session.clock.forget(stage)
             found = {"inputs": plain_json(inputs), "began": session.clock.seconds.get(stage, 0.0)}
             write_sealed(record, found)
-        began = found.get("began", 0.0)
-    session.processes.wait()
-    return began
+        return found.get("began", 0.0)
+
+    return session.processes.by_first(start)
 
 
 def _newest_checkpoint(session: Session, job: Job) -> Path | None:
@@ -203,13 +203,11 @@ def _newest_checkpoint(session: Session, job: Job) -> Path | None:
         wrong=functools.partial(_wrong_with, job),
         tell=session.run.tell,
     )
-    session.processes.wait()
-    if session.processes.is_first:
-        # Newer ones are damaged, unfinished, or followed a plan that has to be made anew.
-        for path in checkpoints(job.folder):
-            if found is None or checkpoint_step(path) > checkpoint_step(found):
-                remove_directory(path)
-        cut_logs(found, job.logs)
+    # Newer ones are damaged, unfinished, or followed a plan that has to be made anew.
+    for path in checkpoints(job.folder):
+        if found is None or checkpoint_step(path) > checkpoint_step(found):
+            remove_directory(path)
+    cut_logs(found, job.logs)
     return found
 
 
@@ -235,15 +233,19 @@ def _wrong_with(job: Job, checkpoint: Path) -> str | None:
 def _callbacks(
     job: Job, trainer: DistillTrainer, report: Report, spent: Callable[[], float], rows: Any
 ) -> Iterator[Any]:
-    def keep(step: int, value: float) -> None:
-        assert job.best is not None
-        with atomic_directory(job.best) as folder, disk_checked(folder):
-            keep_best(trainer, folder, rows)
-            atomic_write_json(folder / "selected.json", {"step": step, job.metric: value})
-            mark_complete(folder)
-
     yield MetricsFile(job.metrics, spent)
     yield ValidateAndLog(job.validate_after, job.log_after)
     yield ProgressReport(report)
     if job.validator is not None:
-        yield BestStudent(job.validations, job.metric, keep if job.best is not None else None)
+        keep = None if job.best is None else functools.partial(_keep, job, job.best, trainer, rows)
+        yield BestStudent(job.validations, job.metric, keep)
+
+
+def _keep(
+    job: Job, place: Path, trainer: DistillTrainer, rows: Any, step: int, value: float
+) -> None:
+    """Keep the student as it is now as the best one so far."""
+    with atomic_directory(place) as folder, disk_checked(folder):
+        keep_best(trainer, folder, rows)
+        atomic_write_json(folder / "selected.json", {"step": step, job.metric: value})
+        mark_complete(folder)

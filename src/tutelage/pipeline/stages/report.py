@@ -56,10 +56,9 @@ def _finished(session: Session) -> bool:
 
 
 def _student_name(recipe: Recipe) -> str:
-    student = recipe.student
-    assert student is not None
+    student = recipe.student_section
     source = _teacher_name(recipe) if student.init_from == "TEACHER" else student.init_from
-    name = str(student.model if student.init_from is None else source)
+    name = str(source or student.model)
     name += f", {student.layers} layers kept" if student.layers else ""
     return name if student.finetune is None else f"{name}, fine-tuned before"
 
@@ -79,9 +78,6 @@ def finish(session: Session) -> Path:
     Returns:
         The path of the report.
     """
-    report = session.run.path / "report.html"
-    if not session.processes.is_first:
-        return report
     write_run_file(session)
     run = load_run(session.run.path)
     write_cards(session, run)

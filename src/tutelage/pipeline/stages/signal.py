@@ -71,13 +71,12 @@ def prepare_stores(session: Session) -> dict[str, str]:
     Returns:
         The signal of each arm that learns distributions.
     """
-    with session.processes.first_goes_first():
-        signals = decide_signals(session)
+    signals = session.processes.by_first(decide_signals, session)
     for place, parts in stores_wanted(session, signals):
         fill(session, place, parts)
         if place.spec.kind == "topk":
-            with session.processes.first_goes_first():
-                session.display.note(topk_error_text(topk_error(session, place, parts)))
+            lost = session.processes.by_first(topk_error, session, place, parts)
+            session.display.note(topk_error_text(lost))
     return signals
 
 

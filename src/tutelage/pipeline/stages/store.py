@@ -13,7 +13,7 @@ from tutelage.models.head import check_head
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.identity import tokenizer_identity
 from tutelage.pipeline.context.models import autocast_dtype
-from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.context.session import Session, call
 from tutelage.pipeline.context.suites import agreement_asked, own_suite
 from tutelage.pipeline.stages.data import rows_of, rows_to_compare, training_rows
 from tutelage.recipe import Recipe
@@ -94,16 +94,16 @@ def fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool 
         What was missing.
     """
     lock = f"store-{fingerprint(str(place.folder.resolve()))[:16]}"
-    with session.holding(lock, alone=alone):
+    title = f"the store of {session.recipe.teacher_title(place.teacher)}"
+    with session.holding(lock, alone=alone, title=title):
         return _fill(session, place, parts, alone)
 
 
 def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool) -> Need:
     rows = datasets.concatenate_datasets(list(parts))
     size = session.models.size_of(place.teacher)
-    need = store_need(place.folder, place.spec, size.hidden_size, rows)
-    wait = (lambda: None) if alone else session.processes.wait
-    wait()
+    first = call if alone else session.processes.by_first
+    need = first(store_need, place.folder, place.spec, size.hidden_size, rows)
     if not need.examples:
         return need
     what = "hidden states" if place.spec.kind == "hidden" else f"top {place.spec.top_k} tokens"
@@ -111,12 +111,10 @@ def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool
         f"teacher store: {what} of '{place.teacher}' at {need.response_tokens:,} response tokens of"
         f" {need.examples:,} examples need {size_text(need.bytes)} in {place.folder}"
     )
-    check_space(place.folder, need)
+    first(check_space, place.folder, need)
     with session.timed("teacher store"), session.models.borrowed(place.teacher) as model:
         check_head(model)
-        if alone or session.processes.is_first:
-            begin_store(place.folder, place.spec, model, name=place.teacher)
-        wait()
+        first(begin_store, place.folder, place.spec, model, name=place.teacher)
         with session.display.task("Storing what the teacher says") as report:
             fill_store(
                 place.folder,
@@ -130,7 +128,8 @@ def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool
                 processes=1 if alone else session.processes.count,
                 progress=report,
             )
-    wait()
+    if not alone:
+        session.processes.wait()
     session.stores.pop(place.folder, None)
     return need
 

@@ -16,45 +16,41 @@ from tutelage.data.load import load_examples
 from tutelage.files import atomic_write_json, remove_directory
 from tutelage.models import keep_layers
 from tutelage.models.saving import disk_checked
+from tutelage.pipeline.context.inputs import STUDENT_START as PART
 from tutelage.pipeline.context.inputs import start_inputs
 from tutelage.pipeline.context.models import autocast_dtype, load_alone
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import rows_of, tokenize
 from tutelage.pipeline.stages.saved import save_checked
 from tutelage.pipeline.stages.tuning import fine_tune
+from tutelage.recipe.teaching import Heal
 from tutelage.teachers import TeacherLadder, live_teacher
 
-PART = "student_start"
 STAGE = "student"
 
 
 def find_student(session: Session) -> bool:
-    """Say where the student is, and whether it is there already."""
-    student = session.recipe.student
-    assert student is not None
-    if student.init_from is None and student.finetune is None:
-        session.models.student_place = session.models.student_source
-        return True
-    session.models.student_place = str(session.part(PART))
-    return session.ready(PART, start_inputs(session))
+    """Whether the student that all arms start from is there already."""
+    made = session.recipe.student_section.is_made
+    return not made or session.ready(PART, start_inputs(session))
 
 
 def prepare_student(session: Session) -> None:
     """Build the student when it is cut from another model or healed; all processes together."""
-    with session.processes.first_goes_first():
-        there = find_student(session)
-    if not there:
-        _make(session, start_inputs(session))
+    if session.recipe.student_section.is_made:
+        inputs = session.processes.by_first(start_inputs, session)
+        with session.missing(PART, inputs, together=True) as missing:
+            if missing:
+                _make(session, inputs)
     if session.processes.is_first:
         remove_directory(_work(session))
     session.processes.wait()
 
 
 def _make(session: Session, inputs: dict[str, Any]) -> None:
-    student = session.recipe.student
-    assert student is not None
+    student = session.recipe.student_section
     if student.finetune is not None:
-        _heal(session, inputs)
+        _heal(session, student.finetune, inputs)
     elif session.processes.is_first:
         with (
             session.display.task(f"Keeping {student.layers} layers for the student"),
@@ -66,8 +62,7 @@ def _make(session: Session, inputs: dict[str, Any]) -> None:
 
 
 def _cut(session: Session, dtype: str) -> Any:
-    student, models = session.recipe.student, session.models
-    assert student is not None
+    student, models = session.recipe.student_section, session.models
     model = load_alone(models.cut_from, **{**models.student_loading, "dtype": dtype})
     return model if student.layers is None else keep_layers(model, student.layers)
 
@@ -83,12 +78,10 @@ def _save(session: Session, model: Any, folder: Any) -> None:
     )
 
 
-def _heal(session: Session, inputs: dict[str, Any]) -> None:
+def _heal(session: Session, settings: Heal, inputs: dict[str, Any]) -> None:
     """Train the student on answers, or on the teacher's distributions, before anything else."""
-    student = session.recipe.student
-    assert student is not None and student.finetune is not None
-    settings, models = student.finetune, session.models
-    rows = _rows(session)
+    models = session.models
+    rows = _rows(session, settings.data)
     work = _work(session)
     teacher = None
     if settings.objective == "kl":
@@ -115,7 +108,8 @@ def _heal(session: Session, inputs: dict[str, Any]) -> None:
     session.set_aside(PART)
     paid = {"stage": STAGE, "seconds": round(spent, 1)}
     with session.run.making(PART, inputs, lambda: paid) as folder, disk_checked(folder):
-        _save(session, trained.model.to(getattr(torch, student.dtype)), folder)
+        dtype = getattr(torch, session.recipe.student_section.dtype)
+        _save(session, trained.model.to(dtype), folder)
         shutil.copy(work / "metrics.jsonl", folder / "metrics.jsonl")
         atomic_write_json(folder / "healed.json", {"steps": trained.steps, "examples": len(rows)})
     session.keep(PART, inputs)
@@ -126,11 +120,8 @@ def _work(session: Session) -> Path:
     return session.part(f"{PART}-training")
 
 
-def _rows(session: Session) -> Any:
+def _rows(session: Session, source: str | None) -> Any:
     """What a student is healed on: the training data, or a file of its own."""
-    student = session.recipe.student
-    assert student is not None and student.finetune is not None
-    source = student.finetune.data
     if source is None:
         return rows_of(session, "train")
     with session.display.task("Reading the data that the student is healed on") as report:

@@ -13,6 +13,7 @@ from tutelage.pipeline.context.session import TIME, Session
 from tutelage.pipeline.stages.data import rows_of
 from tutelage.pipeline.stages.saved import save_checked
 from tutelage.pipeline.stages.tuning import fine_tune
+from tutelage.recipe.teaching import FineTune
 
 STAGE = "teacher"
 
@@ -23,14 +24,16 @@ def prepare_teachers(session: Session) -> None:
     A teacher that was made is kept beside the run folders, so that every run with the same teacher,
     data and settings uses the same one.
     """
+    by_first = session.processes.by_first
     for name, teacher in session.recipe.ladder.items():
-        if teacher.finetune is None and teacher.layers is None:
+        if not teacher.is_made:
             find_teacher(session, name)
             continue
-        inputs = teacher_inputs(session, name)
+        inputs = by_first(teacher_inputs, session, name)
         part = _part(inputs)
-        with session.holding(part):
-            if not find_teacher(session, name):
+        session.models.teacher_places[name] = str(session.cached(part))
+        with session.holding(part, title=session.recipe.teacher_title(name)):
+            if not by_first(find_teacher, session, name):
                 _make(session, name, part, inputs)
             if session.processes.is_first:
                 remove_directory(_work(session, part))
@@ -39,8 +42,7 @@ def prepare_teachers(session: Session) -> None:
 
 def find_teacher(session: Session, name: str) -> bool:
     """Say where a teacher is, and whether it is there already."""
-    teacher = session.recipe.ladder[name]
-    if teacher.finetune is None and teacher.layers is None:
+    if not session.recipe.ladder[name].is_made:
         session.models.teacher_places[name] = session.models.base_teacher(name)
         return True
     inputs = teacher_inputs(session, name)
@@ -70,7 +72,7 @@ def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> Non
     if teacher.layers is not None:
         model = keep_layers(model, teacher.layers)
     if teacher.finetune is not None:
-        _fine_tune(session, name, model, part, inputs)
+        _fine_tune(session, name, teacher.finetune, model, part, inputs)
     elif session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
             tokenizer = session.models.tokenizer_of(name)
@@ -78,9 +80,14 @@ def _make(session: Session, name: str, part: str, inputs: dict[str, Any]) -> Non
     session.processes.wait()
 
 
-def _fine_tune(session: Session, name: str, model: Any, part: str, inputs: dict[str, Any]) -> None:
-    settings = session.recipe.ladder[name].finetune
-    assert settings is not None
+def _fine_tune(
+    session: Session,
+    name: str,
+    settings: FineTune,
+    model: Any,
+    part: str,
+    inputs: dict[str, Any],
+) -> None:
     if not session.models.is_student_source(name):
         # The tokenized training data are the student's.
         session.models.check_tokens(name)

@@ -76,7 +76,8 @@ class WrittenTexts:
             ids: example ids.
         """
         store = self.store(name, recipe)
-        with self._session.holding(store.path.name, alone=True):
+        title = f"the texts of {self._session.recipe.teacher_title(name)}"
+        with self._session.holding(store.path.name, alone=True, title=title):
             store.read_on()
             self._write(name, model, recipe, ids)
 
@@ -264,14 +265,17 @@ def _tokenize(
     }
     inputs = texts_inputs(session, content)
     part = f"arms/{arm}/texts"
-    if not session.ready(part, inputs):
-        with session.making(part, inputs, "") as folder:
-            counts = _write_rows(session, folder, answers, written_texts.examples)
-            counts = {name: {**one.summary, **counts.get(name, {})} for name, one in chosen.items()}
-            atomic_write_json(folder / "summary.json", counts)
-        for name, count in counts.items():
-            for line in written_notes(name, count, asked):
-                session.display.note(f"{arm}: {line}")
+    with session.missing(part, inputs) as missing:
+        if missing:
+            with session.making(part, inputs, "") as folder:
+                kept = _write_rows(session, folder, answers, written_texts.examples)
+                counts = {
+                    name: {**one.summary, **kept.get(name, {})} for name, one in chosen.items()
+                }
+                atomic_write_json(folder / "summary.json", counts)
+            for name, count in counts.items():
+                for line in written_notes(name, count, asked):
+                    session.display.note(f"{arm}: {line}")
     fits = training_rows(session, arm)
     longest = int(stored_lengths(fits, NUM_TOKENS).max())
     what = f"the longest answer of a teacher with its prompt (arm '{arm}')"
@@ -292,8 +296,7 @@ def _write_rows(
     examples: Mapping[str, Example],
 ) -> dict[str, dict[str, int]]:
     """Save the rows of an arm's written answers; what became of the others, by teacher."""
-    data = session.recipe.data
-    assert data is not None
+    data = session.recipe.data_section
     splits, counts = [], {}
     for name, texts in answers.items():
         split = tokenize_written(

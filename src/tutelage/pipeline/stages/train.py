@@ -23,13 +23,15 @@ from tutelage.training import DistillConfig
 from tutelage.training.on_policy import OwnAnswers
 from tutelage.types import Plan
 
+NextPlan = Callable[[Path, Any, Plan, int], None]
+
 
 def train_arm(
     session: Session,
     arm: str,
     rows: Any,
     validator: Callable[[Any], dict[str, float]] | None,
-    write_next_plan: Callable[[Path, Any, Plan, int], None] | None = None,
+    write_next_plan: NextPlan,
     teachers: Callable[[], Any] | None = None,
 ) -> None:
     """Train the student of an arm as its plan says, and save it.
@@ -40,45 +42,64 @@ def train_arm(
         rows: tokenized training data.
         validator: named metrics of a model on the validation data, or None.
         write_next_plan: writes the plan that follows a stage into a folder, from the student as it
-            is then, the plan so far and the number of stages done; needed where the recipe measures
-            difficulty again.
+            is then, the plan so far and the number of stages done.
         teachers: gives the teachers' signals by name; needed where a plan has something from them.
     """
-    recipe = session.loaded.arms[arm]
-    plan = load_plan(session.part(f"arms/{arm}/plan"))
-    inputs = training_inputs(session, arm, validation_steps(session))
+    by_first = session.processes.by_first
+    inputs = by_first(lambda: training_inputs(session, arm, validation_steps(session)))
     student = f"arms/{arm}/student"
     work = session.part(f"arms/{arm}/training")
-    if not session.run.fresh(student, inputs):
-        beside = ("metrics.jsonl", "validation.jsonl", "tracking")
-        stage = training_stage(arm)
-        start_over_unless_same(session, work, inputs, stage, beside, forget=True)
-        make_job = functools.partial(_job, session, arm, validator, teachers)
-        with session.timed(stage):
-            for done in refreshes(recipe):
-                until = _steps_of(plan, done)
-                if until >= (recipe.training.max_steps or plan.total_steps):
-                    break
-                name = f"arms/{arm}/replanned/after_stage_{done}"
-                made_from = {"student": inputs, "plan": plan_fingerprint(plan)}
-                if not session.run.fresh(name, made_from):
-                    assert write_next_plan is not None
-                    trained = carry_out(session, make_job(plan, until), rows)
-                    if session.processes.is_first:
-                        with session.run.making(name, made_from) as folder:
-                            write_next_plan(folder, trained.model, plan, done)
-                    del trained  # the next one starts from its checkpoint, in a model of its own
-                    session.processes.wait()
-                plan = load_plan(session.part(name))
-            job = make_job(plan)
-            trained = carry_out(session, job, rows)
-        if session.processes.is_first:
-            session.set_aside(student)
-            save_students(session, arm, inputs, trained, job.best, rows)
-            session.keep(student, inputs)
+    make_job = functools.partial(_job, session, arm, validator, teachers)
+    with session.missing(student, inputs, together=True) as missing:
+        if missing:
+            stage = training_stage(arm)
+            beside = ("metrics.jsonl", "validation.jsonl", "tracking")
+            start_over_unless_same(session, work, inputs, stage, beside, forget=True)
+            with session.timed(stage):
+                plan = _replanned(session, arm, inputs, rows, make_job, write_next_plan)
+                job = make_job(plan)
+                trained = carry_out(session, job, rows)
+            by_first(_keep, session, arm, inputs, trained, job.best, rows)
     if session.processes.is_first:
         remove_directory(work)
     session.processes.wait()
+
+
+def _keep(
+    session: Session, arm: str, inputs: dict[str, Any], trained: Any, best: Path | None, rows: Any
+) -> None:
+    student = f"arms/{arm}/student"
+    session.set_aside(student)
+    save_students(session, arm, inputs, trained, best, rows)
+    session.keep(student, inputs)
+
+
+def _replanned(
+    session: Session,
+    arm: str,
+    inputs: dict[str, Any],
+    rows: Any,
+    make_job: Callable[..., Job],
+    write_next_plan: NextPlan,
+) -> Plan:
+    """The plan of an arm to its end; where it is made anew on the way, with the training so far."""
+    recipe = session.loaded.arms[arm]
+    plan = load_plan(session.part(f"arms/{arm}/plan"))
+    for done in refreshes(recipe):
+        until = _steps_of(plan, done)
+        if until >= (recipe.training.max_steps or plan.total_steps):
+            break
+        name = f"arms/{arm}/replanned/after_stage_{done}"
+        made_from = {"student": inputs, "plan": plan_fingerprint(plan)}
+        if not session.processes.by_first(session.run.fresh, name, made_from):
+            trained = carry_out(session, make_job(plan, until), rows)
+            if session.processes.is_first:
+                with session.run.making(name, made_from) as folder:
+                    write_next_plan(folder, trained.model, plan, done)
+            del trained  # the next one starts from its checkpoint, in a model of its own
+            session.processes.wait()
+        plan = load_plan(session.part(name))
+    return plan
 
 
 def _steps_of(plan: Plan, stages: int) -> int:
