@@ -100,11 +100,11 @@ def same_as(group: type, name: str, meaning: str = "", **changes: Any) -> Any:
 
 def _field(field: dataclasses.Field[Any], **changes: Any) -> Any:
     """The field of a dataclass as one of pydantic."""
-    bounds = {name: field.metadata[name] for name in BOUNDS if name in field.metadata}
-    what = {"description": field.metadata["description"], **bounds}
-    if field.default_factory is not dataclasses.MISSING:
-        return Field(**{**what, "default_factory": field.default_factory, **changes})
-    return Field(**{**what, "default": field.default, **changes})
+    what: dict[str, Any] = {"description": field.metadata["description"]}
+    what |= {name: field.metadata[name] for name in BOUNDS if name in field.metadata}
+    made = field.default_factory is not dataclasses.MISSING
+    what |= {"default_factory": field.default_factory} if made else {"default": field.default}
+    return Field(**(what | changes))
 
 
 def section_of(group: type, base: type[Strict], without: Container[str] = ()) -> Any:
