@@ -18,8 +18,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.fsync = os.fstat
 
 
-def pytest_collection_finish():
-    """Leave what imports made out of garbage collection: accelerate collects at each training."""
+@pytest.fixture(autouse=True, scope="module")
+def garbage_found_fast():
+    """Trainers collect garbage, and would look through all that imports and other tests made."""
     gc.freeze()
 
 

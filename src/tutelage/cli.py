@@ -5,7 +5,6 @@ a mistake that the user can mend (one message, no traceback), 130 interrupted (1
 anything else.
 """
 
-import gc
 import json
 import os
 import signal
@@ -300,7 +299,6 @@ def _pipeline(recipe: str, set_: list[str] | None, *, partial: bool = False) -> 
     load_recipe(recipe, set_ or (), partial=partial)
     from tutelage import pipeline
 
-    gc.freeze()  # accelerate collects at each training, and half a million objects stay for good
     return pipeline
 
 

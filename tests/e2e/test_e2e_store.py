@@ -17,6 +17,8 @@ from test_e2e_cli import tutelage
 
 from tutelage.pipeline import cache, run
 from tutelage.pipeline.context.models import Models
+from tutelage.pipeline.run import prepared
+from tutelage.pipeline.stages.signal import prepare_stores
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_stored_and_live_teachers_train_the_same_student(tmp_path, recipe):
 
 
 def test_a_teacher_that_is_stored_is_not_loaded(tmp_path, recipe, monkeypatch):
-    recipe = {**recipe, "evaluation": {**recipe["evaluation"], "teacher": False}}
+    recipe = {**recipe, "evaluation": {**recipe["evaluation"], "teacher": False}, "controls": {}}
     (stored,) = cache(recipe)
     assert stored.added == stored.examples > 40 and stored.folder.is_dir()
     (again,) = cache({**recipe, "seed": 1, "name": "other"})
@@ -65,8 +67,8 @@ def test_a_teacher_that_is_stored_is_not_loaded(tmp_path, recipe, monkeypatch):
 
 def test_auto_stores_where_a_plan_reads_the_teacher_often(tmp_path, recipe):
     once = {**recipe, "curriculum": {"stages": 1, "total_steps": 2}, "controls": {}}
-    folder = run(once).folder
-    assert json.loads((folder / "signal/signal.json").read_text()) == {"cpd": "live"}
+    with prepared(once) as session:
+        assert prepare_stores(session) == {"cpd": "live"}
     own = {**recipe, "controls": {"gkd": {"extends": "gkd", "on_policy": {"max_new_tokens": 6}}}}
     own["controls"]["gkd"]["curriculum"] = {"stages": 3}
     folder = run(own).folder

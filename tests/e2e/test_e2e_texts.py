@@ -10,6 +10,7 @@ from tutelage.data import teacher_prompts
 from tutelage.errors import DataError
 from tutelage.files import read_json
 from tutelage.generation import Writer
+from tutelage.pipeline.run import prepared
 from tutelage.pipeline.stages import texts
 
 
@@ -79,16 +80,15 @@ def test_cut_answers_and_long_prompts_are_counted(tmp_path, overrides, monkeypat
 
     monkeypatch.setattr(texts, "teacher_prompts", first_is_too_long)
     changes = ["supervision.on_wrong=keep", "supervision.max_new_tokens=16"]
-    kept = run("clpd", [*overrides, *changes], run_dir=tmp_path / "kept")
-    before = read_json(kept.folder / "arms/clpd/texts/summary.json")
+    with prepared("clpd", [*overrides, *changes], run_dir=tmp_path / "kept") as session:
+        before = read_json(session.part("arms/clpd/texts") / "summary.json")
     assert all(c["prompt_too_long"] == 1 and c["truncated"] > 0 for c in before.values())
     assert all(c["kept"] == c["asked"] for c in before.values())
     stores = sorted((tmp_path / "runs/cache").glob("texts-*/texts.jsonl"))
 
-    cut = run(
-        "clpd", [*overrides, *changes, "supervision.drop_truncated=true"], run_dir=tmp_path / "cut"
-    )
-    counts = read_json(cut.folder / "arms/clpd/texts/summary.json")
+    changes = [*overrides, *changes, "supervision.drop_truncated=true"]
+    with prepared("clpd", changes, run_dir=tmp_path / "cut") as session:
+        counts = read_json(session.part("arms/clpd/texts") / "summary.json")
     for name, count in counts.items():
         assert count["kept"] == before[name]["kept"] - before[name]["truncated"]
     assert sorted((tmp_path / "runs/cache").glob("texts-*/texts.jsonl")) == stores, "not asked anew"
