@@ -56,6 +56,7 @@ def test_the_kinds_that_merging_assumes_are_the_defaults_of_the_schema():
         "data": "files",
         "difficulty": recipe.difficulty.kind,
         "divergence": recipe.loss.divergence.kind,
+        "engine": recipe.engine.kind,
         "supervision": recipe.supervision.kind,
         "target": recipe.loss.target.kind,
         "teacher_schedule": recipe.teacher_schedule.kind,
