@@ -336,7 +336,7 @@ def test_a_teacher_of_another_tokenizer(tmp_path):
 def test_texts_keep_the_tokens_that_were_written(model, tmp_path):
     """Sampled tokens need not be those that the tokenizer gives to their text."""
     store = TextStore(tmp_path, INPUTS)
-    Writer("w", model, TOKENIZER, SAMPLED).write(PROMPTS, store)
+    Writer("w", LocalEngine(model, TOKENIZER), SAMPLED).write(PROMPTS, store)
     texts = [store.get(i) for i in PROMPTS]
     for text in texts:
         assert len(text.tokens) == text.num_tokens - (not text.truncated)
