@@ -69,7 +69,7 @@ def draws(count: int, resamples: int, rng: np.random.Generator) -> Iterator[NDAr
 
 def percentile_interval(resampled: ArrayLike) -> tuple[float, float]:
     """The middle 95 % of a statistic's values on resampled data sets."""
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(np.asarray(resampled), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 

@@ -119,9 +119,12 @@ def test_what_is_taken_is_charged_once_by_however_many_processes(tmp_path):
 
 
 def test_what_a_training_took_counts_every_process_that_worked_on_it(tmp_path, now):
+    def call(function, *arguments):
+        return function(*arguments)
+
     def process(inputs, seconds):
         clock = Clock(tmp_path)
-        everyone = SimpleNamespace(is_first=True, wait=lambda: None)
+        everyone = SimpleNamespace(is_first=True, wait=lambda: None, by_first=call)
         session = SimpleNamespace(processes=everyone, clock=clock)
         began = start_over_unless_same(session, tmp_path / "work", inputs, "teacher")
         with clock.charge("teacher"):

@@ -382,4 +382,8 @@ class Models:
         )
 
     def _check_head(self, owner: str, model: Any) -> None:
-        check_same_tokenizer(self.tokenizer, self.tokenizer, **{f"{owner}_head": head_size(model)})
+        rows = head_size(model)
+        heads = {"teacher": (rows, None), "student": (None, rows)}[owner]
+        check_same_tokenizer(
+            self.tokenizer, self.tokenizer, teacher_head=heads[0], student_head=heads[1]
+        )

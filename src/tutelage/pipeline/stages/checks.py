@@ -50,7 +50,9 @@ def check_controls(session: Session) -> None:
     """
     rows = read_json(session.part("data") / "summary.json")["train"]["kept"]
     most = most_updates(session.recipe, rows)
-    for arm in session.loaded.arms if most is not None else ():
+    if most is None:
+        return
+    for arm in session.loaded.arms:
         if arm != session.main_arm:
             check_control(session, arm, most, f"{most} at most with the {rows} examples it has")
 
