@@ -208,7 +208,7 @@ class Models:
         """A new copy of the untrained student, which stops where its answers are to end."""
         self._say("the student", self.student_place)
         model = load_alone(self.student_place, **self.student_loading)
-        self._check_head("student", model)
+        self._check_head(student=model)
         return keep_stops(model, self.tokenizer)
 
     def saved_student(self, place: str) -> Any:
@@ -304,7 +304,7 @@ class Models:
         """The strongest teacher."""
         model = self.load_teacher(self.strongest)
         if self.shares_tokenizer(self.strongest):
-            self._check_head("teacher", model)
+            self._check_head(teacher=model)
         return model
 
     def any_teacher(self, name: str) -> Any:
@@ -344,7 +344,7 @@ class Models:
 
         def live(name: str) -> TeacherSignal:
             model = self.any_teacher(name)
-            self._check_head("teacher", model)
+            self._check_head(teacher=model)
             padding_free = recipe.training.padding_free
             return live_teacher(model, self.vocab_size, autocast, padding_free=padding_free)
 
@@ -381,9 +381,11 @@ class Models:
             config, dtype=teacher.dtype, trust_remote_code=teacher.trust_remote_code
         )
 
-    def _check_head(self, owner: str, model: Any) -> None:
-        rows = head_size(model)
-        heads = {"teacher": (rows, None), "student": (None, rows)}[owner]
+    def _check_head(self, *, teacher: Any = None, student: Any = None) -> None:
+        """Refuse a model whose head has fewer rows than there are tokens."""
         check_same_tokenizer(
-            self.tokenizer, self.tokenizer, teacher_head=heads[0], student_head=heads[1]
+            self.tokenizer,
+            self.tokenizer,
+            teacher_head=None if teacher is None else head_size(teacher),
+            student_head=None if student is None else head_size(student),
         )
