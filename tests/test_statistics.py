@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.errors import DataError
-from tutelage.statistics import Difference, bootstrap, draws, paired_difference
+from tutelage.statistics import (
+    Difference,
+    bootstrap,
+    draws,
+    paired_difference,
+    standard_error,
+    wilson_interval,
+)
 
 FINITE = st.floats(-1e6, 1e6)
 
@@ -60,7 +67,7 @@ def test_the_numbers_that_were_published_come_again():
 def test_what_is_drawn_does_not_depend_on_how_many_are_in_memory(monkeypatch):
     values = np.random.default_rng(2).random(37)
     whole = bootstrap(values)
-    monkeypatch.setattr("tutelage.statistics._DRAWN_AT_ONCE", 100)
+    monkeypatch.setattr("tutelage.statistics.intervals._DRAWN_AT_ONCE", 100)
     assert bootstrap(values) == whole
     shapes = [chunk.shape for chunk in draws(37, 5, np.random.default_rng(0))]
     assert shapes == [(2, 37), (2, 37), (1, 37)]
@@ -109,3 +116,83 @@ def test_only_shared_examples_count_in_any_order():
     assert found.num_examples == 2
     assert found == paired_difference(dict(reversed(first.items())), second)
     assert paired_difference({"a": 1.0}, {"b": 1.0}) is None
+
+
+CLUSTERED = st.lists(
+    st.tuples(FINITE, st.sampled_from(["", "a", "b", "c"])), min_size=2, max_size=12
+)
+
+
+@given(CLUSTERED)
+def test_clusters_of_one_change_nothing(pairs):
+    values = [value for value, _ in pairs]
+    names = [f"cluster {i}" for i in range(len(values))]
+    plain = bootstrap(values, resamples=30)
+    assert bootstrap(values, clusters=names, resamples=30) == plain
+    assert bootstrap(values, clusters=[""] * len(values), resamples=30) == plain
+    error = scipy.stats.sem(values)
+    assert standard_error(values) == standard_error(values, names) == pytest.approx(error)
+
+
+@given(CLUSTERED)
+def test_the_clustered_standard_error_is_the_sum_over_pairs_of_one_cluster(pairs):
+    values = np.array([value for value, _ in pairs])
+    names = [name or str(place) for place, (_, name) in enumerate(pairs)]
+    total, count = 0.0, len(set(names))
+    for first, one in zip(values, names, strict=True):
+        for second, other in zip(values, names, strict=True):
+            total += (first - values.mean()) * (second - values.mean()) * (one == other)
+    found = standard_error(values, names)
+    if count < 2:
+        assert math.isnan(found)
+    else:
+        expected = math.sqrt(max(total, 0.0) * count / (count - 1)) / len(values)
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-6 * (1 + np.abs(values).max()))
+
+
+def test_the_clustered_bootstrap_has_the_width_of_the_clustered_standard_error():
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(1, 6, 300)
+    names = np.repeat([f"p{i}" for i in range(300)], sizes)
+    values = np.repeat(rng.normal(size=300), sizes) + rng.normal(0, 0.3, sizes.sum())
+    found, error = bootstrap(values, clusters=names), standard_error(values, names)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.08)
+    assert error > 1.3 * standard_error(values)
+
+
+def test_copies_of_questions_tell_nothing_new():
+    values = np.random.default_rng(4).random(30)
+    names = [f"passage {i}" for i in range(30)]
+    once = bootstrap(values, resamples=200)
+    copied = bootstrap(np.tile(values, 3), clusters=names * 3, resamples=200)
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high))
+    assert standard_error(np.tile(values, 3), names * 3) == pytest.approx(standard_error(values))
+    assert not bootstrap([1.0, 0.0], clusters=["a", "a"]).known
+
+
+def test_pairs_are_drawn_in_clusters_too():
+    first = {f"e{i}": float(i // 3 % 2) for i in range(60)}
+    second = dict.fromkeys(first, 0.0)
+    plain = paired_difference(first, second)
+    clusters = {f"e{i}": f"passage {i // 3}" for i in range(60)}
+    found = paired_difference(first, second, clusters=clusters)
+    assert found.interval.mean == plain.interval.mean == 0.5
+    wider = (found.interval.high - found.interval.low) / (plain.interval.high - plain.interval.low)
+    assert wider == pytest.approx(math.sqrt(3), rel=0.1)
+    assert paired_difference(first, second, clusters={}) == plain
+
+
+@given(st.integers(1, 2000), st.floats(0, 1))
+def test_wilson_is_scipys(total, share):
+    successes = round(share * total)
+    expected = scipy.stats.binomtest(successes, total).proportion_ci(method="wilson")
+    found = wilson_interval(successes, total)
+    ends = (expected.low, expected.high)
+    assert (found.low, found.high) == pytest.approx(ends, rel=1e-9, abs=1e-12)
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+
+
+@pytest.mark.parametrize(("successes", "total"), [(0, 0), (2, 1), (-1, 3)])
+def test_a_share_of_nothing_has_no_interval(successes, total):
+    with pytest.raises(DataError, match="at least one case"):
+        wilson_interval(successes, total)

@@ -1,0 +1,39 @@
+"""What numbers of examples can and cannot tell: pure functions, for scores and reports alike.
+
+Intervals by resampling, tests of paired scores, and what several attempts at a question are worth.
+"""
+
+from tutelage.statistics.attempts import pass_at_k
+from tutelage.statistics.intervals import (
+    CONFIDENCE,
+    RESAMPLES,
+    Difference,
+    Interval,
+    bootstrap,
+    draws,
+    paired_difference,
+    percentile_interval,
+    standard_error,
+    wilson_interval,
+)
+from tutelage.statistics.paired import PairedTest, holm, mcnemar, paired_test, sign_flip, wilcoxon
+
+__all__ = [
+    "CONFIDENCE",
+    "RESAMPLES",
+    "Difference",
+    "Interval",
+    "PairedTest",
+    "bootstrap",
+    "draws",
+    "holm",
+    "mcnemar",
+    "paired_difference",
+    "paired_test",
+    "pass_at_k",
+    "percentile_interval",
+    "sign_flip",
+    "standard_error",
+    "wilcoxon",
+    "wilson_interval",
+]
