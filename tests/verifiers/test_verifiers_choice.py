@@ -46,6 +46,18 @@ SETTLED = [
     ("No, because it sinks", "no"),
     ("True", "yes"),
     ("The answer is false.", "no"),
+    ("A is the answer.", "A"),
+    ("Answer seems to be A.", "A"),
+    ("**C. Days will become shorter.**", "C"),
+    ("### Answer\nC", "C"),
+    ('{"answer": "C"}', "C"),
+    ("<think>The answer is A.</think> C", "C"),
+    ("Llamas live for 20 years. Therefore, no.", "no"),
+    ("So, yes, they would.", "yes"),
+    ("There is no reason against it. Yes.", "yes"),
+    ("Thus **no**.", "no"),
+    ("No. It floats. So yes, it can.", "yes"),
+    ("The statement is false.", "no"),
 ]
 UNSETTLED = [
     "The answer is a car",
@@ -56,6 +68,9 @@ UNSETTLED = [
     "Is the answer A? Or B?",
     "Antwort: A\nAntwort: C",
     "The answer is 42.",
+    "<think>The answer is A.",
+    "So no animal can.",
+    "It is true that llamas can.",
 ]
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from tutelage.verifiers.choice import choice
 from tutelage.verifiers.mathematics import math
+from tutelage.verifiers.numbers import number
 from tutelage.verifiers.table import VERIFIERS
-from tutelage.verifiers.text import exact_match, number, rouge_l
+from tutelage.verifiers.text import exact_match, rouge_l
 
 Verifier = Callable[[str, Sequence[str]], float]
 """An answer and the accepted ones to a number in [0, 1]."""

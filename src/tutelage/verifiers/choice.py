@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from tutelage.errors import DataError
-from tutelage.verifiers.text import check_references
+from tutelage.verifiers.text import check_references, spoken
 
 _WORDS = {"yes": "yes", "no": "no", "true": "yes", "false": "no"}
 _OPEN, _CLOSE = r"[\s*_$\"'`({\[<\u201c\u300c]*", r"[*_$\"'`)}\]>\u201d\u300d]*"
@@ -28,7 +28,14 @@ _STATED = re.compile(
     rf"(?i:\b{_CUE}){_CLOSE}(?i:{_FILL}){_OPEN}{_TEX}{_OPEN}{_CHOICE}(?!\s*\?)", re.MULTILINE
 )
 _CORRECT = re.compile(
-    rf"(?:^|[\s(\[*_]){_LETTER}{_CLOSE}\s+(?i:is\s+(?:the\s+)?(?:correct|right|best|true)\b(?!\s*\?))"
+    rf"(?:^|[\s(\[*_]){_LETTER}{_CLOSE}\s+(?i:is\s+(?:the\s+)?(?:correct|right|best|true|answer)\b(?!\s*\?))"
+)
+# "Therefore, no." or a last sentence that is "Yes."; never "so no animal".
+_CONCLUDED = re.compile(
+    rf"(?:(?i:\b(?:so|therefore|thus|hence|in\s+conclusion|overall)),?\s+{_OPEN}{_WORD}"
+    r"(?=[*_\"']*\s*(?:[.,;!\n]|$))|(?:(?<=[.!?])\s+|\n\s*)[*_\"']*"
+    r"(?P<last>(?i:yes|no|true|false))[*_\"'.!]*\s*$"
+    r"|(?i:\b(?:statement|claim|assertion)\s+is\s+)[*_\"']*(?P<said>(?i:true|false))\b)"
 )
 _BOXED = re.compile(rf"\\(?:boxed|fbox)\s*\{{{_OPEN}{_TEX}{_OPEN}{_CHOICE}{_CLOSE}[.\s]*\}}")
 _FIRST = re.compile(
@@ -44,9 +51,11 @@ def choice(answer: str, references: Sequence[str]) -> float:
     r"""Whether the answer settles on the choice of a reference: a letter A to J, or yes or no.
 
     Read in this order, the last statement of each kind: a boxed choice (``\boxed{\text{(B)}}``), a
-    stated one ("the answer is (B).", "**Answer: B**", "option B is correct"), one that the answer
-    begins with ("B) Paris", "Yes, because"), and a letter that is the only one named. An answer
-    that names several and settles on none is wrong. True and false are taken for yes and no.
+    stated one ("the answer is (B).", "**Answer: B**", "option B is correct"), a yes or no that
+    concludes ("Therefore, no."), a choice that the answer begins with ("B) Paris", "Yes, because"),
+    and a letter that is the only one named. An answer that names several and settles on none is
+    wrong. True and false are taken for yes and no. Thoughts between ``<think>`` and ``</think>``
+    are passed over.
 
     Args:
         answer: what a model wrote.
@@ -72,12 +81,12 @@ def choice(answer: str, references: Sequence[str]) -> float:
             " to compare with. Give a letter from A to J, or yes or no; for other texts use"
             " 'exact_match'."
         )
-    return float(_settled(answer) in accepted)
+    return float(_settled(spoken(answer)) in accepted)
 
 
 def _settled(text: str) -> str | None:
     """The choice of a text, as a capital letter or a word; None when there is none."""
-    for pattern in (_BOXED, _STATED, _CORRECT):
+    for pattern in (_BOXED, _STATED, _CORRECT, _CONCLUDED):
         found = list(pattern.finditer(text))
         if found:
             return _name(found[-1])

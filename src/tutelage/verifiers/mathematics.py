@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import MissingDependencyError
-from tutelage.verifiers.text import check_references
+from tutelage.verifiers.text import check_references, spoken
 
 LONGEST = 4000
 """Characters of a text that are looked at: the last ones, where the answer is."""
@@ -30,7 +30,8 @@ def math(answer: str, references: Sequence[str]) -> float:
     ``2\sqrt3`` does not equal ``5\sqrt3``, nor ``x^2+1`` ``y^2+1``. Of an answer the last boxed
     expression counts, else what is announced as the answer, else the last expression. References
     may be bare LaTeX (``\frac{1}{2}``), text with delimiters, or solutions that end in ``\boxed``
-    or ``#### 42``. Numbers are equal up to rounding in the sixth decimal.
+    or ``#### 42``. Numbers are equal up to rounding in the sixth decimal. Thoughts between
+    ``<think>`` and ``</think>`` are passed over.
 
     Comparisons run in a process of their own with limits on time and memory, so any thread may
     ask, and no answer can hang or fill the caller; what cannot be decided in time is wrong.
@@ -52,6 +53,7 @@ def math(answer: str, references: Sequence[str]) -> float:
             "The verifier 'math' needs the package math-verify. Install it with:"
             " pip install 'tutelage[math]'"
         )
+    answer = spoken(answer)
     if not answer.strip():
         return 0.0
     return float(_solves(answer[-LONGEST:], tuple(one[-LONGEST:] for one in references)))

@@ -26,11 +26,16 @@ RELATIVE = 1e-5
 """Two numbers that differ by more are different, however small both are."""
 
 _DOTS = re.compile(r"\\(?:ldots|dots|cdots|dotsc)|\.\.\.|\u2026")
+_PERCENT = re.compile(r"\\?%")
 _CONSTANT = re.compile(r"\\(?:mathrm|text|operatorname)\{\s*([ei\u03c0])\s*\}")
 _DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\begin\{")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _JOINED = re.compile(r"[\s$,;]*(?:and|or|\\text\{\s*(?:and|or)\s*\})?[\s$,;]*")
 _LEAD = re.compile(r".*(?:####|answer\s*(?:is|:|=)|=>|\u21d2)\s*:?", re.IGNORECASE)
+
+
+# "#### 42", as in GSM8K; "#### 2. Compute the sum" and "#### The sum" are headings of Markdown.
+_MARKED = re.compile(r"####[ \t]*(?![0-9]+[.):]\s)([-+$\\({\[]*[0-9\\][^\n]*)")
 
 
 class OutOfTimeError(BaseException):
@@ -109,7 +114,14 @@ def parsed(text: str, *, bare: bool) -> list[Any]:
         bare: a text without delimiters is one expression; otherwise only if it looks like one.
     """
     text = boxed(plain(text))
+    marked = list(_MARKED.finditer(text))
+    if marked and not _BOX.search(text):  # dollars before it would be taken for delimiters
+        text = marked[-1][1]
     end = final(text)
+    if bare and re.fullmatch(r"\s*\\begin\{[a-z]*matrix\}.*", text, re.DOTALL):
+        found = parse(f"${text.strip()}$")
+        if len(found) > 1:
+            return found
     if not _DELIMITED.search(text) and (bare or re.search(r"[\\^_=]|[0-9]\s*[a-zA-Z]\b", end)):
         found = parse(f"${end}$")
         if len(found) > 1:
@@ -131,17 +143,28 @@ def numbers_differ(one: Any, other: Any) -> bool:
 
     if not all(isinstance(each, Expr) and each.is_number for each in (one, other)):
         return False
+    one, other = one.doit(), other.doit()  # a percentage is parsed as a product that is not made
     gap, size = abs(N(one - other, 30)), max(abs(N(one, 30)), abs(N(other, 30)))
     return bool(gap > RELATIVE * size)
 
 
 def same(answer: str, reference: str) -> bool:
     """Whether an answer means what a reference means."""
-    from math_verify import verify
-
     if _DOTS.search(final(reference)):  # a pattern that goes on: there is no expression of it
         return "".join(final(plain(answer)).split()) == "".join(final(plain(reference)).split())
-    given, wanted = parsed(answer, bare=False), parsed(reference, bare=True)
+    if same_parsed(parsed(answer, bare=False), parsed(reference, bare=True)):
+        return True
+    # A percentage is what it says, with its sign or without: 10\% is 0.1 and 10.
+    if bool(_PERCENT.search(boxed(answer))) == bool(_PERCENT.search(boxed(reference))):
+        return False
+    answer, reference = (_PERCENT.sub("", text) for text in (answer, reference))
+    return same_parsed(parsed(answer, bare=False), parsed(reference, bare=True))
+
+
+def same_parsed(given: list[Any], wanted: list[Any]) -> bool:
+    """Whether two parsed texts mean the same."""
+    from math_verify import verify
+
     if not given or not wanted:
         return False
     if broken(given) or broken(wanted):

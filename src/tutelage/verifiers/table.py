@@ -3,7 +3,8 @@
 from tutelage.components import Component
 from tutelage.verifiers.choice import choice
 from tutelage.verifiers.mathematics import math
-from tutelage.verifiers.text import exact_match, number, rouge_l
+from tutelage.verifiers.numbers import number
+from tutelage.verifiers.text import exact_match, rouge_l
 
 VERIFIERS: dict[str, Component] = {
     "exact_match": Component(
@@ -14,7 +15,9 @@ VERIFIERS: dict[str, Component] = {
         "F1 of the longest common subsequence of words with the nearest reference",
         "Lin 2004, https://aclanthology.org/W04-1013",
     ),
-    "number": Component(number, "1 when the last number of the answer is that of a reference"),
+    "number": Component(
+        number, "1 when the number that is boxed, marked, stated or last is that of a reference"
+    ),
     "math": Component(
         math, "1 when the answer means the same as a reference, as mathematics; needs math-verify"
     ),
