@@ -9,6 +9,12 @@ from tutelage.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tutelage.evaluation.agreement import Agreement, save_agreement, teacher_agreement
+    from tutelage.evaluation.compare import (
+        Answers,
+        PairedComparison,
+        compare_answers,
+        compare_models,
+    )
     from tutelage.evaluation.suite import (
         Evaluated,
         Suite,
@@ -22,9 +28,13 @@ _HOMES = {
     "OWN": "suites",
     "SUITES": "suites",
     "Agreement": "agreement",
+    "Answers": "compare",
     "Evaluated": "suite",
+    "PairedComparison": "compare",
     "Suite": "suite",
     "bound_metrics": "suite",
+    "compare_answers": "compare",
+    "compare_models": "compare",
     "evaluate_answers": "suite",
     "make_suite": "suites",
     "save_agreement": "agreement",
@@ -36,9 +46,13 @@ __all__ = [
     "OWN",
     "SUITES",
     "Agreement",
+    "Answers",
     "Evaluated",
+    "PairedComparison",
     "Suite",
     "bound_metrics",
+    "compare_answers",
+    "compare_models",
     "evaluate_answers",
     "make_suite",
     "save_agreement",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tutelage.curriculum import plan_folder
 from tutelage.curriculum.files import SCHEDULED
 from tutelage.errors import RunFolderError
+from tutelage.evaluation.kept import answer_score, values_of
 from tutelage.report.reading import (
     read_columns,
     read_object,
@@ -46,14 +47,11 @@ class Evaluated:
 
     def values(self, metric: str) -> dict[str, float]:
         """The metric of every answered example by id; answers without it are left out."""
-        found = {i: row.get("scores", {}).get(metric) for i, row in self.answers.items()}
-        return {i: float(v) for i, v in found.items() if v is not None and math.isfinite(v)}
+        return values_of(self.answers, metric)
 
     def answer_score(self, example: str, metric: str) -> float | None:
         """The metric of the very answer that is kept, where ``values`` has the mean over seeds."""
-        row = self.answers.get(example, {})
-        value = (row.get("answer_scores") or row.get("scores", {})).get(metric)
-        return float(value) if value is not None and math.isfinite(value) else None
+        return answer_score(self.answers.get(example, {}), metric)
 
 
 @dataclass(frozen=True)
