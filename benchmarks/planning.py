@@ -65,6 +65,7 @@ def measure(path: Path, case: str) -> dict:
     """Plan once, in this process."""
     from tutelage.curriculum import (
         CurriculumOptions,
+        PlanSettings,
         compile_plan,
         describe_plan,
         load_plan,
@@ -85,15 +86,10 @@ def measure(path: Path, case: str) -> dict:
     options = CurriculumOptions(**{"epochs": 1, **CASES[case]}, iteration_ratio=1.0)
     before = peak()
     profile = timed("load_profile", load_profile, path)
-    plan = timed(
-        "compile_plan",
-        compile_plan,
-        profile,
-        options,
-        batch_size=BATCH,
-        student_share={"kind": "shifted"},
-        ce_weight=0.3,
+    settings = PlanSettings(
+        options, batch_size=BATCH, student_share={"kind": "shifted"}, ce_weight=0.3
     )
+    plan = timed("compile_plan", compile_plan, profile, settings)
     description = timed("describe_plan", describe_plan, plan, profile, case)
     with tempfile.TemporaryDirectory() as folder:
         timed("save_plan", save_plan, folder, plan, description)

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 
 from tutelage import follow_plan
-from tutelage.curriculum import CurriculumOptions, compile_plan
+from tutelage.curriculum import CurriculumOptions, PlanSettings, compile_plan
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.models import load_model, load_tokenizer
 from tutelage.types import DifficultyProfile
@@ -28,8 +28,9 @@ def main(total_steps: int = 12) -> list[int]:
     lengths = np.asarray([len(e.completion) for e in examples], dtype=float)
     plan = compile_plan(
         DifficultyProfile(tuple(rows["id"]), lengths, "response_length"),
-        CurriculumOptions("calibrated", stages=3, total_steps=total_steps),
-        batch_size=16,
+        PlanSettings(
+            CurriculumOptions("calibrated", stages=3, total_steps=total_steps), batch_size=16
+        ),
     )
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(

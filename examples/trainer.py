@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 
 from tutelage import DistillConfig, DistillTrainer
-from tutelage.curriculum import CurriculumOptions, compile_plan
+from tutelage.curriculum import CurriculumOptions, PlanSettings, compile_plan
 from tutelage.data import tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.difficulty import example_losses
@@ -31,10 +31,12 @@ def main(max_steps: int = 20) -> float:
     scores = losses.loss_sums / losses.num_tokens
     plan = compile_plan(
         DifficultyProfile(tuple(rows["id"]), np.asarray(scores)),
-        CurriculumOptions("calibrated", stages=4, total_steps=max_steps),
-        batch_size=16,
-        student_share={"kind": "shifted"},
-        ce_weight=0.3,
+        PlanSettings(
+            CurriculumOptions("calibrated", stages=4, total_steps=max_steps),
+            batch_size=16,
+            student_share={"kind": "shifted"},
+            ce_weight=0.3,
+        ),
     )
     with tempfile.TemporaryDirectory() as folder:
         arguments = DistillConfig(

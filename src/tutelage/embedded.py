@@ -17,7 +17,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 
-from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
+from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
 from tutelage.data import tokenize_examples
 from tutelage.data.arithmetic import arithmetic_examples, build_tokenizer
 from tutelage.files import atomic_directory
@@ -158,11 +158,13 @@ def _train(
     rows = tokenize_examples(examples, tokenizer, template="plain").dataset
     plan = compile_plan(
         DifficultyProfile(tuple(rows["id"]), np.zeros(len(rows)), "none"),
-        CurriculumOptions("random", stages=1, total_steps=phase.steps),
-        batch_size=BATCH_SIZE,
-        ce_weight=1.0,
-        learning_rate=LearningRate("linear", warmup_ratio=0.05, min_ratio=0.1),
-        seed=seed,
+        PlanSettings(
+            CurriculumOptions("random", stages=1, total_steps=phase.steps),
+            batch_size=BATCH_SIZE,
+            ce_weight=1.0,
+            learning_rate=LearningRate("linear", warmup_ratio=0.05, min_ratio=0.1),
+            seed=seed,
+        ),
     )
     with tempfile.TemporaryDirectory() as folder:
         arguments = DistillConfig(

@@ -29,24 +29,26 @@ def setting(
     meaning: str,
     *,
     check: Callable[[Any], None] | None = None,
+    limits: tuple[float, float] | None = None,
     **bounds: float,
 ) -> Any:
     """A field of a group of settings.
 
     Args:
-        default: its value when nothing is said.
+        default: its value when nothing is said; ``dataclasses.MISSING`` when it must be said.
         meaning: a sentence for the one who sets it.
         check: raises ``ValueError`` with what a value must be, where bounds cannot say it.
+        limits: the least and the most of a scheduled value; held where its steps are known.
         bounds: of the value, unless it is None; names as in ``BOUNDS``.
     """
     assert bounds.keys() <= BOUNDS.keys()
-    metadata = {"description": meaning, "check": check, **bounds}
+    metadata = {"description": meaning, "check": check, "limits": limits, **bounds}
     if isinstance(default, (dict, list)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def count(default: int | None, meaning: str, *, le: int = MOST) -> Any:
+def count(default: Any, meaning: str, *, le: int = MOST) -> Any:
     """A field that counts something of which there is one at least."""
     return setting(default, meaning, ge=1, le=le)
 

@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from tutelage.curriculum import CURRICULA, CurriculumOptions, compile_plan, describe_plan
+from tutelage.curriculum import (
+    CURRICULA,
+    CurriculumOptions,
+    PlanSettings,
+    compile_plan,
+    describe_plan,
+)
 from tutelage.curriculum.doubts import profile_doubts
 from tutelage.types import DifficultyProfile
 
@@ -14,7 +20,9 @@ VOCAB = 49_152
 
 def warnings_of(scores, kind="calibrated", stages=20, batch=16, losses=None, **more):
     profile = DifficultyProfile(tuple(f"id{i:05d}" for i in range(len(scores))), scores)
-    plan = compile_plan(profile, CurriculumOptions(kind, stages), batch_size=batch, **more)
+    plan = compile_plan(
+        profile, PlanSettings(CurriculumOptions(kind, stages), batch_size=batch, **more)
+    )
     doubts = profile_doubts(plan, profile, losses, VOCAB)
     described = describe_plan(plan, profile, "mine", losses=losses, vocab_size=VOCAB)
     assert described["warnings"][: len(doubts)] == doubts

@@ -9,6 +9,7 @@ from tutelage.curriculum import (
     CURRICULA,
     CurriculumOptions,
     LearningRate,
+    PlanSettings,
     compile_plan,
     describe_plan,
     exposure,
@@ -55,7 +56,7 @@ curricula = st.sampled_from(GROWING)
 def test_every_plan(scores, kind, stages, batch_size, remainder, passes):
     profile = profile_of(scores)
     options = CurriculumOptions(kind, stages, passes=passes, remainder=remainder)
-    plan = compile_plan(profile, options, batch_size=batch_size, seed=3)
+    plan = compile_plan(profile, PlanSettings(options, batch_size=batch_size, seed=3))
     sizes = [stage.num_examples for stage in plan.stages]
     assert sizes == sorted(sizes) and sizes[-1] == len(profile)
     assert sum(stage.steps for stage in plan.stages) == plan.total_steps
@@ -80,7 +81,8 @@ def test_every_plan(scores, kind, stages, batch_size, remainder, passes):
 def test_calibrated_meets_its_target_with_the_fewest_examples(scores, stages, batch_size):
     profile = profile_of(scores)
     plan = compile_plan(
-        profile, CurriculumOptions("calibrated", stages), batch_size=batch_size, seed=0
+        profile,
+        PlanSettings(CurriculumOptions("calibrated", stages), batch_size=batch_size, seed=0),
     )
     means = profile.running_mean
     least = min(batch_size, len(profile))
@@ -99,7 +101,9 @@ def test_plans_do_not_depend_on_the_order_of_the_data(scores, kind, stages, seed
     shuffled = np.random.default_rng(seed).permutation(len(profile))
     other = DifficultyProfile(tuple(profile.ids[i] for i in shuffled), profile.scores[shuffled])
     options = CurriculumOptions(kind, stages)
-    plans = [compile_plan(p, options, batch_size=4, seed=seed) for p in (profile, other)]
+    plans = [
+        compile_plan(p, PlanSettings(options, batch_size=4, seed=seed)) for p in (profile, other)
+    ]
     visits = [[plan.ids[i] for i in plan.visits] for plan in plans]
     assert visits[0] == visits[1]
 
@@ -108,7 +112,7 @@ def test_plans_do_not_depend_on_the_order_of_the_data(scores, kind, stages, seed
 @given(scores=difficulties, kind=curricula, stages=st.integers(1, 5), extra=st.integers(0, 40))
 def test_total_steps_is_exact(scores, kind, stages, extra):
     options = CurriculumOptions(kind, stages, total_steps=stages + extra)
-    plan = compile_plan(profile_of(scores), options, batch_size=4)
+    plan = compile_plan(profile_of(scores), PlanSettings(options, batch_size=4))
     assert plan.total_steps == plan.baseline_steps == stages + extra
     assert (np.diff(plan.offsets) == 4).all()
     assert all(stage.steps >= 1 for stage in plan.stages)
@@ -117,7 +121,9 @@ def test_total_steps_is_exact(scores, kind, stages, extra):
 @pytest.mark.parametrize("kind", GROWING)
 def test_constant_difficulty_one_example_one_stage(kind):
     for scores, stages in (([1.0] * 50, 5), ([2.0], 4), ([3.0, 1.0], 1)):
-        plan = compile_plan(profile_of(scores), CurriculumOptions(kind, stages), batch_size=4)
+        plan = compile_plan(
+            profile_of(scores), PlanSettings(CurriculumOptions(kind, stages), batch_size=4)
+        )
         assert plan.stages[-1].num_examples == len(scores)
         assert set(plan.visits.tolist()) == set(range(len(scores)))
 
@@ -129,7 +135,7 @@ def test_ties_are_broken_by_id():
 
 def test_same_seed_same_plan_other_seed_other_plan():
     profile = profile_of(np.random.default_rng(0).gamma(4, 0.5, 300))
-    plans = [compile_plan(profile, batch_size=8, seed=seed) for seed in (1, 1, 2)]
+    plans = [compile_plan(profile, PlanSettings(batch_size=8, seed=seed)) for seed in (1, 1, 2)]
     prints = [plan_fingerprint(plan) for plan in plans]
     assert prints[0] == prints[1] != prints[2]
 
@@ -137,20 +143,24 @@ def test_same_seed_same_plan_other_seed_other_plan():
 def test_within_a_stage_visits_are_even():
     profile = profile_of(np.random.default_rng(0).gamma(4, 0.5, 97))
     options = CurriculumOptions("random", stages=1, passes=3.4)
-    plan = compile_plan(profile, options, batch_size=10)
+    plan = compile_plan(profile, PlanSettings(options, batch_size=10))
     counts = np.bincount(plan.visits, minlength=97)
     assert set(counts.tolist()) == {3, 4}
 
 
 def test_published_iterations_of_the_plain_run():
     profile = profile_of(np.random.default_rng(0).gamma(4, 0.6, PAPER_N))
-    plain = compile_plan(profile, CurriculumOptions("random", stages=20), batch_size=8)
+    plain = compile_plan(
+        profile, PlanSettings(CurriculumOptions("random", stages=20), batch_size=8)
+    )
     assert plain.total_steps == plain.baseline_steps == 28_588
 
 
 def test_published_iterations_of_linear_growth():
     profile = profile_of(np.random.default_rng(0).gamma(4, 0.6, PAPER_N))
-    growth = compile_plan(profile, CurriculumOptions("linear_growth", stages=20), batch_size=8)
+    growth = compile_plan(
+        profile, PlanSettings(CurriculumOptions("linear_growth", stages=20), batch_size=8)
+    )
     assert growth.total_steps == 15_008
     assert growth.baseline_steps == 28_588
 
@@ -158,7 +168,7 @@ def test_published_iterations_of_linear_growth():
 def test_iteration_ratio_reaches_the_published_share():
     profile = profile_of(np.random.default_rng(0).gamma(4, 0.6, PAPER_N))
     options = CurriculumOptions("calibrated", stages=20, iteration_ratio=23_517 / 28_587.5)
-    plan = compile_plan(profile, options, batch_size=8)
+    plan = compile_plan(profile, PlanSettings(options, batch_size=8))
     assert plan.total_steps == 23_517
 
 
@@ -166,8 +176,7 @@ def test_calibrated_by_hand():
     # Means of prefixes are 1, 1.5, 2, 2.5; targets for 5 stages are 0.5, 1, 1.5, 2, 2.5.
     plan = compile_plan(
         profile_of([4.0, 1.0, 3.0, 2.0]),
-        CurriculumOptions("calibrated", stages=5, passes=1),
-        batch_size=1,
+        PlanSettings(CurriculumOptions("calibrated", stages=5, passes=1), batch_size=1),
     )
     assert [stage.num_examples for stage in plan.stages] == [1, 1, 2, 3, 4]
     assert [stage.mean_difficulty for stage in plan.stages] == [1, 1, 1.5, 2, 2.5]
@@ -178,7 +187,7 @@ def test_reversed_order_keeps_the_sizes():
     sizes = {}
     for order in ("easy_first", "hard_first", "random"):
         options = CurriculumOptions("calibrated", 4, order=order)
-        plan = compile_plan(profile, options, batch_size=4)
+        plan = compile_plan(profile, PlanSettings(options, batch_size=4))
         sizes[order] = [stage.num_examples for stage in plan.stages]
         if order == "hard_first":
             first = {plan.ids[i] for s in range(2) for i in plan.positions(s)}
@@ -191,12 +200,14 @@ def test_scheduled_values_follow_the_stages():
     profile = profile_of(np.random.default_rng(1).gamma(4, 0.5, 64))
     plan = compile_plan(
         profile,
-        CurriculumOptions("calibrated", 4),
-        batch_size=4,
-        student_share={"kind": "paper"},
-        distill_temperature={"kind": "linear", "start": 1.0, "end": 2.0},
-        ce_weight=0.3,
-        learning_rate=LearningRate("constant"),
+        PlanSettings(
+            CurriculumOptions("calibrated", 4),
+            batch_size=4,
+            student_share={"kind": "paper"},
+            distill_temperature={"kind": "linear", "start": 1.0, "end": 2.0},
+            ce_weight=0.3,
+            learning_rate=LearningRate("constant"),
+        ),
     )
     assert [s.student_share for s in plan.stages] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert [s.distill_temperature for s in plan.stages] == pytest.approx([1, 4 / 3, 5 / 3, 2])
@@ -206,7 +217,9 @@ def test_scheduled_values_follow_the_stages():
 
 def test_files_give_the_plan_back(tmp_path):
     profile = profile_of(np.random.default_rng(1).gamma(4, 0.5, 64))
-    plan = compile_plan(profile, batch_size=5, student_share={"kind": "shifted"}, seed=9)
+    plan = compile_plan(
+        profile, PlanSettings(batch_size=5, student_share={"kind": "shifted"}, seed=9)
+    )
     save_plan(tmp_path, plan, describe_plan(plan, profile, "mine"))
     again = load_plan(tmp_path)
     assert plan_fingerprint(again) == plan_fingerprint(plan)
@@ -217,10 +230,12 @@ def test_exposure_sums_to_the_visits_and_shows_the_starved():
     profile = profile_of(np.random.default_rng(1).gamma(4, 0.5, 1000))
     plan = compile_plan(
         profile,
-        CurriculumOptions("calibrated", 5),
-        batch_size=8,
-        student_share={"kind": "paper"},
-        ce_weight=0.3,
+        PlanSettings(
+            CurriculumOptions("calibrated", 5),
+            batch_size=8,
+            student_share={"kind": "paper"},
+            ce_weight=0.3,
+        ),
     )
     rows = exposure(plan, profile)
     assert sum(row.visits for row in rows) == len(plan.visits)
@@ -234,7 +249,7 @@ def test_exposure_sums_to_the_visits_and_shows_the_starved():
 
 def test_a_plain_plan_has_an_even_exposure_and_no_warning():
     profile = profile_of(np.random.default_rng(1).gamma(4, 0.5, 1000))
-    plan = compile_plan(profile, CurriculumOptions("random", 10), batch_size=8)
+    plan = compile_plan(profile, PlanSettings(CurriculumOptions("random", 10), batch_size=8))
     rows = exposure(plan, profile)
     for row in rows:
         assert row.visits == row.plain_visits
@@ -244,7 +259,7 @@ def test_a_plain_plan_has_an_even_exposure_and_no_warning():
 
 def test_exposure_joins_by_id():
     profile = profile_of(np.random.default_rng(1).gamma(4, 0.5, 50))
-    plan = compile_plan(profile, batch_size=4)
+    plan = compile_plan(profile, PlanSettings(batch_size=4))
     backwards = DifficultyProfile(profile.ids[::-1], profile.scores[::-1])
     assert exposure(plan, profile) == exposure(plan, backwards)
 
@@ -269,13 +284,18 @@ def test_options_that_do_not_fit_are_refused(options, words):
 def test_values_out_of_range_are_refused():
     profile = profile_of([1.0, 2.0, 3.0])
     with pytest.raises(ConfigError, match="student_share"):
-        compile_plan(profile, batch_size=2, student_share={"kind": "linear", "start": 0, "end": 2})
+        compile_plan(
+            profile,
+            PlanSettings(batch_size=2, student_share={"kind": "linear", "start": 0, "end": 2}),
+        )
     with pytest.raises(ConfigError, match="distill_temperature"):
-        compile_plan(profile, batch_size=2, distill_temperature=0.0)
+        compile_plan(profile, PlanSettings(batch_size=2, distill_temperature=0.0))
     with pytest.raises(ConfigError, match="positive mean"):
-        compile_plan(profile_of([-1.0, 0.5]), batch_size=2)
+        compile_plan(profile_of([-1.0, 0.5]), PlanSettings(batch_size=2))
     with pytest.raises(ConfigError, match="no option 'min_examples'"):
-        compile_plan(profile, CurriculumOptions("random", 2, min_examples=2), batch_size=2)
+        compile_plan(
+            profile, PlanSettings(CurriculumOptions("random", 2, min_examples=2), batch_size=2)
+        )
 
 
 @pytest.mark.parametrize(
@@ -284,4 +304,4 @@ def test_values_out_of_range_are_refused():
 def test_a_plan_that_no_memory_holds_is_refused(options):
     profile = profile_of(np.arange(1.0, 2001.0))
     with pytest.raises(ConfigError, match=r"would visit examples .* times, and 1,000,000,000 is"):
-        compile_plan(profile, CurriculumOptions(stages=20, **options), batch_size=64)
+        compile_plan(profile, PlanSettings(CurriculumOptions(stages=20, **options), batch_size=64))

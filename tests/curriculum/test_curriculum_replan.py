@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tutelage.curriculum import (
     CURRICULA,
     CurriculumOptions,
+    PlanSettings,
     compile_plan,
     describe_plan,
     load_plan,
@@ -81,10 +82,10 @@ def made(choice):
 @given(choice=settings_of_plans)
 def test_a_run_makes_the_steps_and_visits_that_it_planned(choice):
     options, values = made(choice)
-    first = plan = compile_plan(spread(choice["size"]), options, **values)
+    first = plan = compile_plan(spread(choice["size"]), PlanSettings(options, **values))
     for done in range(choice["every"], choice["stages"], choice["every"]):
         profile = spread(choice["size"], seed=done)
-        before, plan = plan, replan(plan, done, profile, options, **values)
+        before, plan = plan, replan(plan, done, profile, PlanSettings(options, **values))
         assert (plan.offsets == first.offsets).all() and len(plan.visits) == len(first.visits)
         assert plan.total_steps == first.total_steps == sum(s.steps for s in plan.stages)
         assert min(stage.steps for stage in plan.stages) >= 1
@@ -117,9 +118,9 @@ def test_a_profile_of_the_same_order_changes_nothing(choice, scale):
     options, values = made(choice)
     profile = spread(choice["size"])
     same = DifficultyProfile(profile.ids, profile.scores * scale)
-    plan = first = compile_plan(profile, options, **values)
+    plan = first = compile_plan(profile, PlanSettings(options, **values))
     for done in range(choice["every"], choice["stages"], choice["every"]):
-        plan = replan(plan, done, same, options, **values)
+        plan = replan(plan, done, same, PlanSettings(options, **values))
         assert plan_fingerprint(plan) == plan_fingerprint(first)
     for now, then in zip(plan.stages, first.stages, strict=True):
         assert (now.steps, now.num_examples) == (then.steps, then.num_examples)
@@ -130,10 +131,10 @@ def test_a_profile_of_the_same_order_changes_nothing(choice, scale):
 def test_every_visit_of_dakd_is_made(refresh):
     """Each epoch of a falling subset: what does not fill a batch opens the next one."""
     options = CurriculumOptions("shrinking", 5, options={"decay": "linear"})
-    plan = first = compile_plan(spread(131), options, batch_size=16)
+    plan = first = compile_plan(spread(131), PlanSettings(options, batch_size=16))
     assert (len(first.visits), first.total_steps) == (393, 25)
     for done in range(refresh, 5, refresh):
-        plan = replan(plan, done, spread(131, seed=done), options, batch_size=16)
+        plan = replan(plan, done, spread(131, seed=done), PlanSettings(options, batch_size=16))
     assert (len(plan.visits), plan.total_steps) == (393, 25)
     sizes = [131, 105, 79, 52, 26]
     assert visits_by_stage(plan) == [stage.num_examples for stage in plan.stages] == sizes
@@ -143,10 +144,10 @@ def test_every_visit_of_dakd_is_made(refresh):
 
 def test_a_calibrated_plan_keeps_its_length_when_its_subsets_grow():
     options = CurriculumOptions("calibrated", 4)
-    first = compile_plan(spread(500), options, batch_size=16)
+    first = compile_plan(spread(500), PlanSettings(options, batch_size=16))
     flat = DifficultyProfile(spread(500).ids, 5 + spread(500, seed=3).scores / 100)
-    natural = compile_plan(flat, options, batch_size=16)
-    again = replan(first, 1, flat, options, batch_size=16)
+    natural = compile_plan(flat, PlanSettings(options, batch_size=16))
+    again = replan(first, 1, flat, PlanSettings(options, batch_size=16))
     assert natural.total_steps != first.total_steps == again.total_steps
     fresh = [(s.num_examples, s.mean_difficulty) for s in natural.stages[1:]]
     assert [(s.num_examples, s.mean_difficulty) for s in again.stages[1:]] == fresh
@@ -165,9 +166,9 @@ def test_teachers_follow_the_new_stages():
             "teacher_schedule": "ladder",
             "supervision": supervision,
         }
-        first = compile_plan(spread(60), options, **more)
+        first = compile_plan(spread(60), PlanSettings(options, **more))
         new = spread(60, seed=2)
-        plan = replan(first, 1, new, options, **more)
+        plan = replan(first, 1, new, PlanSettings(options, **more))
         if supervision == "logits":
             names = [plan.teacher_of(step) for step in range(plan.total_steps)]
             expected = ["weak" if s <= 2 else "strong" for s in plan.step_stage]
@@ -185,7 +186,7 @@ def test_teachers_follow_the_new_stages():
 
 def test_the_plan_of_an_arm_is_the_last_one_made(tmp_path):
     profile = spread(40)
-    plan = compile_plan(profile, CurriculumOptions("calibrated", 12), batch_size=2)
+    plan = compile_plan(profile, PlanSettings(CurriculumOptions("calibrated", 12), batch_size=2))
     for name in ("plan", "replanned/after_stage_2", "replanned/after_stage_10"):
         (tmp_path / name).mkdir(parents=True)
         save_plan(tmp_path / name, plan, describe_plan(plan, profile, name))

@@ -11,6 +11,7 @@ import pytest
 from tutelage.curriculum import (
     CURRICULA,
     CurriculumOptions,
+    PlanSettings,
     compile_plan,
     describe_plan,
     exposure,
@@ -37,12 +38,14 @@ def profile_of(size, seed=0, names=()):
 def plan_of(profile, kind="calibrated", **more):
     return compile_plan(
         profile,
-        CurriculumOptions(kind, stages=4, passes=1.7),
-        batch_size=5,
-        student_share={"kind": "shifted", "per": "step"},
-        ce_weight=0.3,
-        on_policy=0.2,
-        **more,
+        PlanSettings(
+            CurriculumOptions(kind, stages=4, passes=1.7),
+            batch_size=5,
+            student_share={"kind": "shifted", "per": "step"},
+            ce_weight=0.3,
+            on_policy=0.2,
+            **more,
+        ),
     )
 
 

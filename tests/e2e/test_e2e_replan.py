@@ -10,6 +10,7 @@ from killing import make_models, small_recipe
 from tutelage import run
 from tutelage.curriculum import (
     CurriculumOptions,
+    PlanSettings,
     compile_plan,
     describe_plan,
     load_plan,
@@ -117,7 +118,9 @@ def test_a_run_that_learns_answers_can_measure_again(tmp_path):
 )
 def test_validation_ends_where_training_does(tmp_path, every, max_steps, expected):
     profile = DifficultyProfile(tuple("abcd"), np.arange(1.0, 5.0))
-    plan = compile_plan(profile, CurriculumOptions("random", 3, total_steps=9), batch_size=2)
+    plan = compile_plan(
+        profile, PlanSettings(CurriculumOptions("random", 3, total_steps=9), batch_size=2)
+    )
     (tmp_path / "arms/main/plan").mkdir(parents=True)
     save_plan(tmp_path / "arms/main/plan", plan, describe_plan(plan, profile, "mine"))
     recipe = Recipe(

@@ -15,7 +15,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest_models import random_rows, tiny_model
 from tutelage import DistillConfig, DistillTrainer
-from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan, plan_fingerprint
+from tutelage.curriculum import (
+    CurriculumOptions,
+    LearningRate,
+    PlanSettings,
+    compile_plan,
+    plan_fingerprint,
+)
 from tutelage.training.callbacks import MetricsFile
 from tutelage.types import DifficultyProfile
 
@@ -45,11 +51,13 @@ def trajectory(arm):
     scores = np.random.default_rng(0).gamma(4, 0.5, 32)
     plan = compile_plan(
         DifficultyProfile(tuple(rows["id"]), scores),
-        options.pop("curriculum"),
-        batch_size=8,
-        learning_rate=LearningRate("cosine", warmup_ratio=0.1),
-        seed=5,
-        **options,
+        PlanSettings(
+            options.pop("curriculum"),
+            batch_size=8,
+            learning_rate=LearningRate("cosine", warmup_ratio=0.1),
+            seed=5,
+            **options,
+        ),
     )
     with tempfile.TemporaryDirectory() as folder:
         trainer = DistillTrainer(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tutelage.curriculum import CurriculumOptions, compile_plan
+from tutelage.curriculum import CurriculumOptions, PlanSettings, compile_plan
 from tutelage.errors import DataError
 from tutelage.training.batches import join_by_id
 from tutelage.types import DifficultyProfile
@@ -16,11 +16,13 @@ IDS = [f"id{i}" for i in range(20)]
 def plan_of(**more):
     return compile_plan(
         DifficultyProfile(IDS, np.linspace(1, 2, 20)),
-        CurriculumOptions("bands", 2),
-        batch_size=4,
-        teachers=("weak", "strong"),
-        teacher_schedule="ladder",
-        **more,
+        PlanSettings(
+            CurriculumOptions("bands", 2),
+            batch_size=4,
+            teachers=("weak", "strong"),
+            teacher_schedule="ladder",
+            **more,
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from test_training_trainer import config, history, weights
 
 from conftest_models import VOCAB, random_rows, tiny_model
 from tutelage import DistillTrainer
-from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
+from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.data.collate import collate
 from tutelage.errors import ConfigError, DataError
@@ -30,7 +30,7 @@ def plan_of(rows, curriculum=None, **options):
     ids = tuple(dict.fromkeys(rows["id"]))
     profile = DifficultyProfile(ids, np.linspace(0.5, 3.0, len(ids)))
     curriculum = curriculum or CurriculumOptions("random", 2, passes=2)
-    return compile_plan(profile, curriculum, batch_size=6, **options)
+    return compile_plan(profile, PlanSettings(curriculum, batch_size=6, **options))
 
 
 def make(folder, rows, plan, teacher=None, **options):

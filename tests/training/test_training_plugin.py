@@ -8,7 +8,7 @@ from transformers.trainer_callback import TrainerCallback
 
 from conftest_models import random_rows, tiny_model
 from tutelage import follow_plan
-from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
+from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
 from tutelage.data.arithmetic import arithmetic_examples, build_tokenizer
 from tutelage.data.collate import collate
 from tutelage.errors import ConfigError, DataError
@@ -21,7 +21,9 @@ def plan_of(ids, batch_size=6, **options):
         "calibrated", 3, passes=2, remainder="drop", restart=options.pop("restart", False)
     )
     values = {"distill_temperature": {"kind": "linear", "start": 1.0, "end": 2.0}}
-    return compile_plan(profile, curriculum, batch_size=batch_size, **{**values, **options})
+    return compile_plan(
+        profile, PlanSettings(curriculum, batch_size=batch_size, **{**values, **options})
+    )
 
 
 class Foreign(Trainer):

@@ -5,7 +5,7 @@ import pytest
 from test_training_methods import make, plan_of
 
 from conftest_models import random_rows
-from tutelage.curriculum import CurriculumOptions, compile_plan
+from tutelage.curriculum import CurriculumOptions, PlanSettings, compile_plan
 from tutelage.pipeline.stages.plan import compile_recipe, plan_notes
 from tutelage.recipe import load_recipe
 from tutelage.training.share import AdaptiveShare
@@ -40,7 +40,9 @@ def profile_of(size, seed=0):
 
 def plan_with(steps, share, size=40, **more):
     options = CurriculumOptions("random", 2, total_steps=steps)
-    return compile_plan(profile_of(size), options, batch_size=2, student_share=share, **more)
+    return compile_plan(
+        profile_of(size), PlanSettings(options, batch_size=2, student_share=share, **more)
+    )
 
 
 @pytest.mark.parametrize(("options", "released"), RELEASED)

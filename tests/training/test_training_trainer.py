@@ -10,7 +10,7 @@ from transformers.trainer_callback import TrainerCallback
 
 from conftest_models import random_rows, tiny_model
 from tutelage import DistillConfig, DistillTrainer
-from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
+from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
 from tutelage.errors import ConfigError, DataError, NonFiniteLossError, RunFolderError
 from tutelage.training.callbacks import MetricsFile, ValidateAndLog
 from tutelage.training.checkpoints import checkpoints, is_complete, last_checkpoint
@@ -27,7 +27,7 @@ def cpd_plan(rows, batch_size=6, stages=3, **options):
         **options,
     }
     curriculum = CurriculumOptions("calibrated", stages, passes=1)
-    return compile_plan(profile, curriculum, batch_size=batch_size, **options)
+    return compile_plan(profile, PlanSettings(curriculum, batch_size=batch_size, **options))
 
 
 def config(folder, **options):
@@ -97,9 +97,9 @@ def test_training_lowers_the_loss(tmp_path, rows):
     plan = cpd_plan(rows, student_share=0.0, distill_temperature=1.0)
     repeated = compile_plan(
         DifficultyProfile(plan.ids, np.ones(len(rows))),
-        CurriculumOptions("random", 20),
-        batch_size=8,
-        learning_rate=LearningRate("constant"),
+        PlanSettings(
+            CurriculumOptions("random", 20), batch_size=8, learning_rate=LearningRate("constant")
+        ),
     )
     make(tmp_path, rows, plan=repeated).train()
     log = history(tmp_path)

@@ -3,7 +3,7 @@
 from tutelage.curriculum.exposure import TenthExposure, exposure, plan_warnings
 from tutelage.curriculum.files import describe_plan, load_plan, plan_folder, save_plan
 from tutelage.curriculum.fingerprint import plan_fingerprint
-from tutelage.curriculum.options import CurriculumOptions, LearningRate
+from tutelage.curriculum.options import CurriculumOptions, LearningRate, PlanSettings
 from tutelage.curriculum.plan import compile_plan, replan
 from tutelage.curriculum.staging import pairs_wanted
 from tutelage.curriculum.table import CURRICULA, Curriculum
@@ -15,6 +15,7 @@ __all__ = [
     "Curriculum",
     "CurriculumOptions",
     "LearningRate",
+    "PlanSettings",
     "TenthExposure",
     "compile_plan",
     "describe_plan",

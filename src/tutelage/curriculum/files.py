@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from tutelage.curriculum.doubts import profile_doubts
 from tutelage.curriculum.exposure import exposure, plan_warnings
 from tutelage.curriculum.fingerprint import plan_fingerprint
+from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.files import atomic_write_json, disk_errors, read_json
 from tutelage.ids import Ids, index_type
 from tutelage.types import DifficultyProfile, Plan, Stage
 
 VISITS_AT_ONCE = 1 << 22
-SCHEDULED = ("student_share", "distill_temperature", "ce_weight", "lr_factor")
+SCHEDULED = (*LOSS_VALUES, "lr_factor")
 """Columns of ``steps.parquet``: the values that a plan schedules for each step."""
 _SCALARS = (
     "batch_size",

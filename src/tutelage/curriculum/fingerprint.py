@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.ids import Ids
 from tutelage.types import Plan
 
@@ -17,9 +18,7 @@ PARTS = (
     "visits",
     "offsets",
     "step_stage",
-    "student_share",
-    "distill_temperature",
-    "ce_weight",
+    *LOSS_VALUES,
     "lr_factor",
     "on_policy",
     "restarts",

@@ -1,9 +1,9 @@
-"""How the data is staged, and the course of the learning rate."""
+"""What a plan is compiled from: how the data is staged, and what is scheduled."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from tutelage.curriculum.sampling import Remainder
 from tutelage.curriculum.subsets import Places
 from tutelage.curriculum.table import CURRICULA, Curriculum, Order
 from tutelage.errors import ConfigError, unknown_name
-from tutelage.schedules import Course, learning_rate_factors
+from tutelage.schedules import Course, ScheduledValue, learning_rate_factors, scheduled
+from tutelage.schedules.spec import Spec
 from tutelage.settings import check_settings, count, setting
 from tutelage.types import DifficultyProfile
 
@@ -135,3 +136,85 @@ class LearningRate:
         return learning_rate_factors(
             self.schedule, total_steps, warmup_ratio=self.warmup_ratio, min_ratio=self.min_ratio
         )
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """All that a plan is compiled from, besides the profile.
+
+    Attributes:
+        curriculum: how the data is staged.
+        batch_size: examples of one optimizer step over all processes.
+        student_share: schedule of the student's share in the target; see ``schedules.scheduled``.
+        distill_temperature: schedule of the temperature.
+        ce_weight: schedule of the weight of cross-entropy.
+        on_policy: schedule of the probability that a step trains on the student's own answers; such
+            a step has no cross-entropy.
+        learning_rate: course of the learning rate; a cosine to 0 by default.
+        teachers: names of the teachers from weak to strong.
+        teacher_schedule: name, or ``{kind: name, ...}``, in ``TEACHER_SCHEDULES``.
+        supervision: ``"text"`` when examples carry answers that a teacher wrote, each example its
+            own; ``"logits"`` when steps take distributions from a teacher, each step from one.
+        seed: seed of all drawing and shuffling.
+
+    Raises:
+        ConfigError: a value out of its range, or no schedule.
+    """
+
+    curriculum: CurriculumOptions = field(default_factory=CurriculumOptions)
+    _: KW_ONLY
+    batch_size: int = count(MISSING, "Examples of a step, over all processes.")
+    student_share: Spec | ScheduledValue = setting(
+        0.0, "Share of the student in the target.", limits=(0.0, 1.0)
+    )
+    distill_temperature: Spec | ScheduledValue = setting(
+        1.0, "Softens teacher and student.", limits=(0.001, 1000.0)
+    )
+    ce_weight: Spec | ScheduledValue = setting(
+        0.0, "Weight of cross-entropy; KD has the rest.", limits=(0.0, 1.0)
+    )
+    on_policy: Spec | ScheduledValue = setting(
+        0.0, "Share of the steps on the student's own answers.", limits=(0.0, 1.0)
+    )
+    learning_rate: LearningRate = field(default_factory=LearningRate)
+    teachers: Sequence[str] = setting(("teacher",), "Names of the teachers from weak to strong.")
+    teacher_schedule: Mapping[str, Any] | str = setting(
+        "strongest", "Which teacher of the ladder speaks when."
+    )
+    supervision: Literal["logits", "text"] = setting(
+        "logits", "Whether steps have a teacher, or examples the answer of one."
+    )
+    seed: int = setting(0, "Seed of all drawing and shuffling.", ge=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for name in LIMITS:
+            self.schedule_of(name)
+
+    def schedule_of(self, name: str) -> ScheduledValue:
+        """The schedule of one of ``LIMITS``."""
+        return scheduled(getattr(self, name))
+
+
+LIMITS: dict[str, tuple[float, float]] = {
+    one.name: one.metadata["limits"] for one in fields(PlanSettings) if one.metadata.get("limits")
+}
+"""What a plan schedules, with the least and the most that it may be."""
+
+LOSS_VALUES = tuple(name for name in LIMITS if name != "on_policy")
+"""What it schedules of the loss: numbers of a step, with these names wherever there are steps."""
+
+
+def range_fault(name: str, least: float, most: float) -> str:
+    """What the values of a schedule must be and are not; empty when they are all right.
+
+    Args:
+        name: one of ``LIMITS``.
+        least: of its values.
+        most: of its values.
+    """
+    low, high = LIMITS[name]
+    if low <= least and most <= high:
+        return ""
+    reach = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+    return f"must stay between {low:g} and {high:g}, and is {reach}."

@@ -1,14 +1,20 @@
 """Compile a difficulty profile into a plan: every optimizer step, before the first one is taken."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.curriculum.options import CurriculumOptions, LearningRate
+from tutelage.curriculum.options import (
+    LIMITS,
+    LOSS_VALUES,
+    CurriculumOptions,
+    PlanSettings,
+    range_fault,
+)
 from tutelage.curriculum.sampling import (
     CARRYING,
     Cut,
@@ -19,17 +25,13 @@ from tutelage.curriculum.sampling import (
     shuffled_visits,
 )
 from tutelage.curriculum.staging import (
-    PlanSettings,
     StagedExamples,
-    make_settings,
     small_numbers,
     stage_examples,
     teachers_of,
     visits_per_stage,
 )
 from tutelage.errors import ConfigError
-from tutelage.schedules import ScheduledValue
-from tutelage.schedules.spec import Spec
 from tutelage.types import DifficultyProfile, Plan, Stage
 
 IntArray = NDArray[np.integer]
@@ -38,19 +40,9 @@ FloatArray = NDArray[np.float64]
 
 def compile_plan(
     profile: DifficultyProfile,
-    curriculum: CurriculumOptions | str = "calibrated",
+    settings: PlanSettings,
     *,
-    batch_size: int,
-    student_share: Spec | ScheduledValue = 0.0,
-    distill_temperature: Spec | ScheduledValue = 1.0,
-    ce_weight: Spec | ScheduledValue = 0.0,
-    on_policy: Spec | ScheduledValue = 0.0,
-    learning_rate: LearningRate | None = None,
-    teachers: Sequence[str] = ("teacher",),
-    teacher_schedule: Mapping[str, Any] | str = "strongest",
-    supervision: Literal["logits", "text"] = "logits",
     available: NDArray[np.bool_] | None = None,
-    seed: int = 0,
 ) -> Plan:
     """Recipe and difficulty profile in, plan out; the same inputs always give the same plan.
 
@@ -58,49 +50,28 @@ def compile_plan(
 
     Args:
         profile: one difficulty for each example id.
-        curriculum: options, or just the name of a curriculum.
-        batch_size: examples of one optimizer step over all processes.
-        student_share: schedule of the student's share in the target; see ``schedules.scheduled``.
-        distill_temperature: schedule of the temperature.
-        ce_weight: schedule of the weight of cross-entropy.
-        on_policy: schedule of the probability that a step trains on the student's own answers; such
-            a step has no cross-entropy.
-        learning_rate: schedule of the learning rate; None is a cosine to 0.
-        teachers: names of the teachers from weak to strong.
-        teacher_schedule: name, or ``{kind: name, ...}``, in ``TEACHER_SCHEDULES``.
-        supervision: ``"text"`` when examples carry answers that a teacher wrote, each example its
-            own; ``"logits"`` when steps take distributions from a teacher, each step from one.
+        settings: all else that the plan follows from.
         available: with text, which teacher has an answer for which example, shape ``[K, N]``; None
             for all of them.
-        seed: seed of all drawing and shuffling.
 
     Raises:
         ConfigError: options that do not fit each other or the data.
 
     Example:
         >>> profile = DifficultyProfile(("a", "b", "c", "d"), np.asarray([1.0, 2.0, 3.0, 4.0]))
-        >>> plan = compile_plan(profile, CurriculumOptions(stages=2, passes=1.0), batch_size=1)
+        >>> options = CurriculumOptions(stages=2, passes=1.0)
+        >>> plan = compile_plan(profile, PlanSettings(options, batch_size=1))
         >>> [stage.num_examples for stage in plan.stages]
         [2, 4]
     """
-    settings = make_settings(
-        curriculum,
-        batch_size=batch_size,
-        student_share=student_share,
-        distill_temperature=distill_temperature,
-        ce_weight=ce_weight,
-        on_policy=on_policy,
-        learning_rate=learning_rate,
-        teachers=teachers,
-        teacher_schedule=teacher_schedule,
-        supervision=supervision,
-        seed=seed,
-    )
     staged = stage_examples(profile, settings, available)
     num_visits = visits_per_stage([len(part.positions) for part in staged], settings, profile)
     passes = _passes(pass_lengths, staged, num_visits, settings)
     cut = cut_into_steps(
-        list(map(sum, passes)), batch_size, settings.curriculum.remainder, first_stage=1
+        list(map(sum, passes)),
+        settings.batch_size,
+        settings.curriculum.remainder,
+        first_stage=1,
     )
     return _assemble(profile, settings, staged, num_visits, passes, cut)
 
@@ -109,10 +80,9 @@ def replan(
     before: Plan,
     stages_done: int,
     profile: DifficultyProfile,
-    curriculum: CurriculumOptions | str = "calibrated",
+    settings: PlanSettings,
     *,
     available: NDArray[np.bool_] | None = None,
-    **settings: Any,
 ) -> Plan:
     """Keep the stages that are done and compile the others anew, from a profile measured since.
 
@@ -125,21 +95,19 @@ def replan(
         before: the plan that was followed so far.
         stages_done: how many of its stages are done; at least 1, and not all of them.
         profile: the new profile, of the same examples in the same order.
-        curriculum: options.
+        settings: as for :func:`compile_plan`.
         available: as for :func:`compile_plan`.
-        settings: the other arguments of :func:`compile_plan`.
 
     Returns:
         A plan whose first steps, up to the end of stage ``stages_done``, are those of ``before``.
     """
     assert profile.ids == before.ids, "a profile measured since has the same examples"
     assert 1 <= stages_done < len(before.stages)
-    fixed = make_settings(curriculum, **settings)
-    options, first = fixed.curriculum, stages_done + 1
-    staged = stage_examples(profile, fixed, available)[stages_done:]
+    options, first = settings.curriculum, stages_done + 1
+    staged = stage_examples(profile, settings, available)[stages_done:]
     done = before.stages[:stages_done]
     sizes = [stage.num_examples for stage in done] + [len(part.positions) for part in staged]
-    asked = visits_per_stage(sizes, fixed, profile)[stages_done:]
+    asked = visits_per_stage(sizes, settings, profile)[stages_done:]
     # Steps of the stages that are done, and visits of these stages that are still to be made.
     kept = int((before.step_stage <= stages_done).sum())
     start = int(before.offsets[kept])
@@ -147,14 +115,16 @@ def replan(
     planned = sum(round(stage.passes * stage.num_examples) for stage in done)
     carried = planned - start if carries else 0
     # What the stages that are left would make by the rules is their claim to the steps left.
-    by_rule = list(map(sum, _passes(pass_lengths, staged, asked, fixed)))
-    used = cut_into_steps(by_rule, fixed.batch_size, options.remainder, first, carried).used
+    by_rule = list(map(sum, _passes(pass_lengths, staged, asked, settings)))
+    used = cut_into_steps(by_rule, settings.batch_size, options.remainder, first, carried).used
     cut = cut_again(
         before.offsets[kept:] - start, carried, used, carries=carries, first_stage=first
     )
-    passes = _passes(pass_lengths_made, staged, np.asarray(cut.used), fixed)
+    passes = _passes(pass_lengths_made, staged, np.asarray(cut.used), settings)
     num_visits = asked * (np.asarray(cut.used) / np.asarray(used))
-    return _assemble(profile, fixed, staged, num_visits, passes, cut, _Kept(before, kept, carried))
+    return _assemble(
+        profile, settings, staged, num_visits, passes, cut, _Kept(before, kept, carried)
+    )
 
 
 def _passes(
@@ -232,7 +202,7 @@ def _assemble(
         step_stage=step_stage,
         **_values(settings, step_stage, kept),
         restarts=_restarts(step_stage) if options.restart else np.empty(0, dtype=np.int64),
-        teachers=settings.teachers,
+        teachers=tuple(settings.teachers),
         visit_teacher=_visit_teachers(settings, staged, visits, cut, len(profile), kept),
         stages=(),
         batch_size=batch_size,
@@ -285,11 +255,12 @@ def _restarts(step_stage: NDArray[np.int64]) -> NDArray[np.int64]:
 def _values(settings: PlanSettings, step_stage: IntArray, kept: _Kept | None) -> dict[str, Any]:
     """Scheduled values of every step; the steps that are kept keep theirs."""
     stages, total = settings.curriculum.stages, len(step_stage)
-    values = {
-        name: getattr(settings, name).values(step_stage, stages)
-        for name in ("student_share", "distill_temperature", "ce_weight", "on_policy")
+    values: dict[str, Any] = {
+        name: settings.schedule_of(name).values(step_stage, stages) for name in LIMITS
     }
-    _check_ranges(values)
+    for name, at_steps in values.items():
+        if fault := range_fault(name, at_steps.min(), at_steps.max()):
+            raise ConfigError(f"{name} {fault}")
     chance = np.random.default_rng([settings.seed, 0, 0, 2]).random(total)
     values["on_policy"] = chance < values["on_policy"]
     # The student's own answer is no truth to learn by cross-entropy.
@@ -304,18 +275,6 @@ def _values(settings: PlanSettings, step_stage: IntArray, kept: _Kept | None) ->
         for name in values:
             values[name][: kept.steps] = getattr(kept.plan, name)[: kept.steps]
     return values
-
-
-def _check_ranges(values: Mapping[str, FloatArray]) -> None:
-    for name in ("student_share", "ce_weight", "on_policy"):
-        if values[name].min() < 0.0 or values[name].max() > 1.0:
-            raise ConfigError(
-                f"{name} must stay in [0, 1]; its schedule runs from {values[name].min():g} to"
-                f" {values[name].max():g}."
-            )
-    least = values["distill_temperature"].min()
-    if least <= 0.0:
-        raise ConfigError(f"distill_temperature must stay above 0; its schedule reaches {least:g}.")
 
 
 def _targets(profile: DifficultyProfile, options: CurriculumOptions) -> FloatArray | None:
@@ -348,9 +307,7 @@ def _describe_stages(
                 target_difficulty=None if targets is None else float(targets[number - 1]),
                 passes=float(count / len(part.positions)),
                 steps=int(here.sum()),
-                student_share=_mean(plan.student_share[here]),
-                distill_temperature=_mean(plan.distill_temperature[here]),
-                ce_weight=_mean(plan.ce_weight[here]),
+                **{name: _mean(getattr(plan, name)[here]) for name in LOSS_VALUES},
                 teacher=names if signal or settings.supervision == "text" else "",
             )
         )

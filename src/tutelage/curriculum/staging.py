@@ -1,74 +1,21 @@
-"""Before the steps of a plan: what it is compiled from, and which examples each stage has."""
+"""Before the steps of a plan: which examples each stage has, and how often it visits them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.components import bind
-from tutelage.curriculum.options import CurriculumOptions, LearningRate
+from tutelage.curriculum.options import CurriculumOptions, PlanSettings
 from tutelage.curriculum.teaching import TEACHER_SCHEDULES
 from tutelage.errors import ConfigError
 from tutelage.ids import index_type
-from tutelage.schedules import ScheduledValue, scheduled
-from tutelage.schedules.spec import Spec
 from tutelage.types import DifficultyProfile
 
 IntArray = NDArray[np.integer]
 MOST_VISITS = 1_000_000_000
 """A plan is held in memory, four bytes a visit and more."""
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """All that a plan is compiled from, besides the profile; see ``compile_plan``."""
-
-    curriculum: CurriculumOptions
-    batch_size: int
-    student_share: ScheduledValue
-    distill_temperature: ScheduledValue
-    ce_weight: ScheduledValue
-    on_policy: ScheduledValue
-    learning_rate: LearningRate
-    teachers: tuple[str, ...]
-    teacher_schedule: Mapping[str, Any]
-    supervision: Literal["logits", "text"]
-    seed: int
-
-
-def make_settings(
-    curriculum: CurriculumOptions | str,
-    *,
-    batch_size: int,
-    student_share: Spec | ScheduledValue = 0.0,
-    distill_temperature: Spec | ScheduledValue = 1.0,
-    ce_weight: Spec | ScheduledValue = 0.0,
-    on_policy: Spec | ScheduledValue = 0.0,
-    learning_rate: LearningRate | None = None,
-    teachers: Sequence[str] = ("teacher",),
-    teacher_schedule: Mapping[str, Any] | str = "strongest",
-    supervision: Literal["logits", "text"] = "logits",
-    seed: int = 0,
-) -> PlanSettings:
-    """Settings from the words of a recipe; arguments as of ``compile_plan``."""
-    if batch_size < 1:
-        raise ConfigError(f"The batch size must be at least 1, got {batch_size}.")
-    spec = {"kind": teacher_schedule} if isinstance(teacher_schedule, str) else teacher_schedule
-    return PlanSettings(
-        CurriculumOptions(kind=curriculum) if isinstance(curriculum, str) else curriculum,
-        batch_size,
-        scheduled(student_share),
-        scheduled(distill_temperature),
-        scheduled(ce_weight),
-        scheduled(on_policy),
-        learning_rate or LearningRate(),
-        tuple(teachers),
-        dict(spec),
-        supervision,
-        seed,
-    )
 
 
 @dataclass(frozen=True)
@@ -133,9 +80,9 @@ def small_numbers(teachers: IntArray, names: Sequence[str]) -> IntArray:
 
 def teachers_of(settings: PlanSettings, stage: int, units: IntArray) -> IntArray:
     """A teacher for each example (by rank of difficulty) or step (by number) of a stage."""
-    options = {name: value for name, value in settings.teacher_schedule.items() if name != "kind"}
-    kind = settings.teacher_schedule["kind"]
-    schedule = bind(TEACHER_SCHEDULES, "teacher schedule", kind, options)
+    spec = settings.teacher_schedule
+    options = {"kind": spec} if isinstance(spec, str) else dict(spec)
+    schedule = bind(TEACHER_SCHEDULES, "teacher schedule", options.pop("kind"), options)
     return schedule(stage, settings.curriculum.stages, len(settings.teachers), units, settings.seed)
 
 
@@ -185,14 +132,13 @@ def share_out(sizes: IntArray, total_steps: int, batch_size: int) -> IntArray:
     return ((1 + shared) * batch_size).astype(np.int64)
 
 
-def pairs_wanted(profile: DifficultyProfile, **arguments: Any) -> NDArray[np.bool_]:
+def pairs_wanted(profile: DifficultyProfile, settings: PlanSettings) -> NDArray[np.bool_]:
     """Which teacher is to write an answer for which example, shape ``[K, N]``.
 
     Args:
         profile: difficulty of the examples.
-        arguments: as of ``compile_plan``.
+        settings: of a plan whose supervision is text.
     """
-    settings = make_settings(**{**arguments, "supervision": "text"})
     wanted = np.zeros((len(settings.teachers), len(profile)), dtype=bool)
     for part in stage_examples(profile, settings, None):
         wanted[part.teachers, part.positions] = True

@@ -20,7 +20,7 @@ from tutelage.pipeline.stages.cost import Cost, cost_of
 from tutelage.pipeline.stages.data import rows_of
 from tutelage.pipeline.stages.difficulty import measure_difficulty
 from tutelage.pipeline.stages.metric import metric_lines
-from tutelage.pipeline.stages.plan import compile_recipe, plan_arguments, plan_notes
+from tutelage.pipeline.stages.plan import compile_recipe, plan_notes
 from tutelage.pipeline.stages.signal import decide_signals
 from tutelage.pipeline.stages.student import STAGE
 from tutelage.recipe import load_recipe
@@ -195,7 +195,7 @@ def compare_with(session: Session, others: Sequence[str]) -> dict[str, Any]:
         label = Path(name).parent.parent.name if Path(name).is_file() else name
         label = label if label not in profiles else f"{label} ({len(profiles) + 1})"
         profiles[label] = _other(session, name)
-    options = plan_arguments(recipe)["curriculum"]
+    options = recipe.curriculum.plain
     grows = CURRICULA[options.kind].subset.__name__ == "prefix"
     sizes = options.sizes(main, recipe.training.batch_size).tolist() if grows else []
     # A fifth, two fifths ... where the curriculum has no prefixes to compare.

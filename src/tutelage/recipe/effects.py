@@ -7,6 +7,7 @@ A setting that nothing asks for (sampling when answers are greedy) does not coun
 
 from typing import Any
 
+from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.recipe.schema import Recipe
 
 NO_RESULT = (
@@ -62,10 +63,7 @@ def effective(recipe: Recipe) -> dict[str, Any]:
     if not recipe.on_policy.is_used:
         values["on_policy"] = {"fraction": 0.0}
     if recipe.loss.is_cross_entropy_alone:
-        values["loss"] = {
-            name: values["loss"][name]
-            for name in ("ce_weight", "distill_temperature", "student_share")
-        }
+        values["loss"] = {name: values["loss"][name] for name in LOSS_VALUES}
     if not recipe.uses_text:
         values["supervision"] = {"kind": values["supervision"]["kind"]}
     return values

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from tutelage.curriculum.options import LOSS_VALUES, range_fault
 from tutelage.placeholders import shorten
 from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict, given
 from tutelage.recipe.evaluation import EvaluationSection
@@ -28,12 +29,6 @@ NAME_PATTERN = r"[^\W_]([\w .+-]*[\w.+-])?"
 
 LONGEST_NAME = 80
 """In bytes: file systems allow 255, and more is added to it."""
-
-_RANGES = {
-    "ce_weight": (0.0, 1.0, "between 0 and 1"),
-    "distill_temperature": (0.001, 1000.0, "between 0.001 and 1000"),
-    "student_share": (0.0, 1.0, "between 0 and 1"),
-}
 
 
 class Seeds(Strict):
@@ -283,10 +278,9 @@ class Recipe(Strict):
 
     def _check_schedules(self) -> None:
         stages = self.curriculum.stages
-        specs = {f"loss.{field}": getattr(self.loss, field) for field in _RANGES}
-        specs["on_policy.fraction"] = self.on_policy.fraction
-        for path, spec in specs.items():
-            low, high, words = _RANGES.get(path.partition(".")[2], (0.0, 1.0, "between 0 and 1"))
+        specs = {name: (f"loss.{name}", getattr(self.loss, name)) for name in LOSS_VALUES}
+        specs["on_policy"] = ("on_policy.fraction", self.on_policy.fraction)
+        for name, (path, spec) in specs.items():
             if isinstance(spec, dict) and spec.get("kind") == "steps":
                 count = len(spec["values"])
                 if spec.get("per", "stage") == "stage" and count != stages:
@@ -295,10 +289,8 @@ class Recipe(Strict):
                         f"{count} values for {stages} stages. Give one value for each stage, or"
                         f" set curriculum.stages to {count}.",
                     )
-            least, greatest = schedule_range(spec, stages)
-            if least < low or greatest > high:
-                reach = f"{least:g}" if least == greatest else f"{least:g} to {greatest:g}"
-                raise SettingError(path, f"must stay {words}, and is {reach}.")
+            if fault := range_fault(name, *schedule_range(spec, stages)):
+                raise SettingError(path, fault)
 
     def missing(self) -> list[str]:
         """What a run needs and the recipe lacks, as dotted keys."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tutelage.curriculum.options import CurriculumOptions, LearningRate
+from tutelage.curriculum.options import LOSS_VALUES, CurriculumOptions, LearningRate, PlanSettings
 from tutelage.recipe.base import (
     Choice,
     Count,
@@ -175,15 +175,9 @@ class Loss(Strict):
     target: Choice = Field(
         default=Choice(kind="probability_mix"), description="What the student is pulled towards."
     )
-    ce_weight: ScheduleSpec = Field(
-        default=0.0, description="Weight of cross-entropy; KD has the rest."
-    )
-    distill_temperature: ScheduleSpec = Field(
-        default=1.0, description="Softens teacher and student."
-    )
-    student_share: ScheduleSpec = Field(
-        default=0.0, description="Share of the student in the target."
-    )
+    ce_weight: ScheduleSpec = same_as(PlanSettings, "ce_weight")
+    distill_temperature: ScheduleSpec = same_as(PlanSettings, "distill_temperature")
+    student_share: ScheduleSpec = same_as(PlanSettings, "student_share")
     tau2_scaling: bool = Field(default=True, description="Multiply KD by the temperature squared.")
     adaptive: Choice | None = Field(
         default=None,
@@ -206,7 +200,7 @@ class Loss(Strict):
         if self.adaptive is not None:
             with below("adaptive"):
                 check_component("controller", self.adaptive.kind, self.adaptive.options)
-        for name in ("ce_weight", "distill_temperature", "student_share"):
+        for name in LOSS_VALUES:
             with below(name):
                 check_schedule(getattr(self, name))
         return self

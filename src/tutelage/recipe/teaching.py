@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tutelage.curriculum.options import LearningRate
+from tutelage.curriculum.options import LearningRate, PlanSettings
 from tutelage.generation.settings import GenerationSettings
 from tutelage.recipe.base import (
     Choice,
@@ -202,7 +202,7 @@ class Supervision(Strict):
 class OnPolicy(Strict):
     """Steps on which the student learns from answers that it writes itself."""
 
-    fraction: ScheduleSpec = Field(default=0.0, description="Share of such steps.")
+    fraction: ScheduleSpec = same_as(PlanSettings, "on_policy", "Share of such steps.")
     max_new_tokens: int = same_as(GenerationSettings, "max_new_tokens")
     sampling_temperature: Temperature = same_as(
         GenerationSettings, "sampling_temperature", default=1.0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tutelage.curriculum import CurriculumOptions, compile_plan
+from tutelage.curriculum import CurriculumOptions, PlanSettings, compile_plan
 from tutelage.training.config import DistillConfig
 from tutelage.types import DifficultyProfile, Plan
 
@@ -29,10 +29,12 @@ def plain_plan(args: DistillConfig, ids: Sequence[str]) -> Plan:
     )
     return compile_plan(
         DifficultyProfile(tuple(ids), np.zeros(len(ids)), "none"),
-        length,
-        batch_size=batch_size,
-        student_share=args.student_share,
-        distill_temperature=args.distill_temperature,
-        ce_weight=args.ce_weight,
-        seed=args.seed if args.data_seed is None else args.data_seed,
+        PlanSettings(
+            length,
+            batch_size=batch_size,
+            student_share=args.student_share,
+            distill_temperature=args.distill_temperature,
+            ce_weight=args.ce_weight,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+        ),
     )

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback, TrainerState
 
+from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.data.lengths import count_tokens
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
 from tutelage.training.batches import PlanSampler, join_by_id, planned_loader
@@ -15,8 +16,6 @@ from tutelage.training.optimizer import plan_scheduler, restart_where_planned
 from tutelage.types import Plan
 
 Setter = Callable[[float], None]
-VALUES = ("student_share", "distill_temperature", "ce_weight")
-"""Scheduled values of a plan that another trainer can be given."""
 
 
 def follow_plan(
@@ -44,8 +43,8 @@ def follow_plan(
             of every process: compile it with ``remainder="drop"``.
         ids: id of each row of the training data, in its order; not needed when the trainer's
             data set has a column ``id``.
-        values: for each of ``VALUES`` that the trainer can use, the dotted path of an attribute of
-            the trainer (``"temperature"``, ``"args.beta"``) or a function to call with the value.
+        values: for each of ``LOSS_VALUES`` that the trainer can use, the dotted path of one of its
+            attributes (``"temperature"``, ``"args.beta"``) or a function to call with the value.
         learning_rate: let the plan rule the learning rate; False keeps the trainer's schedule.
 
     Raises:
@@ -131,8 +130,8 @@ def _lengths(rows: Any) -> np.ndarray:
 
 
 def _setter(trainer: Trainer, name: str, where: str | Setter) -> Setter:
-    if name not in VALUES:
-        raise unknown_name("scheduled value", name, VALUES)
+    if name not in LOSS_VALUES:
+        raise unknown_name("scheduled value", name, LOSS_VALUES)
     if not isinstance(where, str):
         return where
     *path, last = where.split(".")
@@ -162,7 +161,7 @@ def _logging(trainer: Trainer, plan: Plan, log: Callable[..., None]) -> Callable
         if "loss" in logs:
             step = trainer.state.global_step - 1
             stage = plan.stage_of(step)
-            now = {name: float(getattr(plan, name)[step]) for name in VALUES}
+            now = {name: float(getattr(plan, name)[step]) for name in LOSS_VALUES}
             logs = {**logs, "stage": stage.stage, **now}
         log(logs, *given, **named)
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.checks.data import difficulty_columns
+from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.difficulty import needs
 from tutelage.evaluation import OWN, Suite
 from tutelage.files import fingerprint, read_json
@@ -227,11 +228,10 @@ def plan_inputs(
     recipe = session.loaded.arms[arm]
     values = effective(recipe)
     training = ("batch_size", "lr_schedule", "warmup_ratio", "min_lr_ratio")
-    loss = ("ce_weight", "student_share", "distill_temperature")
     return {
         "difficulty": session.run.fingerprint(difficulty_part(session, recipe)),
         "curriculum": values["curriculum"],
-        "loss": {name: values["loss"][name] for name in loss},
+        "loss": {name: values["loss"][name] for name in LOSS_VALUES},
         "training": {name: values["training"][name] for name in training},
         "on_policy": {"fraction": values["on_policy"]["fraction"]},
         "ladder": list(recipe.ladder),

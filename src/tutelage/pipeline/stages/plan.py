@@ -11,6 +11,7 @@ from tutelage.curriculum import (
     CURRICULA,
     TEACHER_SCHEDULES,
     LearningRate,
+    PlanSettings,
     compile_plan,
     describe_plan,
     load_plan,
@@ -18,7 +19,7 @@ from tutelage.curriculum import (
     replan,
     save_plan,
 )
-from tutelage.curriculum.options import LENGTHS
+from tutelage.curriculum.options import LENGTHS, LOSS_VALUES
 from tutelage.difficulty import load_profile
 from tutelage.files import read_json, read_json_or, remove_directory
 from tutelage.pipeline.context.inputs import difficulty_part, plan_inputs
@@ -41,8 +42,8 @@ def teacher_names(recipe: Recipe) -> tuple[str, ...]:
     return (" + ".join(names),) if mixed else names
 
 
-def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, Any]:
-    """A recipe's settings as arguments of ``compile_plan`` and ``replan``.
+def plan_settings(recipe: Recipe, total_steps: int | None = None) -> PlanSettings:
+    """What the plan of a recipe is compiled from.
 
     Args:
         recipe: the recipe of an arm.
@@ -51,23 +52,20 @@ def plan_arguments(recipe: Recipe, total_steps: int | None = None) -> dict[str, 
     curriculum = recipe.curriculum.plain
     if total_steps is not None:
         curriculum = replace(curriculum, **{**dict.fromkeys(LENGTHS), "total_steps": total_steps})
-    training, loss = recipe.training, recipe.loss
-    schedule = recipe.teacher_schedule
-    return {
-        "curriculum": curriculum,
-        "batch_size": training.batch_size,
-        "student_share": loss.student_share,
-        "distill_temperature": loss.distill_temperature,
-        "ce_weight": loss.ce_weight,
-        "on_policy": recipe.on_policy.fraction,
-        "learning_rate": LearningRate(
+    training, schedule = recipe.training, recipe.teacher_schedule
+    return PlanSettings(
+        curriculum,
+        batch_size=training.batch_size,
+        **{name: getattr(recipe.loss, name) for name in LOSS_VALUES},
+        on_policy=recipe.on_policy.fraction,
+        learning_rate=LearningRate(
             training.lr_schedule, training.warmup_ratio, training.min_lr_ratio
         ),
-        "teachers": teacher_names(recipe),
-        "teacher_schedule": {"kind": schedule.kind, **schedule.options},
-        "supervision": recipe.supervision.kind,
-        "seed": recipe.student_seed,
-    }
+        teachers=teacher_names(recipe),
+        teacher_schedule={"kind": schedule.kind, **schedule.options},
+        supervision=recipe.supervision.kind,
+        seed=recipe.student_seed,
+    )
 
 
 def compile_recipe(
@@ -81,10 +79,10 @@ def compile_recipe(
     Args:
         recipe: the recipe of an arm.
         profile: difficulty of the training examples.
-        total_steps: see :func:`plan_arguments`.
+        total_steps: see :func:`plan_settings`.
         available: which teacher's answers there are; see ``compile_plan``.
     """
-    return compile_plan(profile, **plan_arguments(recipe, total_steps), available=available)
+    return compile_plan(profile, plan_settings(recipe, total_steps), available=available)
 
 
 def prepare_plan(
@@ -166,10 +164,10 @@ def write_next_plan(
     recipe = session.loaded.arms[arm]
     (folder / "difficulty").mkdir()
     profile = write_profile(session, recipe, folder / "difficulty", model)
-    arguments = plan_arguments(recipe, main_arm_steps(session, arm))
+    settings = plan_settings(recipe, main_arm_steps(session, arm))
     written = session.part(f"arms/{arm}/plan") / AVAILABLE
     available = np.load(written) if written.is_file() else None
-    after = replan(plan, done, profile, **arguments, available=available)
+    after = replan(plan, done, profile, settings, available=available)
     untrained = load_profile(session.part(difficulty_part(session, recipe)) / "profile.parquet")
     write_plan(session, recipe, folder, after, untrained, done)
 

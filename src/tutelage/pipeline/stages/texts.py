@@ -30,7 +30,7 @@ from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.inputs import texts_inputs, written_inputs
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import kept_examples, rows_of, training_rows
-from tutelage.pipeline.stages.plan import plan_arguments
+from tutelage.pipeline.stages.plan import plan_settings
 from tutelage.pipeline.stages.positions import (
     check_length,
     check_room,
@@ -147,7 +147,7 @@ def prepare_texts(
         return {}
     written_texts = WrittenTexts(session, {e.id: e for e in kept_examples(session, "train")})
     wanted = {
-        arm: pairs_wanted(profiles[arm], **plan_arguments(recipe)) for arm, recipe in arms.items()
+        arm: pairs_wanted(profiles[arm], plan_settings(recipe)) for arm, recipe in arms.items()
     }
     for number, name in enumerate(session.recipe.ladder):
         # One teacher after another, so that only one is in memory.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import set_seed
 
-from tutelage.curriculum import CurriculumOptions, LearningRate, compile_plan
+from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
 from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.job import Job, Trained, carry_out, start_over_unless_same
@@ -82,10 +82,12 @@ def _plan(settings: FineTune, ids: list[str], seed: int, teacher: Any) -> Plan:
     """Everything, shuffled; cross-entropy alone, or forward KL to a teacher alone."""
     return compile_plan(
         DifficultyProfile(tuple(ids), np.zeros(len(ids)), "none"),
-        CurriculumOptions("random", stages=1, passes=settings.epochs, epochs=settings.epochs),
-        batch_size=settings.batch_size,
-        ce_weight=1.0 if teacher is None else 0.0,
-        learning_rate=LearningRate(settings.lr_schedule, settings.warmup_ratio),
-        teachers=("teacher",) if teacher is None else tuple(teacher),
-        seed=seed,
+        PlanSettings(
+            CurriculumOptions("random", stages=1, passes=settings.epochs, epochs=settings.epochs),
+            batch_size=settings.batch_size,
+            ce_weight=1.0 if teacher is None else 0.0,
+            learning_rate=LearningRate(settings.lr_schedule, settings.warmup_ratio),
+            teachers=("teacher",) if teacher is None else tuple(teacher),
+            seed=seed,
+        ),
     )
