@@ -1,7 +1,6 @@
 """What `tutelage ls` lists: every table of components, and the shipped recipes."""
 
 from tutelage import families
-from tutelage.components import Component
 from tutelage.errors import unknown_name
 
 FAMILIES = ("recipes", "methods", *families.FAMILIES)
@@ -41,18 +40,9 @@ def _entries(family: str) -> list[dict[str, str]]:
             for info in list_recipes()
             if info.kind == kind
         ]
-    table = families.FAMILIES[family].table
-    if family == "schedules":
-        from tutelage.schedules import SHARE_MODES
-
-        modes = {
-            name: Component(lambda: None, f"student_share only: {summary}", "Zhang and Liu 2026")
-            for name, summary in SHARE_MODES.items()
-        }
-        table = {**table, **modes}
     return [
         {"name": name, "summary": component.summary, "paper": component.paper}
-        for name, component in sorted(table.items())
+        for name, component in sorted(families.FAMILIES[family].table.items())
     ]
 
 

@@ -28,6 +28,9 @@ SAMPLES = {
     "cosine": {"start": 1.0, "end": 0.1},
     "steps": {"values": [1.0, 4 / 3, 5 / 3, 2.0]},
     "join": {"schedules": [constant(value=1.0), linear(start=1.0, end=2.0)], "boundaries": [0.5]},
+    "paper": {},
+    "shifted": {},
+    "capped": {"max": 0.8},
 }
 
 
@@ -134,8 +137,11 @@ def test_one_stage_starts_at_the_start():
         ({"kind": "linear", "start": 0, "end": 1, "per": "epoch"}, "'stage' or 'step'"),
         ({"kind": "linear", "start": 0, "end": 1, "grid": "middle"}, "span, start, end"),
         ({"kind": "paper", "max": 0.5}, "no option 'max'"),
+        ({"kind": "paper", "grid": "span"}, "no option 'grid'"),
+        ({"kind": "capped", "max": "x"}, "'capped' does not fit"),
         ({"kind": "steps", "values": []}, "at least one value"),
         ({"value": 1}, "needs a `kind`"),
+        ("linear", "is a number, or a mapping"),
     ],
 )
 def test_specs_that_do_not_fit_are_refused(spec, words):

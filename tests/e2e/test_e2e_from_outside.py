@@ -114,6 +114,7 @@ def test_a_new_piece_is_listed(pieces):
         ("loss.divergence.weight=0", "nothing would be learned"),
         ("loss.target.power=x", "loss.target.power: must be a number"),
         ("loss.distill_temperature.tooth=1", "no option 'tooth'. Did you mean 'teeth'"),
+        ("loss.distill_temperature.teeth=1.5", "distill_temperature.teeth: must be a whole number"),
         ("loss.distill_temperature.height=-5", "must stay between 0.001 and 1000"),
         ("evaluation.metrics.as_long.slak=1", "no option 'slak'. Did you mean 'slack'"),
     ],

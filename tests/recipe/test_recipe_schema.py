@@ -126,6 +126,14 @@ def test_mistakes_elsewhere_have_their_line_too(tmp_path, text, words):
         ("ce_weight: {kind: steps, values: 3}", "loss.ce_weight.values: must be a list, not 3"),
         ("ce_weight: {kind: steps, values: [0, 1]}", "2 values for 20 stages"),
         ("ce_weight: {kind: join, schedules: 3, boundaries: []}", "schedules: must be a list"),
+        ("ce_weight: {kind: join, schedules: [a, 0], boundaries: [0.5]}", "schedules: must be a n"),
+        (
+            "ce_weight: {kind: join, boundaries: [], schedules: [{kind: paper, x: 1}]}",
+            "les.0.x: The",
+        ),
+        ("ce_weight: {kind: capped, max: a}", "loss.ce_weight.max: must be a number"),
+        ("ce_weight: {kind: capped, grid: span}", "no option 'grid'"),
+        ("ce_weight: {kind: linear, grid: 3}", "loss.ce_weight.grid: must be text"),
         ("ce_weight: {kind: join, schedules: [0, 1], boundaries: [a]}", "boundaries.*number"),
         ("ce_weight: abc", "loss.ce_weight: must be a number or a mapping"),
         (

@@ -1,6 +1,7 @@
 """Checks of names and options against the tables of components; imported only when needed."""
 
 import contextlib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def check_component(
         component = lookup(table, family, kind)
     for option, value in options.items():
         if option in component.options:
-            _check_type(option, value, component.options[option].annotation)
+            _check_type(option, value, _written_as(component.options[option]))
         else:
             error = unknown_option(family, kind, option, {*component.options, *known})
             raise SettingError(option, str(error))
@@ -56,8 +57,17 @@ def check_component(
             try_out(family, kind, options)
 
 
+def _written_as(option: inspect.Parameter) -> Any:
+    """The type that a recipe gives an option: that of the function, but schedules are built."""
+    is_built = Names("schedule") in marks_of(option)
+    return list[float | dict[str, Any]] if is_built else option.annotation
+
+
 def _check_named(mark: Names, value: Any) -> None:
     """An option that names components: one of them, or a list."""
+    if mark.family == "schedule" and not isinstance(value, list):
+        check_schedule(value)
+        return
     if isinstance(value, Mapping):
         named = dict(value)
         kind = named.pop("kind", None)
@@ -171,25 +181,15 @@ def check_schedule(spec: float | Mapping[str, Any]) -> None:
     from tutelage.schedules import scheduled
 
     if isinstance(spec, Mapping):
-        _check_schedule_types(spec)
+        options = dict(spec)
+        for word in ("kind", "per", "grid"):
+            if word in options:
+                _check_type(word, options[word], str)
+        kind, _, _ = (options.pop(word, None) for word in ("kind", "per", "grid"))
+        if kind is not None:
+            check_component("schedule", kind, options, known=("per", "grid"))
     with _at(""):
         scheduled(spec)
-
-
-def _check_schedule_types(spec: Mapping[str, Any]) -> None:
-    for option in ("kind", "per", "grid"):
-        if option in spec:
-            _check_type(option, spec[option], str)
-    for option in ("value", "start", "end", "max"):
-        if option in spec:
-            _check_type(option, spec[option], float)
-    for option in ("values", "boundaries"):
-        if option in spec:
-            _check_type(option, spec[option], list[float])
-    if "schedules" in spec:
-        _check_type("schedules", spec["schedules"], list[float | dict[str, Any]])
-        for part in spec["schedules"]:
-            check_schedule(part)
 
 
 def schedule_range(spec: float | Mapping[str, Any], num_stages: int) -> tuple[float, float]:

@@ -12,9 +12,11 @@ _EXPECTED = {
     "float_type": "a number",
     "int_from_float": "a whole number",
     "int_type": "a whole number",
+    "is_instance_of": "a list",  # the only class that an option asks for is Sequence
     "list_type": "a list",
     "model_attributes_type": "a mapping (lines of `key: value`)",
     "model_type": "a mapping (lines of `key: value`)",
+    "sequence_str": "a list",
     "string_type": "text",
     "finite_number": "a finite number",
     "greater_than": "greater than {gt}",

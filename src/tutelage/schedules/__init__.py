@@ -9,7 +9,7 @@ from tutelage.schedules.controllers import (
 )
 from tutelage.schedules.grid import GRIDS, progress_at
 from tutelage.schedules.learning_rate import LR_SCHEDULES, Course, learning_rate_factors
-from tutelage.schedules.spec import SHARE_MODES, ScheduledValue, scheduled
+from tutelage.schedules.spec import ScheduledValue, scheduled
 from tutelage.schedules.table import SCHEDULES
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "GRIDS",
     "LR_SCHEDULES",
     "SCHEDULES",
-    "SHARE_MODES",
     "Controller",
     "ControllerState",
     "Course",

@@ -3,6 +3,9 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from tutelage.components import Names
 
 Schedule = Callable[[float], float]
 """Progress in [0, 1] to a value."""
@@ -88,7 +91,9 @@ def steps(*, values: Sequence[float]) -> Schedule:
     return schedule
 
 
-def join(*, schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule:
+def join(
+    *, schedules: Annotated[Sequence[Schedule], Names("schedule")], boundaries: Sequence[float]
+) -> Schedule:
     """Run schedules one after another; each sees its own progress from 0 to 1.
 
     Args:
@@ -115,3 +120,17 @@ def join(*, schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Sched
         return schedules[i]((progress - edges[i]) / (edges[i + 1] - edges[i]))
 
     return schedule
+
+
+def whole() -> Schedule:
+    """From 0 at the start to 1 at the end, in a line."""
+    return linear(start=0.0, end=1.0)
+
+
+def capped(*, max: float = 0.9) -> Schedule:
+    """From 0 at the start to ``max`` at the end, in a line.
+
+    Args:
+        max: value at progress 1.
+    """
+    return linear(start=0.0, end=max)

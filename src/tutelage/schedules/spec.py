@@ -7,21 +7,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.components import bind
-from tutelage.errors import ConfigError, unknown_name
-from tutelage.schedules.basic import Schedule, constant, linear
+from tutelage.components import Names, bind, lookup, marks_of
+from tutelage.errors import ConfigError
+from tutelage.schedules.basic import Schedule, constant
 from tutelage.schedules.grid import GRIDS, progress_at
-from tutelage.schedules.table import SCHEDULES
+from tutelage.schedules.table import SCHEDULES, ShareMode
 
 Spec = float | int | Mapping[str, Any]
 """A number, or ``{kind: ..., options, per: stage | step, grid: span | start | end}``."""
-
-SHARE_MODES = {
-    "paper": "e / n: as CPD prints it; the last stage has no teacher",
-    "shifted": "(e - 1) / n: begins with the teacher alone and keeps it to the last stage",
-    "capped": "max * e / n: as printed, but never beyond max",
-}
-"""Names for the student's share of stage e of n, beside the general schedules."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +62,8 @@ def scheduled(spec: Spec | ScheduledValue) -> ScheduledValue:
     """Build what a recipe describes.
 
     Args:
-        spec: a number; or a mapping with ``kind`` (a name in ``SCHEDULES`` or ``SHARE_MODES``), the
-            options of that kind, and optionally ``per`` and ``grid``.
+        spec: a number; or a mapping with ``kind`` (a name in ``SCHEDULES``), the options of that
+            kind, and optionally ``per`` and ``grid``.
 
     Raises:
         ConfigError: unknown kind, option, ``per`` or ``grid``, or values that do not fit.
@@ -79,35 +72,27 @@ def scheduled(spec: Spec | ScheduledValue) -> ScheduledValue:
         return spec
     if isinstance(spec, (int, float)):
         return ScheduledValue(constant(value=float(spec)))
-    options = dict(spec)
+    options = dict(spec) if isinstance(spec, Mapping) else {}
     kind = options.pop("kind", None)
     if kind is None:
-        raise ConfigError(f"A schedule needs a `kind`, got {dict(spec)}.")
+        raise ConfigError(f"A schedule is a number, or a mapping that needs a `kind`, got {spec}.")
     per = options.pop("per", "stage")
     if per not in ("stage", "step"):
         raise ConfigError(f"`per` of a schedule is 'stage' or 'step', got '{per}'.")
-    if kind in SHARE_MODES:
-        limit = float(options.pop("max", 0.9)) if kind == "capped" else 1.0
-        if options:
-            raise ConfigError(f"The share mode '{kind}' has no option '{next(iter(options))}'.")
-        return ScheduledValue(
-            linear(start=0.0, end=limit), per, "start" if kind == "shifted" else "end"
-        )
-    if kind not in SCHEDULES:
-        raise unknown_name("schedule", kind, (*SCHEDULES, *SHARE_MODES))
-    grid = options.pop("grid", "span")
+    row = lookup(SCHEDULES, "schedule", kind)
+    grid = row.grid if isinstance(row, ShareMode) else options.pop("grid", "span")
     if grid not in GRIDS:
         raise ConfigError(f"`grid` of a schedule is one of {', '.join(GRIDS)}, got '{grid}'.")
     return ScheduledValue(_build(kind, options), per, grid)
 
 
-def _build(kind: str, options: Mapping[str, Any]) -> Schedule:
-    options = dict(options)
-    if kind == "join":
-        options["schedules"] = [scheduled(part).schedule for part in options.get("schedules", ())]
+def _build(kind: str, options: dict[str, Any]) -> Schedule:
     try:
+        for name, parameter in SCHEDULES[kind].options.items():
+            if name in options and Names("schedule") in marks_of(parameter):
+                options[name] = [scheduled(part).schedule for part in options[name]]
         return bind(SCHEDULES, "schedule", kind, options)()
+    except ConfigError:
+        raise
     except (TypeError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(f"The schedule '{kind}' does not fit: {error}") from error
