@@ -22,10 +22,14 @@ class Parrot:
     def __init__(self, says):
         self.says = says
 
-    def answer(self, prompts, settings, *, seed=0, progress=None):
+    def answer(self, prompts, settings, *, seed=0, progress=None, on_answer=None):
         if progress is not None:
             progress(len(prompts), len(prompts))
-        return [Answer(self.says, len(self.says), "stop", seed=seed) for _ in prompts]
+        seeds = [seed] * len(prompts) if isinstance(seed, int) else seed
+        answers = [Answer(self.says, len(self.says), "stop", seed=own) for own in seeds]
+        for position, answer in enumerate(answers if on_answer else []):
+            on_answer(position, answer)
+        return answers
 
 
 def parrot(asked, *, says: str = "1#1"):

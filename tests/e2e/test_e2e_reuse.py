@@ -243,6 +243,7 @@ REMAKES = {
     "evaluation.metrics.exact_match.after=null": TESTS | BOTH,
     "evaluation.sampling_temperature=0.5": TESTS, "evaluation.seeds=[1, 2]": TESTS,
     "evaluation.limit=5": TESTS, "evaluation.top_p=0.5": set(), "evaluation.top_k=2": set(),
+    "evaluation.stop_strings=[;]": TESTS | BOTH,
     "evaluation.batch_tokens=99": set(), "evaluation.teacher=false": set(),
     "evaluation.student_before=false": set(), "evaluation.checkpoints=selected": set(),
     "evaluation.agreement=false": TESTS - TEACHER,

@@ -190,6 +190,23 @@ def write_chat(
     return _opened_as(written, opened, openings)
 
 
+def request_chat(turns: Sequence[Message], tokenizer: PreTrainedTokenizerBase, name: str) -> str:
+    """A conversation without its answer: the turns so far, and what opens the assistant's.
+
+    Args:
+        turns: at least one.
+        tokenizer: the tokenizer with the chat template.
+        name: what messages call the conversation.
+
+    Raises:
+        ConfigError: there is no chat template.
+        DataError: the chat template refuses the conversation, or knows nothing of its calls.
+    """
+    example = Example(id=name, fields={}, completion="", messages=tuple(turns))
+    _check_calls(example, turns, chat_template_of(tokenizer))
+    return _Writer(example, list(turns), tokenizer).write(turns, answer_next=True)
+
+
 def _with_thoughts(written: Conversation, turn: Message, opened: str) -> Conversation:
     """The conversation with the thoughts of its last answer, where the template drops them.
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from tutelage.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from tutelage.generation.engine import Answer, AskedModel, Engine, Prompt
+    from tutelage.generation.engine import (
+        Answer,
+        AskedModel,
+        Chat,
+        Engine,
+        Likelihood,
+        Prompt,
+        ScoringEngine,
+    )
     from tutelage.generation.engines.local import LocalEngine
     from tutelage.generation.engines.table import ENGINES, make_engine
     from tutelage.generation.settings import GenerationSettings
@@ -29,13 +37,16 @@ _HOMES = {
     "ON_WRONG": "supervision",
     "Answer": "engine",
     "AskedModel": "engine",
+    "Chat": "engine",
     "Chosen": "supervision",
     "Engine": "engine",
     "ExampleVerifier": "supervision",
     "GenerationSettings": "settings",
+    "Likelihood": "engine",
     "LocalEngine": "engines.local",
     "OnWrong": "supervision",
     "Prompt": "engine",
+    "ScoringEngine": "engine",
     "TextStore": "store",
     "Writer": "writing",
     "WrittenText": "store",
@@ -50,13 +61,16 @@ __all__ = [
     "ON_WRONG",
     "Answer",
     "AskedModel",
+    "Chat",
     "Chosen",
     "Engine",
     "ExampleVerifier",
     "GenerationSettings",
+    "Likelihood",
     "LocalEngine",
     "OnWrong",
     "Prompt",
+    "ScoringEngine",
     "TextStore",
     "Writer",
     "WrittenText",

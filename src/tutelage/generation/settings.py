@@ -1,5 +1,6 @@
 """How answers are generated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,16 @@ def check_temperature(value: float) -> None:
         raise ValueError(f"must be 0 (greedy) or at least {COOLEST}, not {value:g}")
 
 
+def check_stop_strings(value: Sequence[str]) -> None:
+    """Make sure that every stop string has a character.
+
+    Raises:
+        ValueError: one is empty, and would end every answer before it begins.
+    """
+    if isinstance(value, str) or not all(isinstance(one, str) and one for one in value):
+        raise ValueError("must be a list of texts of at least one character each")
+
+
 @dataclass(frozen=True)
 class GenerationSettings:
     """How answers are generated.
@@ -32,6 +43,7 @@ class GenerationSettings:
         sampling_temperature: divides the logits before sampling; 0 takes the likeliest token.
         top_p: sample from the likeliest tokens that together have this probability; 1 is all.
         top_k: sample from so many of the likeliest tokens; 0 is all.
+        stop_strings: an answer ends before the first of them that the model writes.
         batch_tokens: bounds a batch: rows times (longest prompt + longest answer).
         precision: type of the matrix products.
 
@@ -46,11 +58,15 @@ class GenerationSettings:
     )
     top_p: float = setting(1.0, "Nucleus sampling.", gt=0, le=1)
     top_k: int = setting(0, "Sample from so many; 0: all.", ge=0, le=MOST)
+    stop_strings: tuple[str, ...] = setting(
+        (), "An answer ends before any of these.", check=check_stop_strings
+    )
     batch_tokens: int = count(16384, "Tokens of a batch when generating.")
     precision: Precision = setting("float32", "Type of the matrix products.")
 
     def __post_init__(self) -> None:
         check_settings(self)
+        object.__setattr__(self, "stop_strings", tuple(self.stop_strings))
 
     @property
     def greedy(self) -> bool:

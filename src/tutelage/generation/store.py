@@ -25,9 +25,10 @@ class WrittenText:
         num_tokens: in the teacher's tokens, the end-of-sequence token included.
         truncated: whether the length limit ended it.
         score: what a verifier gave it, in [0, 1]; None when nobody judged it.
-        seed: what it was sampled from.
+        seed: what it was drawn with, for this prompt alone.
         sampling_temperature: 0 for greedy.
-        tokens: the teacher's tokens without what ended them; texts of older versions have none.
+        tokens: the teacher's tokens without what ended them; texts of older versions have none, nor
+            do those that a stop string may have ended.
     """
 
     id: str

@@ -26,7 +26,7 @@ class Writer:
         settings: lengths and sampling.
         seed: of the sampling.
         verifier: scores an answer; None to leave them unjudged.
-        chunk: prompts between two writes to the disk. Sampled texts depend on it.
+        chunk: prompts between two writes to the disk.
     """
 
     name: str
@@ -46,9 +46,10 @@ class Writer:
     ) -> None:
         """Write what is missing, chunk by chunk, the shortest prompts first.
 
-        A chunk is drawn from the seed, its prompts and the number of the sample, and it reaches the
-        disk wholly or not at all. So the chunks that a killed run left out are those that an
-        unbroken one would have made, and a continued run writes the very same texts.
+        A text is drawn from the seed, its id, its prompt and the number of the sample alone, and a
+        chunk reaches the disk wholly or not at all. So the chunks that a killed run left out are
+        those that an unbroken one would have made, and a continued run writes the very same texts;
+        whatever else is asked, a text stays what it is to rounding (see ``Engine``).
 
         Args:
             prompts: tokens of each prompt by example id.
@@ -81,10 +82,14 @@ class Writer:
 
     def _answers(self, prompts: Mapping[str, Sequence[int]], sample: int) -> list[WrittenText]:
         """The texts of one chunk."""
-        content = [[example_id, list(tokens)] for example_id, tokens in prompts.items()]
-        digest = fingerprint([self.seed, sample, content])
-        seed = int(digest[:_SEED_DIGITS], 16)
-        answers = self.engine.answer(list(prompts.values()), self.settings, seed=seed)
+        # By id too: examples with the same prompt get texts of their own.
+        seeds = [
+            int(fingerprint([self.seed, sample, example_id])[:_SEED_DIGITS], 16)
+            for example_id in prompts
+        ]
+        answers = self.engine.answer(list(prompts.values()), self.settings, seed=seeds)
+        # A stop string may end within a token, so the text alone says what was written before it.
+        whole = not self.settings.stop_strings
         return [
             WrittenText(
                 id=example_id,
@@ -94,9 +99,9 @@ class Writer:
                 num_tokens=answer.num_tokens,
                 truncated=answer.truncated,
                 score=None if self.verifier is None else self.verifier(example_id, answer.text),
-                seed=seed,
+                seed=answer.seed,
                 sampling_temperature=self.settings.sampling_temperature,
-                tokens=answer.tokens if answer.truncated else answer.tokens[:-1],
+                tokens=answer.tokens[: None if answer.truncated else -1] if whole else (),
             )
             for example_id, answer in zip(prompts, answers, strict=True)
         ]

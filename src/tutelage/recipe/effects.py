@@ -20,6 +20,7 @@ NO_RESULT = (
     "teacher.store",
     "teacher.finetune.checkpoint_every",
     "difficulty.batch_tokens",
+    "evaluation.batch_tokens",
     "supervision.batch_tokens",
     "training.log_every",
     "training.checkpoint_every",
@@ -50,8 +51,11 @@ def effective(recipe: Recipe) -> dict[str, Any]:
             teacher.pop("top_k")
     evaluation = values["evaluation"]
     if evaluation["sampling_temperature"] == 0:
-        for key in ("top_p", "top_k", "batch_tokens"):
+        for key in ("top_p", "top_k"):
             evaluation.pop(key)
+    for section in (evaluation, values["supervision"]):
+        if not section["stop_strings"]:  # as it was before there were any
+            section.pop("stop_strings")
     if evaluation["suites"] == ["test"]:  # as it was before there were others
         evaluation.pop("suites")
     engine = values.pop("engine")

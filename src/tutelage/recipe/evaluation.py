@@ -5,7 +5,15 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tutelage.generation.settings import GenerationSettings
-from tutelage.recipe.base import Positive, Precision, Seed, Strict, Temperature, same_as
+from tutelage.recipe.base import (
+    NotEmpty,
+    Positive,
+    Precision,
+    Seed,
+    Strict,
+    Temperature,
+    same_as,
+)
 from tutelage.recipe.names import check_component
 from tutelage.recipe.words import SettingError
 
@@ -24,6 +32,7 @@ class EvaluationSection(Strict):
     top_k: int = same_as(GenerationSettings, "top_k")
     seeds: list[Seed] = Field(default=[10], min_length=1, description="Sampling seeds.")
     limit: Positive | None = Field(default=None, description="Evaluate on so many examples.")
+    stop_strings: list[NotEmpty] = same_as(GenerationSettings, "stop_strings", default=[])
     batch_tokens: int = same_as(GenerationSettings, "batch_tokens")
     precision: Precision = same_as(GenerationSettings, "precision")
     suites: list[str] = Field(

@@ -179,6 +179,12 @@ class Supervision(Strict):
     equal_pairs: bool = Field(
         default=True, description="text: draw as many pairs for each arm as the poorest arm has."
     )
+    stop_strings: list[NotEmpty] = same_as(
+        GenerationSettings,
+        "stop_strings",
+        "text: an answer ends before any of these.",
+        default=[],
+    )
     batch_tokens: int = same_as(GenerationSettings, "batch_tokens", "text: tokens of a batch.")
     precision: Precision = same_as(
         GenerationSettings, "precision", "text: type of matrix products."
@@ -197,6 +203,11 @@ class Supervision(Strict):
             with below("verifier"):
                 check_component("metric", self.verifier.kind, self.verifier.options)
         return self
+
+    @property
+    def samples(self) -> bool:
+        """Whether any answer is drawn, and not the likeliest."""
+        return self.sampling_temperature > 0 or self.on_wrong == "resample"
 
 
 class OnPolicy(Strict):

@@ -1,7 +1,8 @@
 """On-policy steps: the student answers the prompts of a batch, and learns from its own answers.
 
-The answers are data: nothing is differentiated through the sampling. The draw depends on the seed,
-the step and the place of the micro-batch alone, so a resumed run writes the same answers.
+The answers are data: nothing is differentiated through the sampling. The draw of an answer depends
+on the seed, the step, the prompt and its place in the step alone, so a resumed run writes the same
+answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -72,9 +73,11 @@ class OwnAnswers:
         ]
         if not prompts:
             return dict(batch)
-        seed = self.seed * 1_000_003 + batch["step"] * 1_009 + place
+        # One for each row: a prompt that is there twice is to get two answers.
+        first = (self.seed * 1_000_003 + batch["step"] * 1_009 + place) * 1_009
+        seeds = range(first, first + len(prompts))
         engine = self.engine(model, self.tokenizer)
-        answers = engine.answer(prompts, self.settings, seed=seed)
+        answers = engine.answer(prompts, self.settings, seed=seeds)
         rows = [
             {
                 "input_ids": [*prompt, *answer.tokens],

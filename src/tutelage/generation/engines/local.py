@@ -6,48 +6,45 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
     DynamicCache,
     GenerationConfig,
     PreTrainedTokenizerBase,
-    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from tutelage.data.collate import padding_id
-from tutelage.data.encode import tokenize_prompts
-from tutelage.data.ending import stop_ids
-from tutelage.data.pieces import continuation_text, decode, spaces_beginnings
 from tutelage.errors import DataError
-from tutelage.generation.engine import Answer, Prompt
+from tutelage.generation.drawing import private_stream, processors
+from tutelage.generation.engine import Answer, Likelihood, Prompt, seeds_of
+from tutelage.generation.likelihood import likelihoods
+from tutelage.generation.requests import token_pairs, token_prompts
 from tutelage.generation.settings import GenerationSettings
+from tutelage.generation.stopping import HalfHasEnded, Stops
 from tutelage.models.forward import own_forward, routers_unheard
 from tutelage.models.head import causal_lm
 from tutelage.models.positions import positions_of
 
-# Shape suffixes: B batch, T tokens.
-
-_HALF = "\N{REPLACEMENT CHARACTER}"
-"""What a character becomes whose bytes a length limit cut in two."""
+# Shape suffixes: B batch, T tokens, L length of the longest answer.
 
 
 class LocalEngine:
     """Answers with a model that is in memory here.
 
-    Prompts of similar length share a batch, and answers that have ended leave it. Greedy answers do
-    not depend on the batches beyond rounding; sampled ones depend on the seed, on the prompts and
-    on the batches. The model's own generation defaults (penalties, sampling) are left aside, except
-    for its end-of-sequence tokens: two models are compared under the same settings. An answer ends
-    at any of ``tutelage.data.stop_ids``: the end of a text, of a turn of the chat template, or the
-    model's own. Model and tokenizer are left as they were.
+    Prompts of similar length share a batch, and answers that have ended leave it; neither changes
+    an answer beyond rounding (see ``Engine``). The model's own generation defaults (penalties,
+    sampling) are left aside, except for its end-of-sequence tokens: two models are compared under
+    the same settings. An answer ends at any of ``tutelage.data.stop_ids``: the end of a text, of a
+    turn of the chat template, or the model's own. Model and tokenizer are left as they were.
 
     Args:
         model: a causal language model, possibly inside DDP or LoRA wrappers. Its number of
             positions is a further limit on the length.
-        tokenizer: reads prompts that are texts, and decodes the answers.
+        tokenizer: reads prompts that are texts or conversations, and decodes the answers.
     """
 
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -60,61 +57,74 @@ class LocalEngine:
         prompts: Sequence[Prompt],
         settings: GenerationSettings,
         *,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         progress: Callable[[int, int], None] | None = None,
+        on_answer: Callable[[int, Answer], None] | None = None,
     ) -> list[Answer]:
-        """One answer to each prompt, in order; see ``Engine``."""
-        tokenizer = self.tokenizer
+        """One answer to each prompt, in order; see ``Engine``.
+
+        ``on_answer`` is called for all at the end of the call: which batches there are, and with
+        them the rounding of every answer, depends on all prompts.
+        """
+        seeds = seeds_of(seed, prompts)
         inner: Any = causal_lm(self.model)
-        asked = _token_prompts(prompts, tokenizer)
-        device = next(inner.parameters()).device
+        asked = token_prompts(prompts, self.tokenizer)
         positions = _positions(inner)
         lengths = [len(prompt) for prompt in asked]
         limits = [_limit(length, settings, positions) for length in lengths]
-        stops = stop_ids(tokenizer, inner)
-        spaced = spaces_beginnings(tokenizer)
-        # Rows of the head beyond the tokenizer stand for no token; a model must not write them.
-        padded = list(range(len(tokenizer), inner.get_output_embeddings().weight.shape[0]))
+        stops = Stops.of(self.tokenizer, inner, settings.stop_strings)
         # A prompt that fills the whole limit has an empty answer.
-        answers = [Answer("", 0, "length", seed=seed) for _ in asked]
+        answers = [Answer("", 0, "length", seed=own) for own in seeds]
         done = sum(limit == 0 for limit in limits)
-        with _generating(inner, device, settings, seed):
+        with _asking(inner, settings):
             for batch in _batches(lengths, limits, settings.batch_tokens, positions):
-                limit = max(limits[i] for i in batch)
-                config = _config(settings, limit, stops, padding_id(tokenizer))
-                config.suppress_tokens = padded or None
-                written = _continue_batch(inner, [asked[i] for i in batch], config)
+                rows, own = [asked[i] for i in batch], [seeds[i] for i in batch]
+                config = _config(inner, self.tokenizer, stops, max(limits[i] for i in batch))
+                written = _continue_batch(inner, rows, own, config, settings, stops)
                 for tokens, i in zip(written, batch, strict=True):
-                    before = asked[i] if spaced else ()
-                    read = _read_answer(tokenizer, before, tokens[: limits[i]], stops)
-                    answers[i] = replace(read, seed=seed)
+                    read = stops.read(asked[i], tokens[: limits[i]])
+                    answers[i] = replace(read, seed=seeds[i])
                 done += len(batch)
                 if progress is not None:
                     progress(done, len(asked))
+        if on_answer is not None:
+            for position, answer in enumerate(answers):
+                on_answer(position, answer)
         return answers
 
+    @torch.no_grad()
+    def log_likelihoods(
+        self,
+        prompts: Sequence[Prompt],
+        continuations: Sequence[str],
+        settings: GenerationSettings,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Likelihood]:
+        """How likely the model finds each continuation; see ``ScoringEngine``.
 
-def _token_prompts(
-    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase
-) -> list[Sequence[int]]:
-    """The tokens of each prompt.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = [
-        tokenize_prompts([prompt], tokenizer, in_chat=False)[0]
-        if isinstance(prompt, str)
-        else prompt
-        for prompt in prompts
-    ]
-    for number, tokens in enumerate(found):
-        if not len(tokens):
-            raise DataError(
-                f"Prompt {number} has no tokens, so there is nothing to continue. Give it a text,"
-                " or use a template that adds some."
+        Probabilities are over the tokenizer's tokens alone, in float32 or better; logits are made
+        of the continuations' positions only, a tile at a time.
+        """
+        inner: Any = causal_lm(self.model)
+        pairs = token_pairs(prompts, continuations, self.tokenizer)
+        positions = _positions(inner)
+        for number, pair in enumerate(pairs):
+            if len(pair.tokens) > positions:
+                raise DataError(
+                    f"Prompt {number} has {pair.start} tokens, {len(pair.tokens)} with what is to"
+                    f" be scored after it, and the model can read {positions}. Shorten it (fewer"
+                    " examples before the question), or leave it out."
+                )
+        with _asking(inner, settings):
+            return likelihoods(
+                inner,
+                pairs,
+                vocab_size=len(self.tokenizer),
+                pad_token_id=padding_id(self.tokenizer),
+                batch_tokens=settings.batch_tokens,
+                progress=progress,
             )
-    return found
 
 
 def _positions(model: Any) -> float:
@@ -153,40 +163,32 @@ def _batches(
 
 
 def _config(
-    settings: GenerationSettings, limit: int, stops: Sequence[int], pad_token_id: int
+    model: Any, tokenizer: PreTrainedTokenizerBase, stops: Stops, limit: int
 ) -> GenerationConfig:
-    sampling: dict[str, Any] = {}
-    if not settings.greedy:
-        sampling = {
-            "temperature": settings.sampling_temperature,
-            "top_p": settings.top_p,
-            "top_k": settings.top_k,
-        }
+    """Greedy generation: what is drawn is made the likeliest token before."""
+    # Rows of the head beyond the tokenizer stand for no token; a model must not write them.
+    padded = list(range(len(tokenizer), model.get_output_embeddings().weight.shape[0]))
     return GenerationConfig(
         max_new_tokens=limit,
-        do_sample=not settings.greedy,
+        do_sample=False,
         num_beams=1,
         use_cache=True,
-        pad_token_id=pad_token_id,
-        eos_token_id=list(stops) or None,
+        pad_token_id=padding_id(tokenizer),
+        eos_token_id=list(stops.tokens) or None,
+        suppress_tokens=padded or None,
         return_dict_in_generate=True,
-        **sampling,
     )
 
 
 @contextlib.contextmanager
-def _generating(
-    model: Any, device: torch.device, settings: GenerationSettings, seed: int
-) -> Iterator[None]:
-    """Evaluation mode, neutral defaults, the precision and a random state of our own; then back."""
+def _asking(model: Any, settings: GenerationSettings) -> Iterator[None]:
+    """Evaluation mode, neutral generation defaults and the precision asked for; then back."""
     # Module by module: a user may keep some of a model in evaluation mode while the rest trains.
     modes = [(module, module.training) for module in model.modules()]
     own_defaults = model.generation_config
-    cuda = [device] if device.type == "cuda" else []
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")
-    seeded = torch.random.fork_rng(devices=cuda)
-    with seeded, own_forward(model), routers_unheard(model), autocast:
-        torch.manual_seed(seed)
+    kind = next(model.parameters()).device.type
+    autocast = torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16")
+    with own_forward(model), routers_unheard(model), autocast:
         model.eval()
         # What a configuration leaves open, `generate` fills from the model's own defaults.
         model.generation_config = GenerationConfig()
@@ -198,20 +200,13 @@ def _generating(
                 module.training = was_training
 
 
-class _HalfHasEnded(StoppingCriteria):
-    """Stops a whole batch once at least half of its rows hold a stop token."""
-
-    def __init__(self, width: int, stops: Tensor) -> None:
-        self.width = width
-        self.stops = stops
-
-    def __call__(self, input_ids: Tensor, scores: Any, **options: Any) -> Tensor:
-        ended_B = torch.isin(input_ids[:, self.width :], self.stops).any(dim=1)
-        return torch.full_like(ended_B, bool(2 * ended_B.sum() >= len(ended_B)))
-
-
 def _continue_batch(
-    model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    config: GenerationConfig,
+    settings: GenerationSettings,
+    stops: Stops,
 ) -> list[list[int]]:
     """The tokens that follow each prompt, up to its end or a little beyond.
 
@@ -220,28 +215,33 @@ def _continue_batch(
     of the work is wasted, and there are few stops.
     """
     width = max(len(prompt) for prompt in prompts)
-    pad = config.pad_token_id
+    pad, most = config.pad_token_id, config.max_new_tokens
     ids_BT = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts]).to(model.device)
     mask_BT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     mask_BT = mask_BT.to(model.device)
-    stops = torch.tensor(config.eos_token_id or [], dtype=torch.long, device=model.device)
-    limit = width + config.max_new_tokens
+    streams_BL = None
+    if not settings.greedy:
+        streams = [private_stream(*own, most) for own in zip(seeds, prompts, strict=True)]
+        streams_BL = torch.from_numpy(np.stack(streams)).to(model.device)
     written: list[list[int]] = [[] for _ in prompts]
     rows_B = torch.arange(len(prompts), device=model.device)
     cache: DynamicCache | None = None
     while len(rows_B):
-        config.max_new_tokens = limit - ids_BT.shape[1]
+        config.max_new_tokens = width + most - ids_BT.shape[1]
+        own_BL = None if streams_BL is None else streams_BL[rows_B]
         output = model.generate(
             input_ids=ids_BT,
             attention_mask=mask_BT,
             generation_config=config,
             **({} if cache is None else {"past_key_values": cache}),
-            stopping_criteria=StoppingCriteriaList([_HalfHasEnded(width, stops)]),
+            logits_processor=processors(settings, own_BL, width),
+            stopping_criteria=StoppingCriteriaList([HalfHasEnded(stops, width)]),
         )
         ids_BT = output.sequences
-        ended_B = torch.isin(ids_BT[:, width:], stops).any(dim=1) | (ids_BT.shape[1] == limit)
-        for row, tokens in zip(rows_B[ended_B].tolist(), ids_BT[ended_B].tolist(), strict=True):
-            written[row] = tokens[width:]
+        new_BT = ids_BT[:, width:]
+        ended_B = stops.with_token(new_BT) | stops.with_string(new_BT) | (new_BT.shape[1] == most)
+        for row, tokens in zip(rows_B[ended_B].tolist(), new_BT[ended_B].tolist(), strict=True):
+            written[row] = tokens
         going = (~ended_B).nonzero().squeeze(-1)
         cache = _rows_of_cache(output.past_key_values, going)
         rows_B, ids_BT = rows_B[going], ids_BT[going]
@@ -262,25 +262,3 @@ def _rows_of_cache(cache: Any, rows_B: Tensor) -> DynamicCache | None:
         return None
     cache.batch_select_indices(rows_B)
     return cache
-
-
-def _read_answer(
-    tokenizer: PreTrainedTokenizerBase,
-    before: Sequence[int],
-    tokens: list[int],
-    stops: Sequence[int],
-) -> Answer:
-    """The answer in a row of new tokens, which ends at its first stop token or at its limit.
-
-    ``before`` is the prompt where decoding needs it, and empty elsewhere.
-    """
-    end = next((place for place, token in enumerate(tokens) if token in stops), None)
-    if before:
-        text = continuation_text(before, tokens[:end], tokenizer)
-    else:
-        text = decode(tokens[:end], tokenizer)
-    if end is None:
-        text = text.rstrip(_HALF)
-    num_tokens = len(tokens) if end is None else end + 1
-    finish = "length" if end is None else "stop"
-    return Answer(text, num_tokens, finish, tuple(tokens[:num_tokens]))

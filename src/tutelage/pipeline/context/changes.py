@@ -10,6 +10,7 @@ _WORDS = {
     "columns": "a column of the data",
     "data": "the rows of the data",
     "difficulty": "the difficulty of the examples",
+    "draws": "how Tutelage draws answers",
     "examples": "the examples of the data",
     "kept": "what is kept of the data",
     "model": "the model",

@@ -40,6 +40,9 @@ Inputs = dict[str, Any]
 _ROWS_VERSION = 2
 """Rises when the same data become other rows; what is made of rows that stay the same stays."""
 
+_DRAWS = {"draws": 2}
+"""Of what is sampled. Rises when the same seeds draw other answers; greedy ones have no part."""
+
 
 def data_inputs(session: Session) -> Inputs:
     """Of the tokenized data: settings, files, tokenizer, and the seed where it draws."""
@@ -142,9 +145,8 @@ def difficulty_settings(recipe: Recipe) -> Inputs:
         if engine := effective(recipe)["evaluation"].get("engine"):
             found["answers"]["engine"] = engine
     if "sampled_answers" in wanted:
-        # They depend on the batches that they are written in.
-        batches = {"batch_tokens": evaluation.batch_tokens, "seed": recipe.student_seed}
-        found["answers"] = {**found["answers"], **batches}
+        found["answers"] = {**found["answers"], "seed": recipe.student_seed}
+        found |= _DRAWS
     if settings.sample is not None:
         found["seed"] = recipe.data_seed
     return found
@@ -192,6 +194,7 @@ def written_inputs(session: Session, name: str, asked: Recipe) -> Inputs:
         "template": [getattr(data, "template", "auto"), getattr(data, "system", None)],
         "supervision": supervision,
         "seed": session.recipe.teacher_seed,
+        **(_DRAWS if asked.supervision.samples else {}),
     }
 
 
@@ -273,6 +276,8 @@ def training_inputs(session: Session, arm: str, validate_after: Sequence[int]) -
         "selection": values["selection"],
         "seed": recipe.student_seed,
     }
+    if recipe.on_policy.is_used and recipe.on_policy.sampling_temperature > 0:
+        found |= _DRAWS
     if not recipe.loss.is_cross_entropy_alone:
         found["teachers"] = {n: session.models.teacher_identity(n) for n in recipe.teachers_used}
         found["teacher_schedule"] = values["teacher_schedule"]
@@ -304,6 +309,7 @@ def _validation(session: Session) -> Inputs:
         "max_total_tokens": settings.max_total_tokens,
         "precision": settings.precision,
         "limit": session.recipe.selection.limit,
+        **({"stop_strings": settings.stop_strings} if settings.stop_strings else {}),
     }
 
 
@@ -320,8 +326,13 @@ def evaluation_inputs(session: Session, model: Inputs, suite: Suite, *, compared
     for key in ("teacher", "student_before", "agreement", "checkpoints", "suites"):
         values.pop(key, None)
     found = {"model": model, "data": split_of(session, suite.split), "evaluation": values}
+    if not suite.generation.greedy:
+        found |= _DRAWS
     if suite.name != OWN:  # what the recipe does not say of it
-        found["suite"] = {**vars(suite), "generation": asdict(suite.generation)}
+        generation = asdict(suite.generation)
+        if not generation["stop_strings"]:  # as it was before there were any
+            generation.pop("stop_strings")
+        found["suite"] = {**vars(suite), "generation": generation}
         found["suite"]["metrics"] = list(suite.metrics)
     if compared:
         found["teacher"] = session.models.teacher_identity(session.models.strongest)
