@@ -178,16 +178,19 @@ def check_schedule(spec: float | Mapping[str, Any]) -> None:
     Raises:
         SettingError: its kind, an option or a value does not fit.
     """
-    from tutelage.schedules import scheduled
+    from tutelage.schedules import scheduled, words_of
 
     if isinstance(spec, Mapping):
         options = dict(spec)
         for word in ("kind", "per", "grid"):
             if word in options:
                 _check_type(word, options[word], str)
-        kind, _, _ = (options.pop(word, None) for word in ("kind", "per", "grid"))
+        kind = options.pop("kind", None)
         if kind is not None:
-            check_component("schedule", kind, options, known=("per", "grid"))
+            beside = words_of(kind)
+            for word in beside:
+                options.pop(word, None)
+            check_component("schedule", kind, options, known=beside)
     with _at(""):
         scheduled(spec)
 

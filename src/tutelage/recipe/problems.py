@@ -121,8 +121,8 @@ def _child(node: Node | None, key: Any) -> Node | None:
         return None
     if isinstance(node.value, dict):
         return node.value.get(key)
-    if isinstance(node.value, list) and isinstance(key, int):
-        return node.value[key]
+    if isinstance(node.value, list) and str(key).isdigit():
+        return node.value[int(key)]
     return None
 
 

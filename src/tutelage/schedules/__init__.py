@@ -9,7 +9,7 @@ from tutelage.schedules.controllers import (
 )
 from tutelage.schedules.grid import GRIDS, progress_at
 from tutelage.schedules.learning_rate import LR_SCHEDULES, Course, learning_rate_factors
-from tutelage.schedules.spec import ScheduledValue, scheduled
+from tutelage.schedules.spec import ScheduledValue, scheduled, words_of
 from tutelage.schedules.table import SCHEDULES
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "scheduled",
     "steps",
     "without_progress",
+    "words_of",
 ]

@@ -58,6 +58,11 @@ class ScheduledValue:
         return by_stage[step_stage - 1]
 
 
+def words_of(kind: str) -> tuple[str, ...]:
+    """What may stand beside the options of a kind of schedule: a share mode has its own grid."""
+    return ("per",) if isinstance(SCHEDULES.get(kind), ShareMode) else ("per", "grid")
+
+
 def scheduled(spec: Spec | ScheduledValue) -> ScheduledValue:
     """Build what a recipe describes.
 
