@@ -25,6 +25,7 @@ TORCH_CAME_FIRST = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.enviro
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
+    from tutelage.evaluation import evaluate
     from tutelage.pipeline import cache, profile, run, show_plan
     from tutelage.training import DistillConfig, DistillTrainer
     from tutelage.training.plugin import follow_plan
@@ -35,6 +36,7 @@ __all__ = [
     "DistillConfig",
     "DistillTrainer",
     "cache",
+    "evaluate",
     "follow_plan",
     "profile",
     "run",
@@ -45,6 +47,7 @@ _HOMES = {
     "DistillConfig": "training",
     "DistillTrainer": "training",
     "cache": "pipeline",
+    "evaluate": "evaluation",
     "follow_plan": "training.plugin",
     "profile": "pipeline",
     "run": "pipeline",

@@ -43,7 +43,7 @@ FAMILIES: dict[str, Family] = {
     "difficulties": Family("difficulty", "tutelage.difficulty.table", "DIFFICULTIES"),
     "metrics": Family("metric", "tutelage.verifiers.table", "VERIFIERS"),
     "engines": Family("engine", "tutelage.generation.engines.table", "ENGINES"),
-    "suites": Family("suite", "tutelage.evaluation.suites", "SUITES"),
+    "suites": Family("suite", "tutelage.evaluation.suites.table", "SUITES"),
 }
 
 

@@ -9,7 +9,7 @@ from killing import make_models
 from tutelage import run
 from tutelage.components import Component
 from tutelage.errors import ConfigError
-from tutelage.evaluation import SUITES
+from tutelage.evaluation import SUITES, ByVerifier
 from tutelage.files import read_json, read_jsonl
 from tutelage.generation import ENGINES, Answer
 from tutelage.recipe import load_recipe
@@ -18,6 +18,8 @@ from tutelage.recipe.effects import effective
 
 class Parrot:
     """Says the same to every prompt, and needs no model for it."""
+
+    chats = False
 
     def __init__(self, says):
         self.says = says
@@ -39,7 +41,7 @@ def parrot(asked, *, says: str = "1#1"):
 
 def lengths(asked):
     """A suite: how long the first two answers are."""
-    metrics = {"length": lambda answer, references: len(answer) / 10}
+    metrics = {"length": ByVerifier(lambda answer, references: len(answer) / 10)}
     return dataclasses.replace(asked, limit=2, metrics=metrics)
 
 

@@ -9,7 +9,13 @@ import pytest
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import arithmetic_examples, build_tokenizer
 from tutelage.errors import ConfigError, DataError
-from tutelage.evaluation import Suite, bound_metrics, evaluate_answers, save_evaluation
+from tutelage.evaluation import (
+    Suite,
+    bound_metrics,
+    evaluate_suite,
+    questions_of,
+    save_evaluation,
+)
 from tutelage.generation import Answer, GenerationSettings, LocalEngine
 from tutelage.report import load_evaluation
 from tutelage.statistics import bootstrap
@@ -49,22 +55,35 @@ def model():
 
 
 def suite_of(metrics, generation=None, seeds=(10,)):
-    return Suite("test", bound_metrics(metrics), "test", generation or GenerationSettings(), seeds)
+    generation = generation or GenerationSettings()
+    return Suite("test", bound_metrics(metrics), generation=generation, seeds=seeds)
 
 
 class Scripted:
     """With seed s, the first s examples are answered rightly."""
 
-    def __init__(self, rows):
-        self.rows, self.calls = rows, []
+    chats = False
 
-    def answer(self, prompts, settings, *, seed=0, progress=None):
-        self.calls.append((seed, prompts))
+    def __init__(self, rows):
+        self.calls = []
+        self.right = {
+            tuple(tokens[:length]): (i, completion)
+            for i, (tokens, length, completion) in enumerate(
+                zip(rows["input_ids"], rows["num_prompt_tokens"], rows["completion"], strict=True)
+            )
+        }
+
+    def answer(self, prompts, settings, *, seed=0, progress=None, on_answer=None):
+        self.calls.append((list(seed), prompts))
         progress(len(prompts), len(prompts))
-        return [
-            Answer(self.rows[i]["completion"], 3, "stop") if i < seed else Answer("#x", 3, "length")
-            for i in range(len(prompts))
-        ]
+        found = []
+        for prompt, one in zip(prompts, seed, strict=True):
+            place, completion = self.right[tuple(prompt)]
+            right = place < one
+            found.append(Answer(completion, 3, "stop") if right else Answer("#x", 3, "length"))
+        for place, answer in enumerate(found):
+            on_answer(place, answer)
+        return found
 
 
 @pytest.fixture
@@ -75,7 +94,7 @@ def scripted(rows):
 def test_scores_by_seed_group_and_example(scripted, rows):
     settings = suite_of(EXACT, SAMPLED, seeds=(12, 6, 0))
     calls = []
-    found = evaluate_answers(scripted, rows, settings, lambda *call: calls.append(call))
+    found = evaluate_suite(scripted, questions_of(rows), settings, lambda *call: calls.append(call))
     score = found.scores["exact_match"]
     assert score.seeds == (1.0, 0.5, 0.0)
     assert score.mean == pytest.approx(0.5)
@@ -91,44 +110,45 @@ def test_scores_by_seed_group_and_example(scripted, rows):
     assert found.evaluation.num_examples == 12
     assert found.evaluation.truncated == pytest.approx(0.5)
     assert found.evaluation.answers[rows[11]["id"]] == rows[11]["completion"]  # the first seed's
-    assert calls == [(12, 36), (24, 36), (36, 36)]
+    assert calls == [(0, 36), (36, 36)]
 
 
 def test_prompts_stop_before_the_answer(scripted, rows):
-    evaluate_answers(scripted, rows, suite_of(EXACT))
-    assert [TOKENIZER.decode(tokens) for tokens in scripted.calls[0][1]] == list(rows["prompt"])
+    evaluate_suite(scripted, questions_of(rows), suite_of(EXACT))
+    asked = {TOKENIZER.decode(tokens) for tokens in scripted.calls[0][1]}
+    assert asked == set(rows["prompt"])
 
 
 def test_greedy_is_one_pass(scripted, rows):
     settings = suite_of(EXACT, GenerationSettings(), seeds=(6, 12))
-    found = evaluate_answers(scripted, rows, settings)
-    assert [seed for seed, _ in scripted.calls] == [6]
+    found = evaluate_suite(scripted, questions_of(rows), settings)
+    assert [set(seeds) for seeds, _ in scripted.calls] == [{6}]
     assert found.scores["exact_match"].seeds == (0.5,)
 
 
 def test_no_groups(scripted, rows):
     bare = rows.remove_columns("group").add_column("group", [""] * len(rows))
-    found = evaluate_answers(scripted, bare, suite_of(EXACT))
+    found = evaluate_suite(scripted, questions_of(bare), suite_of(EXACT))
     assert found.scores["exact_match"].groups == {}
 
 
 def test_several_metrics_with_a_real_model(model, rows):
     metrics = {"rouge_l": {"stemmer": False}, "exact_match": {"after": "#"}, "number": {}}
     settings = suite_of(metrics, SAMPLED, seeds=(1, 2))
-    found = evaluate_answers(LocalEngine(model, TOKENIZER), rows, settings)
+    found = evaluate_suite(LocalEngine(model, TOKENIZER), questions_of(rows), settings)
     assert list(found.scores) == list(metrics)
     for name, score in found.scores.items():
         assert len(score.seeds) == 2
         assert score.mean == pytest.approx(np.mean(score.seeds))
         assert score.interval[0] <= score.mean <= score.interval[1]
         assert score.mean == pytest.approx(np.mean(list(found.example_scores[name].values())))
-    assert found == evaluate_answers(LocalEngine(model, TOKENIZER), rows, settings)
+    assert found == evaluate_suite(LocalEngine(model, TOKENIZER), questions_of(rows), settings)
 
 
 def test_files_and_back(model, rows, tmp_path):
     settings = suite_of({"rouge_l": {}, **EXACT}, SAMPLED, seeds=(1, 2))
-    found = evaluate_answers(LocalEngine(model, TOKENIZER), rows, settings)
-    save_evaluation(tmp_path / "e", found, rows)
+    found = evaluate_suite(LocalEngine(model, TOKENIZER), questions_of(rows), settings)
+    save_evaluation(tmp_path / "e", found)
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == [
         "answers.jsonl",
         "scores.json",
@@ -138,8 +158,13 @@ def test_files_and_back(model, rows, tmp_path):
     assert list(scores["scores"]["rouge_l"]) == ["mean", "seeds", "interval", "groups"]
     answers = [json.loads(line) for line in (tmp_path / "e" / "answers.jsonl").open()]
     assert [row["id"] for row in answers] == list(rows["id"])
-    columns = ["id", "prompt", "reference", "answer", "answer_scores", "group", "scores"]
-    assert list(answers[0]) == columns
+    columns = ["id", "prompt", "reference", "answer", "answer_scores", "group", "cluster"]
+    assert list(answers[0]) == [*columns, "scores", "samples"]
+    samples = answers[3]["samples"]
+    assert [sample["seed"] for sample in samples] == [1, 2]
+    assert samples[0]["answer"] == answers[3]["answer"]
+    means = np.mean([sample["scores"]["rouge_l"] for sample in samples])
+    assert means == pytest.approx(answers[3]["scores"]["rouge_l"])
     assert answers[0]["reference"] == rows[0]["references"][0]
     assert answers[3]["scores"]["rouge_l"] == found.example_scores["rouge_l"][rows[3]["id"]]
     score = rouge_l(answers[3]["answer"], rows[3]["references"])
@@ -148,8 +173,8 @@ def test_files_and_back(model, rows, tmp_path):
 
 def test_what_is_saved_is_what_the_report_reads(scripted, rows, tmp_path):
     settings = suite_of(EXACT, SAMPLED, seeds=(12, 6))
-    found = evaluate_answers(scripted, rows, settings)
-    save_evaluation(tmp_path, found, rows)
+    found = evaluate_suite(scripted, questions_of(rows), settings)
+    save_evaluation(tmp_path, found)
     read = load_evaluation(tmp_path)
     assert read is not None
     assert read.scores["exact_match"]["mean"] == 0.75
@@ -161,8 +186,8 @@ def test_what_is_saved_is_what_the_report_reads(scripted, rows, tmp_path):
 
 
 def test_files_of_older_versions_have_the_means_alone(scripted, rows, tmp_path):
-    found = evaluate_answers(scripted, rows, suite_of(EXACT, SAMPLED, (12, 0)))
-    save_evaluation(tmp_path, found, rows)
+    found = evaluate_suite(scripted, questions_of(rows), suite_of(EXACT, SAMPLED, (12, 0)))
+    save_evaluation(tmp_path, found)
     path = tmp_path / "answers.jsonl"
     answers = [json.loads(line) for line in path.open()]
     for row in answers:
@@ -173,30 +198,30 @@ def test_files_of_older_versions_have_the_means_alone(scripted, rows, tmp_path):
 
 def test_line_separators_in_an_answer_survive(scripted, rows, tmp_path):
     text = "one\u2028two\x85three\nfour \u4f60\u597d"
-    scripted.answer = lambda prompts, *args, **options: [Answer(text, 3, "stop")] * len(prompts)
-    found = evaluate_answers(scripted, rows, suite_of(EXACT))
-    save_evaluation(tmp_path, found, rows)
+    scripted.answer = lambda prompts, *args, **more: [Answer(text, 3, "stop")] * len(prompts)
+    found = evaluate_suite(scripted, questions_of(rows), suite_of(EXACT))
+    save_evaluation(tmp_path, found)
     assert {row["answer"] for row in load_evaluation(tmp_path).answers.values()} == {text}
 
 
 def test_one_example_has_an_interval_without_width_in_its_file(scripted, rows, tmp_path):
     one = rows.select([0])
-    save_evaluation(tmp_path, evaluate_answers(scripted, one, suite_of(EXACT)), one)
+    save_evaluation(tmp_path, evaluate_suite(scripted, questions_of(one), suite_of(EXACT)))
     assert load_evaluation(tmp_path).scores["exact_match"]["interval"] == [1.0, 1.0]
 
 
 def test_unusable_references_are_found_before_generation(scripted, rows):
     bad = rows.map(lambda row, i: {"references": ["none"] if i == 5 else ["7"]}, with_indices=True)
     with pytest.raises(DataError, match=f"Metric 'number', example '{rows[5]['id']}'"):
-        evaluate_answers(scripted, bad, suite_of({"number": {}}))
+        evaluate_suite(scripted, questions_of(bad), suite_of({"number": {}}))
     assert scripted.calls == []
 
 
 def test_rows_that_cannot_be_evaluated(scripted, rows):
     with pytest.raises(DataError, match="no rows"):
-        evaluate_answers(scripted, rows.select([]), suite_of(EXACT))
+        evaluate_suite(scripted, questions_of(rows.select([])), suite_of(EXACT))
     with pytest.raises(DataError, match="1 example ids repeat"):
-        evaluate_answers(scripted, rows.select([0, 1, 0]), suite_of(EXACT))
+        evaluate_suite(scripted, questions_of(rows.select([0, 1, 0])), suite_of(EXACT))
 
 
 @pytest.mark.parametrize(

@@ -9,36 +9,46 @@ from tutelage.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tutelage.evaluation.agreement import Agreement, save_agreement, teacher_agreement
+    from tutelage.evaluation.answering import Sample
     from tutelage.evaluation.compare import (
         Answers,
         PairedComparison,
         compare_answers,
         compare_models,
     )
-    from tutelage.evaluation.suite import (
+    from tutelage.evaluation.evaluating import (
         Evaluated,
-        Suite,
-        bound_metrics,
-        evaluate_answers,
+        evaluate,
+        evaluate_suite,
         save_evaluation,
     )
-    from tutelage.evaluation.suites import OWN, SUITES, make_suite
+    from tutelage.evaluation.metric import ByVerifier, Metric, bound_metrics
+    from tutelage.evaluation.question import Question, questions_fingerprint, questions_of
+    from tutelage.evaluation.suite import Suite
+    from tutelage.evaluation.suites.table import OWN, SUITES, make_suite
 
 _HOMES = {
-    "OWN": "suites",
-    "SUITES": "suites",
+    "OWN": "suites.table",
+    "SUITES": "suites.table",
     "Agreement": "agreement",
     "Answers": "compare",
-    "Evaluated": "suite",
+    "ByVerifier": "metric",
+    "Evaluated": "evaluating",
+    "Metric": "metric",
     "PairedComparison": "compare",
+    "Question": "question",
+    "Sample": "answering",
     "Suite": "suite",
-    "bound_metrics": "suite",
+    "bound_metrics": "metric",
     "compare_answers": "compare",
     "compare_models": "compare",
-    "evaluate_answers": "suite",
-    "make_suite": "suites",
+    "evaluate": "evaluating",
+    "evaluate_suite": "evaluating",
+    "make_suite": "suites.table",
+    "questions_fingerprint": "question",
+    "questions_of": "question",
     "save_agreement": "agreement",
-    "save_evaluation": "suite",
+    "save_evaluation": "evaluating",
     "teacher_agreement": "agreement",
 }
 
@@ -47,14 +57,21 @@ __all__ = [
     "SUITES",
     "Agreement",
     "Answers",
+    "ByVerifier",
     "Evaluated",
+    "Metric",
     "PairedComparison",
+    "Question",
+    "Sample",
     "Suite",
     "bound_metrics",
     "compare_answers",
     "compare_models",
-    "evaluate_answers",
+    "evaluate",
+    "evaluate_suite",
     "make_suite",
+    "questions_fingerprint",
+    "questions_of",
     "save_agreement",
     "save_evaluation",
     "teacher_agreement",

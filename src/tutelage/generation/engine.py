@@ -87,6 +87,11 @@ class AskedModel:
 class Engine(Protocol):
     """Answers prompts with one model. The contract test says what all engines keep."""
 
+    @property
+    def chats(self) -> bool:
+        """Whether the model is to be asked in conversations wherever there is a choice."""
+        ...
+
     def answer(
         self,
         prompts: Sequence[Prompt],

@@ -56,7 +56,7 @@ def effective(recipe: Recipe) -> dict[str, Any]:
     for section in (evaluation, values["supervision"]):
         if not section["stop_strings"]:  # as it was before there were any
             section.pop("stop_strings")
-    if evaluation["suites"] == ["test"]:  # as it was before there were others
+    if evaluation["suites"] == [{"kind": "test", "name": ""}]:  # as before there were others
         evaluation.pop("suites")
     engine = values.pop("engine")
     if engine != {"kind": "local"}:

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tutelage.generation.settings import GenerationSettings
 from tutelage.recipe.base import (
+    Choice,
     NotEmpty,
     Positive,
     Precision,
@@ -15,7 +16,22 @@ from tutelage.recipe.base import (
     same_as,
 )
 from tutelage.recipe.names import check_component
-from tutelage.recipe.words import SettingError
+from tutelage.recipe.words import SettingError, below
+
+
+class SuiteChoice(Choice):
+    """A suite by its ``kind``; every other key is one of its options."""
+
+    name: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$",
+        description="What its results are called; as the suite when empty.",
+    )
+
+    @property
+    def called(self) -> str:
+        """What its results are called."""
+        return self.name or self.kind
 
 
 class EvaluationSection(Strict):
@@ -35,10 +51,11 @@ class EvaluationSection(Strict):
     stop_strings: list[NotEmpty] = same_as(GenerationSettings, "stop_strings", default=[])
     batch_tokens: int = same_as(GenerationSettings, "batch_tokens")
     precision: Precision = same_as(GenerationSettings, "precision")
-    suites: list[str] = Field(
-        default=["test"],
+    suites: list[SuiteChoice] = Field(
+        default=[SuiteChoice(kind="test")],
         min_length=1,
-        description="What is asked; see `tutelage ls suites`. The first one's results lead.",
+        description="What is asked: names of suites, or mappings of `kind` and options; see"
+        " `tutelage ls suites`. The first one's results lead.",
     )
     teacher: bool = Field(default=True, description="Evaluate the teacher too.")
     student_before: bool = Field(
@@ -69,17 +86,25 @@ class EvaluationSection(Strict):
             found |= one
         return found
 
+    @field_validator("suites", mode="before")
+    @classmethod
+    def _chosen(cls, given: Any) -> Any:
+        """A name is a suite without options."""
+        items = [given] if isinstance(given, (str, dict)) else given
+        if not isinstance(items, list):
+            return given
+        return [{"kind": item} if isinstance(item, str) else item for item in items]
+
     @model_validator(mode="after")
     def _known(self) -> "EvaluationSection":
         if len(set(self.seeds)) != len(self.seeds):
             raise SettingError("seeds", "a seed is there twice, and its answers would count twice.")
-        if len(set(self.suites)) != len(self.suites):
-            raise SettingError("suites", "a suite is there twice.")
-        for place, name in enumerate(self.suites):
-            try:
-                check_component("suite", name, {})
-            except SettingError as error:
-                raise SettingError(f"suites.{place}", str(error)) from error
+        called = [suite.called for suite in self.suites]
+        if len(set(called)) != len(called):
+            raise SettingError("suites", "a suite is there twice: give each a `name` of its own.")
+        for place, suite in enumerate(self.suites):
+            with below(f"suites.{place}"):
+                check_component("suite", suite.kind, suite.options, known=("name",))
         if not self.metrics:
             raise ValueError("name at least one metric, as in {rouge_l: {}}")
         for name, options in self.metrics.items():

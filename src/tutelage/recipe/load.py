@@ -18,13 +18,12 @@ from tutelage.errors import ConfigError, did_you_mean
 from tutelage.files import fingerprint
 from tutelage.placeholders import shorten
 from tutelage.recipe.effects import effective
+from tutelage.recipe.files import is_there, resolve_paths
 from tutelage.recipe.nodes import Node, checked, from_value, merge, parse
 from tutelage.recipe.problems import problems
 from tutelage.recipe.schema import LONGEST_NAME, Recipe
 from tutelage.recipe.words import shown
 
-_PATHS = ("student.model", "student.init_from", "student.finetune.data", "teacher.model")
-_DATA_PATHS = ("data.train", "data.validation", "data.test")
 _SHARED = (
     "student",
     "teacher",
@@ -143,7 +142,7 @@ def load_recipe(
     tree, method = _read_layers(source)
     for override in overrides:
         tree = _apply(tree, override)
-    tree = _anchor_controls(_resolve_paths(tree))
+    tree = _anchor_controls(resolve_paths(tree))
     if not tree.get("name"):
         stem = "recipe" if isinstance(source, Mapping) else Path(str(source)).stem
         tree = tree.put("name", Node(_as_name(stem), "file name"))
@@ -217,7 +216,7 @@ def _find(name: str, asked_by: Node | None = None) -> Path:
     if not looks_like_a_path and name in known:
         return known[name]
     for place in places:
-        if _is_there(place) and place.is_file():
+        if is_there(place) and place.is_file():
             return place
     where = f"{asked_by.origin}: there" if asked_by is not None else "There"
     if looks_like_a_path:
@@ -251,46 +250,6 @@ def _relabel(node: Node) -> Node:
     return from_value(node.plain, "--set")
 
 
-def _resolve_paths(tree: Node) -> Node:
-    """Make local paths absolute that exist beside the recipe or here; hub names stay."""
-    section = tree.get("data")
-    if section is not None and isinstance(section.value, dict) and "kind" not in section.value:
-        tree = tree.put("data.kind", Node("files", "default"))
-    kind = tree.get("data.kind")
-    data = _DATA_PATHS if kind is not None and kind.value == "files" else ()
-    for path in (*_PATHS, *data):
-        node = tree.get(path)
-        if node is None or not isinstance(node.value, str) or node.value in ("", "TEACHER"):
-            continue
-        tree = tree.put(path, _absolute(node))
-    ladder = tree.get("teachers")
-    if ladder is not None and isinstance(ladder.value, list):
-        rungs = [
-            rung.put("model", _absolute(model))
-            if (model := rung.get("model")) is not None and isinstance(model.value, str)
-            else rung
-            for rung in ladder.value
-        ]
-        tree = tree.put("teachers", Node(rungs, ladder.origin, ladder.folder))
-    return tree
-
-
-def _absolute(node: Node) -> Node:
-    """A path that exists beside its file or here, made absolute; any other name as it is."""
-    for folder in (node.folder, Path.cwd()):
-        if folder is not None and _is_there(folder / node.value):
-            return Node(str((folder / node.value).resolve()), node.origin, node.folder)
-    return node
-
-
-def _is_there(path: Path) -> bool:
-    """Whether something has this name; no file system has names that are too long for it."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
 def _anchor_controls(tree: Node) -> Node:
     """Make the paths of controls absolute, so that the saved recipe can be loaded anywhere."""
     controls = tree.get("controls")
@@ -305,7 +264,7 @@ def _anchor_controls(tree: Node) -> Node:
                 place = Node(str(path.resolve()), extends.origin, extends.folder)
                 control = control.put("extends", place)
         if isinstance(control.value, dict):
-            anchored[name] = _resolve_paths(control)
+            anchored[name] = resolve_paths(control)
     return tree.put("controls", Node(anchored, controls.origin, controls.folder))
 
 
@@ -346,7 +305,7 @@ def _control(tree: Node, name: str) -> Recipe:
                 " student or data of its own; arms share these. Extend a method such as `kld`."
             )
         base = merge(base, method.without("title", "description", "seeds", *_SHARED))
-    return _validate(_resolve_paths(merge(base, node.without("extends"))), f"controls.{name}: ")
+    return _validate(resolve_paths(merge(base, node.without("extends"))), f"controls.{name}: ")
 
 
 def _gives(tree: Node, section: str) -> bool:

@@ -51,6 +51,11 @@ class LocalEngine:
         self.model = model
         self.tokenizer = tokenizer
 
+    @property
+    def chats(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return bool(self.tokenizer.chat_template)
+
     @torch.no_grad()
     def answer(
         self,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tutelage.checks.data import difficulty_columns
 from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.difficulty import needs
-from tutelage.evaluation import OWN, Suite
+from tutelage.evaluation import OWN, Suite, questions_fingerprint
 from tutelage.files import fingerprint, read_json
 from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
 from tutelage.pipeline.context.models import loading
@@ -313,6 +313,30 @@ def _validation(session: Session) -> Inputs:
     }
 
 
+def suite_inputs(recipe: Recipe, suite: Suite) -> Inputs:
+    """Of a suite of the table: its options, and what it made of them and of the recipe.
+
+    What its files hold is in its questions; where they lie does not matter.
+    """
+    chosen = next(chosen for chosen in recipe.evaluation.suites if chosen.called == suite.name)
+    return {
+        "kind": chosen.kind,
+        "options": {
+            name: value
+            for name, value in chosen.options.items()
+            if not (isinstance(value, str) and Path(value).expanduser().exists())
+        },
+        "metrics": list(suite.metrics),
+        "split": suite.split,
+        "generation": asdict(suite.generation),
+        **({} if suite.generation.greedy else _DRAWS),
+        "seeds": list(suite.seeds),
+        "limit": suite.limit,
+        "prompt": suite.prompt,
+        "ks": list(suite.ks),
+    }
+
+
 def evaluation_inputs(session: Session, model: Inputs, suite: Suite, *, compared: bool) -> Inputs:
     """Of an evaluation: the model, the rows, and how it answers.
 
@@ -328,12 +352,10 @@ def evaluation_inputs(session: Session, model: Inputs, suite: Suite, *, compared
     found = {"model": model, "data": split_of(session, suite.split), "evaluation": values}
     if not suite.generation.greedy:
         found |= _DRAWS
-    if suite.name != OWN:  # what the recipe does not say of it
-        generation = asdict(suite.generation)
-        if not generation["stop_strings"]:  # as it was before there were any
-            generation.pop("stop_strings")
-        found["suite"] = {**vars(suite), "generation": generation}
-        found["suite"]["metrics"] = list(suite.metrics)
+    if suite.name != OWN:
+        found["suite"] = suite_inputs(session.recipe, suite)
+    if suite.read is not None:
+        found["data"] = questions_fingerprint(suite.questions())
     if compared:
         found["teacher"] = session.models.teacher_identity(session.models.strongest)
         found["signal"] = _signal(session)

@@ -25,7 +25,10 @@ def suites_of(recipe: Recipe) -> dict[str, Suite]:
     The results of the first one lead: they are called what they always were.
     """
     asked = own_suite(recipe)
-    made = [make_suite(name, asked) for name in recipe.evaluation.suites]
+    made = [
+        make_suite(chosen.kind, chosen.options, asked, chosen.called)
+        for chosen in recipe.evaluation.suites
+    ]
     return {f"-{suite.name}" if place else "": suite for place, suite in enumerate(made)}
 
 
@@ -44,4 +47,5 @@ def validation_suite(recipe: Recipe) -> Suite:
 def agreement_asked(recipe: Recipe) -> bool:
     """Whether a recipe wants students compared with the strongest teacher on the test rows."""
     section = recipe.evaluation
-    return section.agreement and OWN in section.suites and bool(recipe.ladder)
+    asked = any(suite.called == OWN for suite in section.suites)
+    return section.agreement and asked and bool(recipe.ladder)

@@ -8,8 +8,10 @@ from typing import Any
 
 from tutelage.evaluation import (
     OWN,
+    Question,
     Suite,
-    evaluate_answers,
+    evaluate_suite,
+    questions_of,
     save_agreement,
     save_evaluation,
     teacher_agreement,
@@ -47,11 +49,12 @@ def make_validator(session: Session) -> Callable[[Any], dict[str, float]] | None
     rows = rows_of(session, suite.split)
     if rows is None or session.recipe.selection.metric is None:
         return None
-    rows = suite.rows_of(rows)
+    questions = questions_of(suite.rows_of(rows))
 
     def validate(model: Any) -> dict[str, float]:
-        evaluation = evaluate_answers(models.engine(models.in_training(model)), rows, suite)
-        return {name: score.mean for name, score in evaluation.scores.items()}
+        engine = models.engine(models.in_training(model))
+        evaluated = evaluate_suite(engine, questions, suite)
+        return {name: score.mean for name, score in evaluated.scores.items()}
 
     return validate
 
@@ -59,7 +62,7 @@ def make_validator(session: Session) -> Callable[[Any], dict[str, float]] | None
 def results_of(session: Session, tested: Tested) -> Iterator[tuple[str, Suite, Inputs]]:
     """Where the results of a model are, suite by suite, and what they are made from."""
     for ending, suite in suites_of(session.recipe).items():
-        if split_of(session, suite.split):
+        if _has_questions(session, suite):
             compared = tested.compared and suite.name == OWN
             inputs = evaluation_inputs(session, tested.identity, suite, compared=compared)
             yield tested.part + ending, suite, inputs
@@ -78,15 +81,27 @@ def _evaluate(
     session: Session, title: str, asked: AskedModel, part: str, suite: Suite, inputs: Inputs
 ) -> None:
     title = title if suite.name == OWN else f"{title}, {suite.name}"
-    rows = suite.rows_of(rows_of(session, suite.split))
     with (
         session.display.task(f"Evaluating {title}") as report,
         session.making(part, inputs, "evaluation") as folder,
     ):
-        evaluation = evaluate_answers(session.models.engine(asked), rows, suite, report)
-        save_evaluation(folder, evaluation, rows)
+        engine = session.models.engine(asked)
+        evaluated = evaluate_suite(engine, _questions(session, suite), suite, report)
+        save_evaluation(folder, evaluated)
         if "teacher" in inputs:
+            rows = suite.rows_of(rows_of(session, suite.split))
             _compare(session, title, asked.load(), rows, folder)
+
+
+def _questions(session: Session, suite: Suite) -> list[Question]:
+    """What a suite asks: its own questions, or rows of the data."""
+    if suite.read is not None:
+        return suite.questions()
+    return questions_of(suite.rows_of(rows_of(session, suite.split)))
+
+
+def _has_questions(session: Session, suite: Suite) -> bool:
+    return suite.read is not None or bool(split_of(session, suite.split))
 
 
 def _compare(session: Session, title: str, model: Any, rows: Any, folder: Path) -> None:
@@ -168,7 +183,7 @@ def tested_students(session: Session, arm: str) -> Iterator[Tested]:
 
 
 def _anything_to_ask(session: Session) -> bool:
-    return any(split_of(session, suite.split) for suite in suites_of(session.recipe).values())
+    return any(_has_questions(session, suite) for suite in suites_of(session.recipe).values())
 
 
 def _compares(session: Session) -> bool:

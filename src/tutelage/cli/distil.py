@@ -1,0 +1,186 @@
+"""Commands that carry out a recipe, or a part of it, and those that look at what runs left."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tutelage.cli.shared import (
+    JsonOption,
+    QuietOption,
+    RecipeArgument,
+    RunDirOption,
+    SetOption,
+    app,
+    pipeline_of,
+    say,
+    show,
+)
+
+
+@app.command("run")
+def run_command(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    run_dir: RunDirOption = None,
+    quiet: QuietOption = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace finished students of another recipe in --run-dir."),
+    ] = False,
+) -> None:
+    """Carry out a recipe: data, difficulty, plan, students, evaluation, report.
+
+    The same command again continues where it was cut off, and does nothing that is done.
+    """
+    pipeline = pipeline_of(recipe, set_)
+    from tutelage.report import load_run, results_table
+
+    result = pipeline.run(recipe, set_ or (), run_dir=run_dir, quiet=quiet, replace=replace)
+    if int(os.environ.get("RANK", "0")) == 0:
+        show(results_table(load_run(result.folder)))
+        say(f"student: {result.student}")
+        say(f"report:  {result.report}")
+
+
+@app.command("plan")
+def plan_command(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    difficulty: Annotated[
+        Path | None,
+        typer.Option(help="Plan from these scores (CSV or parquet: id, score), with no model."),
+    ] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="The arm to show; the main one otherwise.")
+    ] = None,
+    run_dir: RunDirOption = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show what a run would do before it does it: stages, exposure, cost, and a picture.
+
+    Difficulty is measured first, unless it was before or --difficulty gives it.
+    """
+    shown = pipeline_of(recipe, set_, partial=difficulty is not None).show_plan(
+        recipe, set_ or (), arm=arm, difficulty=difficulty, run_dir=run_dir, quiet=quiet or json_
+    )
+    if json_:
+        typer.echo(json.dumps(shown.description, indent=2))
+        return
+    from tutelage.report import exposure_table, plan_table
+
+    show(plan_table(shown.description))
+    show(exposure_table(shown.description))
+    for line in shown.lines:
+        say(line)
+
+
+@app.command("profile")
+def profile_command(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare with this difficulty, or with a file of scores; repeatable."),
+    ] = None,
+    run_dir: RunDirOption = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure the difficulty of the training data with the untrained student."""
+    shown = pipeline_of(recipe, set_).profile(
+        recipe, set_ or (), compare=compare or (), run_dir=run_dir, quiet=quiet or json_
+    )
+    if json_:
+        typer.echo(json.dumps(shown.description, indent=2))
+        return
+    for line in shown.lines:
+        say(line)
+
+
+@app.command("cache")
+def cache_command(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    run_dir: RunDirOption = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Store once what the teachers say about the data; later runs need no teacher in memory.
+
+    A run does this by itself where it pays. Several processes share the work.
+    """
+    from dataclasses import asdict
+
+    pipeline = pipeline_of(recipe, set_)
+    from tutelage.pipeline.stages.store_error import topk_error_text
+
+    stores = pipeline.cache(recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_)
+    if int(os.environ.get("RANK", "0")):
+        return
+    if json_:
+        typer.echo(json.dumps([asdict(store) for store in stores], indent=2, default=str))
+        return
+    for store in stores:
+        say(
+            f"{store.teacher}: {store.kind}, {store.examples:,} examples ({store.added:,} new),"
+            f" {store.response_tokens:,} response tokens, {store.bytes / 1e6:.1f} MB"
+            f" ({store.bytes / max(store.response_tokens, 1):.0f} bytes a token): {store.folder}"
+        )
+        if store.errors:
+            say(f"  {topk_error_text(store.errors)}")
+
+
+@app.command("report")
+def report_command(
+    run_dir: Annotated[Path, typer.Argument(help="A run folder, finished or not.")],
+) -> None:
+    """Write the HTML report of a run folder again, and print its results."""
+    from tutelage.report import load_run, results_table, write_report
+
+    path = write_report(run_dir)
+    show(results_table(load_run(run_dir)))
+    say(f"report: {path}")
+
+
+@app.command("runs")
+def runs_command(
+    output: Annotated[Path, typer.Option(help="Where the run folders are.")] = Path("runs"),
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Say what no run needs, and remove it with --yes.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """List the runs: when, how far, how big, how good; or clean what is left of them."""
+    from dataclasses import asdict
+
+    from tutelage.pipeline.context.display import size_text
+    from tutelage.pipeline.runs import leftovers, list_runs, remove
+
+    if not clean:
+        runs = list_runs(output)
+        if json_:
+            typer.echo(json.dumps([asdict(run) for run in runs], indent=2, default=str))
+            return
+        for run in runs:
+            scores = [f"{name} {mean:.3f}" for name, mean in run.scores.items()]
+            words = [run.recipe, run.when, run.state, size_text(run.bytes), *scores]
+            say(f"{run.folder}: {', '.join(words)}")
+        return
+    left = leftovers(output)
+    total = size_text(sum(one.bytes for one in left))
+    if json_:
+        typer.echo(json.dumps([asdict(one) for one in left], indent=2, default=str))
+    for one in left if not json_ else ():
+        say(f"{one.path}: {one.why}, {size_text(one.bytes)}")
+    if not left:
+        typer.echo("there is nothing to clean", err=True)
+    elif yes or (sys.stdin.isatty() and not json_ and typer.confirm(f"Remove this ({total})?")):
+        say(f"removed: {size_text(remove(output, left))}", err=True)
+    else:
+        typer.echo(f"nothing was removed; --yes removes this ({total})", err=True)

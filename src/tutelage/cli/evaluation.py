@@ -1,0 +1,156 @@
+"""Commands that evaluate models outside a run."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tutelage.cli.shared import JsonOption, QuietOption, app, say, show
+from tutelage.errors import ConfigError
+
+
+@app.command("eval")
+def eval_command(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders or names of models, or run folders: all students of a run, its teacher,"
+            " and the student before."
+        ),
+    ],
+    suite: Annotated[
+        str, typer.Option(help="Suites to ask, as in --suite gsm8k,arc; see `tutelage suites`.")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The suite's file; with several suites NAME=FILE. Several files for one suite are"
+            " several sets of questions."
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="An option of a suite, as in --set gsm8k.shots=4, or of all, as in --set"
+            " precision=bfloat16.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Ask the first so many questions.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(help="Ask models that run there: the URL of an OpenAI-compatible server."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where results are written.")] = Path("evals"),
+    execute_code: Annotated[
+        bool,
+        typer.Option("--execute-code", help="Run programs that models write, in a sandbox."),
+    ] = False,
+    dtype: Annotated[
+        str, typer.Option(help="Type of the weights in memory: float32, bfloat16, float16, auto.")
+    ] = "float32",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
+    ] = False,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Evaluate models with suites of questions; several models are compared pair by pair.
+
+    The same command again continues where it was cut off, and asks nothing twice.
+    """
+    suites, settings = chosen_suites(suite, data or [], set_ or [], limit, execute_code)
+    from dataclasses import asdict
+
+    from tutelage.pipeline.evals import evaluate_models
+
+    results = evaluate_models(
+        models,
+        suites,
+        settings,
+        out=out,
+        server=None if server is None else {"base_url": server},
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        quiet=quiet or json_,
+    )
+    if json_:
+        typer.echo(json.dumps([asdict(result) for result in results], indent=2, default=str))
+        return
+    from tutelage.report.evaluation_table import evaluations_table
+
+    show(evaluations_table(results))
+    say(f"results: {out}")
+
+
+@app.command("suites")
+def suites_command(json_: JsonOption = False) -> None:
+    """List the suites: name, one line, paper, options."""
+    from tutelage.catalogue import catalogue, catalogue_text
+
+    listed = catalogue("suites")
+    typer.echo(json.dumps(listed, indent=2) if json_ else catalogue_text(listed))
+
+
+def chosen_suites(
+    names: str, data: list[str], set_: list[str], limit: int | None, execute_code: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The suites that a command line names, as in a recipe, and the settings of all of them.
+
+    Args:
+        names: separated by commas.
+        data: ``FILE``, or ``NAME=FILE``.
+        set_: ``NAME.option=value`` for a suite that is named, else ``key=value`` of a recipe's
+            ``evaluation`` section.
+        limit: ask so many.
+        execute_code: the user lets programs run.
+
+    Raises:
+        ConfigError: a file without a suite, or for more than one.
+    """
+    kinds = [name.strip() for name in names.split(",") if name.strip()]
+    files: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for one in data:
+        kind, _, file = one.rpartition("=")
+        if not kind and len(kinds) > 1:
+            raise ConfigError(
+                f"--data {one} does not say which of the suites {', '.join(kinds)} it is for."
+                f" Write --data {kinds[0]}={one}."
+            )
+        kind = kind or kinds[0]
+        if kind not in files:
+            raise ConfigError(
+                f"--data {one} is for the suite '{kind}', which --suite does not name"
+                f" ({', '.join(kinds)})."
+            )
+        files[kind].append(file)
+    from tutelage.families import table_of
+    from tutelage.recipe.nodes import parse
+
+    known = table_of("suite")
+    suites = []
+    for kind in kinds:
+        for file in files[kind] or [None]:
+            one: dict[str, Any] = {"kind": kind}
+            if file is not None:
+                one["data"] = str(Path(file).expanduser())
+            if len(files[kind]) > 1:
+                one["name"] = f"{kind}-{Path(str(file)).name.partition('.')[0]}"
+            if execute_code and kind in known and "execute_code" in known[kind].options:
+                one["execute_code"] = True
+            suites.append(one)
+    settings = []
+    for setting in set_:
+        key, _, value = setting.partition("=")
+        kind, _, option = key.strip().partition(".")
+        if option and kind in kinds:
+            given = parse(value, f"--set {key}", lines=False).plain
+            for one in suites:
+                if one["kind"] == kind:
+                    one[option] = given
+        else:
+            settings.append(f"evaluation.{setting}")
+    if limit is not None:
+        settings.append(f"evaluation.limit={limit}")
+    return suites, settings

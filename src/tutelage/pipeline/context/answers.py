@@ -1,0 +1,32 @@
+"""Answers of an evaluation that is not finished, kept where the next try finds them."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import RunFolderError
+from tutelage.files import disk_errors, remove_directory
+from tutelage.generation import TextStore
+
+
+@contextlib.contextmanager
+def kept_answers(folder: Path, inputs: Mapping[str, Any]) -> Iterator[TextStore]:
+    """A store of answers for the time of the block; what was there of other inputs goes before.
+
+    The store stays when the block fails or is killed, and is removed when it ends well.
+
+    Args:
+        folder: of the store; nothing else is in it.
+        inputs: what decides the answers.
+    """
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        store = TextStore(folder, inputs)
+    except RunFolderError:
+        # Of other inputs, or damaged: nothing that anybody would want to put right by hand.
+        remove_directory(folder)
+        store = TextStore(folder, inputs)
+    yield store
+    remove_directory(folder)

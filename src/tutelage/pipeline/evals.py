@@ -1,0 +1,224 @@
+"""Evaluate any models with any suites: what ``tutelage eval`` does."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import ConfigError
+from tutelage.evaluation import (
+    OWN,
+    Question,
+    Suite,
+    evaluate_suite,
+    questions_fingerprint,
+    save_evaluation,
+)
+from tutelage.evaluation.answering import worth_keeping
+from tutelage.evaluation.question import check_questions
+from tutelage.files import atomic_write_json, read_json
+from tutelage.generation import make_engine
+from tutelage.pipeline.context.answers import kept_answers
+from tutelage.pipeline.context.display import Display, quiet_libraries
+from tutelage.pipeline.context.folder import PartsFolder, part_digest
+from tutelage.pipeline.context.identity import versions
+from tutelage.pipeline.context.inputs import suite_inputs
+from tutelage.pipeline.context.subjects import Subject, served, subjects_of
+from tutelage.pipeline.context.suites import suites_of
+from tutelage.recipe import Recipe, effective, load_recipe
+
+SUITE_FILE = "suite.json"
+"""Beside the scores: which model and suite they are of, with what, and how long it took."""
+
+_UNFINISHED = ".unfinished"
+"""In the folder of the results: answers of evaluations that were cut off."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one model scored in one suite.
+
+    Attributes:
+        model: its title.
+        suite: its name.
+        folder: where answers and scores are.
+        num_examples: how many questions.
+        scores: by metric, with ``mean``, ``interval``, ``seeds``, ``groups``.
+        truncated: share of answers that the length limit ended.
+        seconds: that answering and scoring took, over all tries.
+        reused: whether it was there.
+    """
+
+    model: str
+    suite: str
+    folder: Path
+    num_examples: int
+    scores: Mapping[str, Any]
+    truncated: float
+    seconds: float
+    reused: bool
+
+
+def evaluate_models(
+    models: Sequence[str],
+    suites: Sequence[Mapping[str, Any]],
+    settings: Sequence[str] = (),
+    *,
+    out: str | Path = "evals",
+    server: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    quiet: bool | None = None,
+) -> list[Result]:
+    """Evaluate models, each with all suites; what is there and fresh is not made again.
+
+    Args:
+        models: folders, names on the hub, run folders (all of their models); with ``server`` names
+            of models there.
+        suites: ``kind``, ``name`` and options of each, as in a recipe's ``evaluation.suites``.
+        settings: further ``a.b=c`` of a recipe, such as ``evaluation.precision=bfloat16``.
+        out: where results are written, a folder for each model with one for each suite.
+        server: options of the engine ``server``.
+        dtype: type of the weights in memory.
+        trust_remote_code: whether code that comes with a model runs.
+        quiet: show no progress; None shows it on a terminal and in a notebook.
+
+    Raises:
+        ConfigError: an unknown suite or option, or nothing to evaluate.
+        DataError: a suite's data cannot be read or used. All of them are read before a model is.
+        ModelError: a model cannot be loaded.
+    """
+    recipe = _recipe(suites, settings, server)
+    display = Display(quiet)
+    quiet_libraries()
+    asked = [(suite, _questions(suite)) for suite in suites_of(recipe).values()]
+    for suite, questions in asked:
+        display.note(f"{suite.name}: {len(questions):,} questions")
+    options = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    subjects = (
+        subjects_of(list(models), options, display)
+        if server is None
+        else served(list(models), recipe.engine.model_dump())
+    )
+    folder = PartsFolder(out)
+    folder.tell = display.warn
+    results: list[Result] = []
+    for subject in subjects:
+        # Loaded for the first suite that asks it, and let go after the last.
+        load = functools.cache(subject.asked.load)
+        one = dataclasses.replace(subject, asked=dataclasses.replace(subject.asked, load=load))
+        for suite, questions in asked:
+            results.append(_evaluate(recipe, folder, one, suite, questions, display))
+    return results
+
+
+def _recipe(
+    suites: Sequence[Mapping[str, Any]],
+    settings: Sequence[str],
+    server: Mapping[str, Any] | None,
+) -> Recipe:
+    """What is asked for as a recipe, which checks names, options and values."""
+    if not suites:
+        raise ConfigError("No suite is named. Name some; `tutelage ls suites` lists them.")
+    for suite in suites:
+        if suite["kind"] == OWN:
+            raise ConfigError(
+                f"The suite '{OWN}' asks the test rows of a recipe's data, and here is no recipe."
+                " Name a suite that reads a file; `tutelage ls suites` lists them."
+            )
+    engine = {} if server is None else {"engine": {"kind": "server", **server}}
+    tree = {"name": "eval", "evaluation": {"suites": list(suites)}, **engine}
+    return load_recipe(tree, settings, partial=True).recipe
+
+
+def _questions(suite: Suite) -> list[Question]:
+    """The questions of a suite, which its metrics can score."""
+    if suite.read is None:
+        raise ConfigError(
+            f"The suite '{suite.name}' has no questions of its own, and here is no recipe whose"
+            " data it could ask. Name a suite that reads a file."
+        )
+    questions = suite.questions()
+    check_questions(questions)
+    for metric in suite.metrics.values():
+        metric.check(questions)
+    return questions
+
+
+def _evaluate(
+    recipe: Recipe,
+    folder: PartsFolder,
+    subject: Subject,
+    suite: Suite,
+    questions: list[Question],
+    display: Display,
+) -> Result:
+    name = f"{subject.slug}/{suite.name}"
+    values = effective(recipe)["evaluation"]
+    inputs = {
+        "model": dict(subject.identity),
+        "questions": questions_fingerprint(questions),
+        "suite": suite_inputs(recipe, suite),
+        "engine": values.get("engine", "local"),
+        "precision": values["precision"],
+    }
+    title = f"{subject.title}, {suite.name}"
+    reused = folder.fresh(name, inputs)
+    if reused:
+        display.note(f"{title}: reused")
+    else:
+        _make(recipe, folder, name, inputs, subject, suite, questions, display, title)
+    return _read(folder.part(name), subject.title, suite.name, reused)
+
+
+def _make(
+    recipe: Recipe,
+    folder: PartsFolder,
+    name: str,
+    inputs: dict[str, Any],
+    subject: Subject,
+    suite: Suite,
+    questions: list[Question],
+    display: Display,
+    title: str,
+) -> None:
+    """Ask, score and write."""
+    begun = time.monotonic()
+    place = folder.part(_UNFINISHED) / part_digest(name, inputs)[:16]
+    with display.task(f"Evaluating {title}") as report, kept_answers(place, inputs) as kept:
+        engine = make_engine(recipe.engine.kind, recipe.engine.options, subject.asked)
+        worth = recipe.engine.kind != "local" or worth_keeping(suite, questions)
+        there = len(kept)
+        if there:
+            display.note(f"{title}: {there:,} answers are there from a run that was cut off")
+        evaluated = evaluate_suite(engine, questions, suite, report, kept=kept if worth else None)
+        with folder.making(name, inputs) as part:
+            save_evaluation(part, evaluated)
+            atomic_write_json(
+                part / SUITE_FILE,
+                {
+                    "model": subject.title,
+                    "place": subject.asked.place,
+                    "suite": suite.name,
+                    "asked": inputs["suite"],
+                    "seconds": round(time.monotonic() - begun, 1),
+                    "versions": versions(),
+                },
+            )
+
+
+def _read(folder: Path, model: str, suite: str, reused: bool) -> Result:
+    scores, about = read_json(folder / "scores.json"), read_json(folder / SUITE_FILE)
+    return Result(
+        model=model,
+        suite=suite,
+        folder=folder,
+        num_examples=scores["num_examples"],
+        scores=scores["scores"],
+        truncated=scores["truncated"],
+        seconds=about["seconds"],
+        reused=reused,
+    )
