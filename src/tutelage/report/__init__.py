@@ -1,9 +1,11 @@
-"""Pictures, tables, one HTML page for a run, and the student's model card.
+"""Pictures, tables, HTML pages for a run and for evaluations, and the student's model card.
 
 Everything here reads the files of a run folder or plain values; nothing loads a model.
 """
 
 from tutelage.report.card import CardResult, CardValues, card_values, model_card
+from tutelage.report.evaluation_page import render_evaluation_page, write_evaluation_page
+from tutelage.report.evaluations import ModelResult, read_results
 from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
 from tutelage.report.page import render_report, write_report
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
@@ -16,6 +18,7 @@ __all__ = [
     "CardResult",
     "CardValues",
     "GroupScores",
+    "ModelResult",
     "Panel",
     "Picture",
     "Run",
@@ -29,8 +32,11 @@ __all__ = [
     "plan_figure",
     "plan_table",
     "profile_figure",
+    "read_results",
+    "render_evaluation_page",
     "render_report",
     "results_figure",
     "results_table",
+    "write_evaluation_page",
     "write_report",
 ]

@@ -108,13 +108,18 @@ class Comparison:
         """
         values = model.evaluated.values(metric.name)
         members: dict[str, list[float]] = {}
+        clusters: dict[str, list[str]] = {}
         for example, value in values.items():
-            group = str(model.evaluated.answers[example].get("group") or "")
+            row = model.evaluated.answers[example]
+            group = str(row.get("group") or "")
             members.setdefault(group, []).append(value)
+            clusters.setdefault(group, []).append(str(row.get("cluster") or ""))
         means = model.evaluated.scores.get(metric.name, {}).get("groups") or {}
         found = {OVERALL: model.scores[metric.name]} if metric.name in model.scores else {}
         for group in self.groups:
-            resampled = bootstrap(members[group]) if group in members else None
+            resampled = None
+            if group in members:
+                resampled = bootstrap(members[group], clusters=clusters[group])
             if group in means:
                 ends = (resampled.low, resampled.high) if resampled else ()
                 found[group] = Interval(float(means[group]), *ends)
@@ -139,7 +144,7 @@ def compare(run: Run) -> Comparison:
     names = {metric: None for _, _, found in present for metric in found.scores}
     models = []
     for name, kind, found in present:
-        scores = {metric: _score(found, metric) for metric in found.scores}
+        scores = {metric: stored_score(found, metric) for metric in found.scores}
         differences = {}
         if main is not None and found is not main:
             for metric in names:
@@ -160,7 +165,7 @@ def compare(run: Run) -> Comparison:
         for group in score.get("groups") or {}
     }
     return Comparison(
-        metrics=tuple(_metric(name, models) for name in names),
+        metrics=tuple(metric_of(name, models) for name in names),
         models=tuple(models),
         groups=tuple(sorted(groups, key=natural)),
     )
@@ -180,14 +185,15 @@ def natural(text: str) -> list[tuple[int, float | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
-def _score(evaluated: Evaluated, metric: str) -> Interval:
+def stored_score(evaluated: Evaluated, metric: str) -> Interval:
+    """Mean and interval as ``scores.json`` has them."""
     stored = evaluated.scores[metric]
     ends = stored.get("interval")
     return Interval(float(stored["mean"]), *(map(float, ends) if ends else ()))
 
 
-def _metric(name: str, models: Sequence[Model]) -> Metric:
-    """Shares are shown in percent; a metric is a share when all its values lie in [0, 1]."""
+def metric_of(name: str, models: Sequence[Model]) -> Metric:
+    """How a metric is shown: in percent when it is a share, as when all its means are in [0, 1]."""
     lower = bool(_LOWER_IS_BETTER & set(re.split(r"[_\W]+", name.lower())))
     means = [model.scores[name].mean for model in models if name in model.scores]
     share = not lower and all(0 <= mean <= 1 for mean in means)

@@ -29,7 +29,8 @@ def legend(axes: Axes, order: Sequence[str] = ()) -> None:
     drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     labels = [*order, *(label for label in drawn if label not in order)]
     handles = [drawn[label] for label in labels]
-    columns = 3 if max(map(len, labels)) <= 14 else 2
+    longest = max(map(len, labels))
+    columns = 3 if longest <= 14 else 2 if longest <= 24 else 1
     axes.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
@@ -115,15 +116,43 @@ def _binned(steps: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
     )
 
 
-def results_figure(models: Sequence[GroupScores], title: str) -> Picture:
+def results_figure(models: Sequence[GroupScores], title: str, name: str = "results") -> Picture:
     """A metric by group for every model, with its 95 % intervals.
 
     Args:
         models: arms and references; every one may lack some groups.
         title: name of the metric with its unit.
+        name: of the picture, unique on its page.
     """
+    caption = "Points are means, bars their 95 % intervals over test examples"
+    if any(model.reference for model in models):
+        caption += "; open marks are references"
+    return Picture(name, f"{caption}.", (_intervals_panel(models, "groups", title, "by group"),))
+
+
+def differences_figure(panels: Mapping[str, Sequence[GroupScores]], first: str) -> Picture:
+    """By how much a model is above others in each suite, with 95 % intervals: a forest plot.
+
+    Args:
+        panels: title of a panel, with its unit, to the other models; their groups are suites.
+        first: the model that the others are held against.
+    """
+    drawn = [
+        _intervals_panel(models, f"unit-{number}", title, "by suite", zero=True)
+        for number, (title, models) in enumerate(panels.items())
+    ]
+    caption = (
+        f"{first} minus each other model, question by question; bars are 95 % intervals. Right of"
+        f" the line {first} has the higher score; a bar across it says that the two may be equal."
+    )
+    return Picture("differences", caption, tuple(drawn))
+
+
+def _intervals_panel(
+    models: Sequence[GroupScores], name: str, title: str, by: str, *, zero: bool = False
+) -> Panel:
+    """Means with their intervals, groups below each other; ``zero`` draws a line there."""
     groups = list(dict.fromkeys(group for model in models for group in model.scores))
-    spacing = 1.0 / (len(models) + 1)
     lines = []
     for model in models:
         values = ", ".join(f"{group} {number(v.mean)}" for group, v in model.scores.items())
@@ -131,41 +160,42 @@ def results_figure(models: Sequence[GroupScores], title: str) -> Picture:
 
     def draw(figure: FigureBase) -> None:
         axes = new_axes(figure, title, "", "")
-        arm = 0
-        for row, model in enumerate(models):
-            shown = [
-                (i, model.scores[group]) for i, group in enumerate(groups) if group in model.scores
-            ]
-            places = [i + (row + 1) * spacing - 0.5 for i, _ in shown]
-            means = np.array([value.mean for _, value in shown])
-            ends = np.array(
-                [(v.low, v.high) if v.known else (v.mean, v.mean) for _, v in shown]
-            ).reshape(-1, 2)
-            colour = INK if model.reference else SERIES[arm % len(SERIES)]
-            axes.hlines(places, ends[:, 0], ends[:, 1], colors=colour, linewidth=1.6)
-            axes.plot(
-                means,
-                places,
-                MARKERS[row % len(MARKERS)],
-                color=colour,
-                markerfacecolor="none" if model.reference else colour,
-                markersize=5.5,
-                label=model.name,
-            )
-            arm += not model.reference
-        for edge in range(1, len(groups)):
-            axes.axhline(edge - 0.5, color=INK, linewidth=0.6, alpha=0.25)
-        axes.set_yticks(range(len(groups)), groups)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="y", visible=False)
-        axes.set_ylim(len(groups) - 0.5, -0.5)
+        if zero:
+            axes.axvline(0, color=INK, linewidth=1.0)
+        _draw_intervals(axes, models, groups)
         legend(axes)
 
     height = max(PANEL_HEIGHT, 95 + len(groups) * (14 + 13 * len(models)))
-    alt = f"{title} by group. " + ". ".join(lines) + "."
-    return Picture(
-        "results",
-        "Points are means, bars their 95 % intervals over test examples;"
-        " open marks are references.",
-        (Panel("groups", alt, draw, height),),
-    )
+    return Panel(name, f"{title} {by}. " + ". ".join(lines) + ".", draw, height)
+
+
+def _draw_intervals(axes: Axes, models: Sequence[GroupScores], groups: Sequence[str]) -> None:
+    spacing = 1.0 / (len(models) + 1)
+    arm = 0
+    for row, model in enumerate(models):
+        shown = [
+            (i, model.scores[group]) for i, group in enumerate(groups) if group in model.scores
+        ]
+        places = [i + (row + 1) * spacing - 0.5 for i, _ in shown]
+        means = np.array([value.mean for _, value in shown])
+        ends = np.array(
+            [(v.low, v.high) if v.known else (v.mean, v.mean) for _, v in shown]
+        ).reshape(-1, 2)
+        colour = INK if model.reference else SERIES[arm % len(SERIES)]
+        axes.hlines(places, ends[:, 0], ends[:, 1], colors=colour, linewidth=1.6)
+        axes.plot(
+            means,
+            places,
+            MARKERS[row % len(MARKERS)],
+            color=colour,
+            markerfacecolor="none" if model.reference else colour,
+            markersize=5.5,
+            label=model.name,
+        )
+        arm += not model.reference
+    for edge in range(1, len(groups)):
+        axes.axhline(edge - 0.5, color=INK, linewidth=0.6, alpha=0.25)
+    axes.set_yticks(range(len(groups)), groups)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.set_ylim(len(groups) - 0.5, -0.5)

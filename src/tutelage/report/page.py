@@ -4,14 +4,11 @@ The page has its style and its pictures inside, runs no script and loads nothing
 at any time; what is not there yet is named instead of shown.
 """
 
-import functools
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from tutelage.files import atomic_write_text
 from tutelage.printing import printable
@@ -23,8 +20,9 @@ from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
 from tutelage.report.quantities import count, duration, large, number
 from tutelage.report.run import Arm, Run, load_run
 from tutelage.report.samples import Sample, choose_samples
-from tutelage.report.svg import SERIES_DARK, Picture
+from tutelage.report.svg import Picture
 from tutelage.report.tables import plan_totals
+from tutelage.report.templating import render
 from tutelage.report.verdict import teacher_warning, verdict
 
 REPORT_NAME = "report.html"
@@ -66,9 +64,9 @@ def write_report(run_dir: str | Path) -> Path:
 def render_report(run: Run) -> str:
     """The page as text."""
     comparison = compare(run)
-    page = _template().render(
+    return render(
+        "report.html",
         sections=_SECTIONS,
-        series_dark=SERIES_DARK,
         title=run.title,
         name=run.info.get("name", ""),
         description=run.info.get("description", ""),
@@ -97,20 +95,6 @@ def render_report(run: Run) -> str:
         times=views.times_view(run),
         versions=views.versions_view(run),
     )
-    return page.lstrip()
-
-
-@functools.cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    return environment.get_template("report.html")
 
 
 def _caution(comparison: Comparison) -> str:

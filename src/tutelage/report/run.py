@@ -37,6 +37,7 @@ class Evaluated:
         agreement: closeness to the teacher; empty when there is no teacher or it was not measured.
         num_examples: how many prompts were answered.
         truncated: share of answers that hit the length limit; None when it is not known.
+        seconds: how long it took; None when it is not known.
     """
 
     scores: Mapping[str, Mapping[str, Any]]
@@ -44,6 +45,7 @@ class Evaluated:
     agreement: Mapping[str, float]
     num_examples: int
     truncated: float | None
+    seconds: float | None = None
 
     def values(self, metric: str) -> dict[str, float]:
         """The metric of every answered example by id; answers without it are left out."""
@@ -221,6 +223,7 @@ def load_evaluation(folder: Path) -> Evaluated | None:
         agreement=read_object(folder / "agreement.json"),
         num_examples=int(scores.get("num_examples") or len(answers)),
         truncated=scores.get("truncated"),
+        seconds=scores.get("seconds"),
     )
 
 
