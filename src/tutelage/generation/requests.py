@@ -105,7 +105,7 @@ def token_pairs(
             )
             follows = continuations([before], [text], tokenizer)[0]
             pair = Pair((*start, *follows), len(start))
-        if pair.start >= len(pair.tokens):
+        if not text or pair.start >= len(pair.tokens):
             raise DataError(
                 f"Continuation {number} has no tokens, so nothing of it can be scored. Give it a"
                 " text."
