@@ -42,6 +42,10 @@ class StoreError(TutelageError, ValueError):
     """A teacher store is missing, damaged, incomplete, or was made from another teacher."""
 
 
+class SandboxError(TutelageError, RuntimeError):
+    """Programs that a model wrote were to be run, and nothing here can shut them in."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error of somebody else says, on one line without its full stop; or its kind."""
     text = str(error).strip()
