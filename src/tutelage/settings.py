@@ -53,6 +53,12 @@ def count(default: Any, meaning: str, *, le: int = MOST) -> Any:
     return setting(default, meaning, ge=1, le=le)
 
 
+def field_of(group: type, name: str) -> dataclasses.Field[Any]:
+    """A field of a group of settings, for whoever has the same setting."""
+    (field,) = (field for field in dataclasses.fields(group) if field.name == name)
+    return field
+
+
 def check_settings(group: Any) -> None:
     """Hold the values of a group to the bounds and choices of its fields.
 

@@ -8,7 +8,8 @@ from tutelage.curriculum import CURRICULA
 from tutelage.errors import ConfigError
 from tutelage.recipe import load_recipe, to_yaml
 from tutelage.recipe.explain import _scalar
-from tutelage.recipe.nodes import from_value, merge, parse
+from tutelage.recipe.merge import merge
+from tutelage.recipe.nodes import from_value, parse
 
 PRINTABLE = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 

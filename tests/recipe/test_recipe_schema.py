@@ -7,7 +7,7 @@ import pytest
 
 from tutelage.errors import ConfigError
 from tutelage.recipe import load_recipe
-from tutelage.recipe.nodes import DEFAULT_KINDS
+from tutelage.recipe.merge import default_kinds
 from tutelage.recipe.reference import reference
 from tutelage.recipe.schema import Recipe
 
@@ -49,19 +49,17 @@ def test_the_reference_names_alternatives_by_kind_and_defaults_as_yaml_writes_th
     )
 
 
-def test_the_kinds_that_merging_assumes_are_the_defaults_of_the_schema():
-    recipe = Recipe()
-    expected = {
-        "curriculum": recipe.curriculum.kind,
+def test_a_section_that_does_not_say_its_kind_has_that_of_the_schema():
+    assert default_kinds() == {
+        "curriculum": "calibrated",
         "data": "files",
-        "difficulty": recipe.difficulty.kind,
-        "divergence": recipe.loss.divergence.kind,
-        "engine": recipe.engine.kind,
-        "supervision": recipe.supervision.kind,
-        "target": recipe.loss.target.kind,
-        "teacher_schedule": recipe.teacher_schedule.kind,
+        "difficulty": "student_loss",
+        "divergence": "forward_kl",
+        "engine": "local",
+        "supervision": "logits",
+        "target": "probability_mix",
+        "teacher_schedule": "strongest",
     }
-    assert expected == DEFAULT_KINDS
 
 
 @pytest.mark.parametrize(

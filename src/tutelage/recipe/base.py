@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Container
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from tutelage.errors import ConfigError
 from tutelage.generation.settings import HOTTEST, check_temperature
 from tutelage.generation.settings import Precision as PlainPrecision
-from tutelage.settings import BOUNDS, MOST
+from tutelage.settings import BOUNDS, MOST, field_of
 
 _SHORT = {"fp32": "float32", "bf16": "bfloat16"}
 Group = TypeVar("Group")
@@ -62,6 +62,13 @@ class Strict(BaseModel):
         return group(**{**said, **others})
 
 
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_in(part)]
+
+
 def given(value: Given | None, key: str) -> Given:
     """A value that a run needs; ``Recipe.missing`` names it before anything asks for it.
 
@@ -94,8 +101,7 @@ def same_as(group: type, name: str, meaning: str = "", **changes: Any) -> Any:
         meaning: where the section says it in other words.
         changes: a ``default`` or a bound that differs in the section.
     """
-    (field,) = (field for field in dataclasses.fields(group) if field.name == name)
-    return _field(field, **({"description": meaning} if meaning else {}), **changes)
+    return _field(field_of(group, name), **({"description": meaning} if meaning else {}), **changes)
 
 
 def _field(field: dataclasses.Field[Any], **changes: Any) -> Any:

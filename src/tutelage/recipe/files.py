@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tutelage.recipe.merge import default_kinds
 from tutelage.recipe.nodes import Node
 
 _PATHS = ("student.model", "student.init_from", "student.finetune.data", "teacher.model")
@@ -12,7 +13,7 @@ def resolve_paths(tree: Node) -> Node:
     """Make local paths absolute that exist beside the recipe or here; hub names stay."""
     section = tree.get("data")
     if section is not None and isinstance(section.value, dict) and "kind" not in section.value:
-        tree = tree.put("data.kind", Node("files", "default"))
+        tree = tree.put("data.kind", Node(default_kinds()["data"], "default"))
     kind = tree.get("data.kind")
     data = _DATA_PATHS if kind is not None and kind.value == "files" else ()
     for path in (*_PATHS, *data):

@@ -19,7 +19,8 @@ from tutelage.files import fingerprint
 from tutelage.placeholders import shorten
 from tutelage.recipe.effects import effective
 from tutelage.recipe.files import is_there, resolve_paths
-from tutelage.recipe.nodes import Node, checked, from_value, merge, parse
+from tutelage.recipe.merge import merge
+from tutelage.recipe.nodes import Node, checked, from_value, parse
 from tutelage.recipe.problems import problems
 from tutelage.recipe.schema import LONGEST_NAME, Recipe
 from tutelage.recipe.words import shown

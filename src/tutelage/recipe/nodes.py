@@ -1,4 +1,4 @@
-"""YAML in which every value knows its file and line, and how two such trees are merged.
+"""YAML in which every value knows its file and line.
 
 Scalars follow the core schema of YAML 1.2: ``1e-4`` is a number, ``no`` and ``2024-01-01`` are
 text. Only plain values can come out of a file; tags that ask for anything else are refused.
@@ -14,8 +14,6 @@ from typing import Any
 
 import yaml
 
-from tutelage.curriculum.options import LENGTHS, OF_THE_KIND
-from tutelage.curriculum.table import CURRICULA
 from tutelage.errors import ConfigError, first_line
 
 _TAG = "tag:yaml.org,2002:"
@@ -274,65 +272,3 @@ def _forbidden_tag(node: yaml.Node, origin: str) -> ConfigError:
         f"{origin}: the tag '{node.tag}' is not allowed: a recipe holds plain values only."
         " Remove the tag."
     )
-
-
-# In these sections a key of the upper layer makes keys of the lower one void: they answer the same
-# question, and the last word counts.
-_REPLACES: dict[str, dict[str, tuple[str, ...]]] = {
-    "": {"teacher": ("teachers",), "teachers": ("teacher",)},
-    "student": {"model": ("init_from", "layers"), "init_from": ("model",)},
-    "curriculum": {name: tuple(other for other in LENGTHS if other != name) for name in LENGTHS},
-}
-
-
-DEFAULT_KINDS = {
-    "curriculum": "calibrated",
-    "data": "files",
-    "difficulty": "student_loss",
-    "divergence": "forward_kl",
-    "engine": "local",
-    "supervision": "logits",
-    "target": "probability_mix",
-    "teacher_schedule": "strongest",
-}
-"""What a section is when it does not say its ``kind``."""
-
-
-def merge(base: Node, over: Node, key: str = "") -> Node:
-    """Lay one tree over another.
-
-    Mappings are merged key by key; scalars, lists, null and ``{}`` replace. A mapping with
-    another ``kind`` replaces wholly, because its options belong to the kind. The curriculum alone
-    keeps what all its kinds share (stages, epochs, updates), so that an ablation can change
-    nothing but the kind.
-
-    Args:
-        base: the lower tree.
-        over: the upper tree, which wins.
-        key: the key at which the two are found, empty at the top.
-    """
-    emptied = key != "" and over.value == {}
-    if not isinstance(base.value, dict) or not isinstance(over.value, dict) or emptied:
-        return over
-    other_kind = "kind" in over.value and _kind(over, key) != _kind(base, key)
-    if other_kind and key != "curriculum":
-        return over
-    void: set[str] = set(_of_the_kind(_kind(base, key)) if other_kind else ())
-    for name, child in over.value.items():
-        if child.value is not None:
-            void.update(_REPLACES.get(key, {}).get(name, ()))
-    merged = {name: child for name, child in base.value.items() if name not in void}
-    for name, child in over.value.items():
-        merged[name] = merge(merged[name], child, name) if name in merged else child
-    return Node(merged, base.origin if key == "" else over.origin, base.folder)
-
-
-def _of_the_kind(kind: Any) -> tuple[str, ...]:
-    """Keys of a curriculum that say nothing of another kind: its options, and what it decides."""
-    options = CURRICULA[kind].options if isinstance(kind, str) and kind in CURRICULA else ()
-    return (*OF_THE_KIND, *options)
-
-
-def _kind(node: Node, key: str) -> Any:
-    stated = node.get("kind")
-    return DEFAULT_KINDS.get(key) if stated is None else stated.value

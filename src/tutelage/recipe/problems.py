@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from tutelage.errors import did_you_mean, unknown_name
+from tutelage.recipe.base import models_in
 from tutelage.recipe.nodes import Node
 from tutelage.recipe.schema import Recipe
 from tutelage.recipe.words import SettingError, expected, shown
@@ -90,7 +91,7 @@ def _homes(key: str, model: type[BaseModel], path: str) -> Iterator[str]:
     """The sections that do have a key of this name."""
     for name, field in model.model_fields.items():
         where = f"{path}.{name}" if path else name
-        for child in _models_in(field.annotation):
+        for child in models_in(field.annotation):
             if key in child.model_fields and key != "kind":
                 yield where
             yield from _homes(key, child, where)
@@ -110,7 +111,7 @@ def _find_place(tree: Node, location: Sequence[Any]) -> _Place:
             continue
         path.append(str(part))
         section, meaning = models, (fields[0].description or "") if fields else ""
-        models = [model for field in fields for model in _models_in(field.annotation)]
+        models = [model for field in fields for model in models_in(field.annotation)]
         node, nearest = below, below or nearest
     origin = "" if nearest is tree else f"{nearest.origin}: "
     return _Place(".".join(path), origin, section, meaning)
@@ -130,9 +131,3 @@ def _kind(model: type[BaseModel]) -> str:
     field = model.model_fields.get("kind")
     choices = get_args(field.annotation) if field is not None else ()
     return choices[0] if choices else ""
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]

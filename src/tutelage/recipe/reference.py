@@ -6,6 +6,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tutelage.recipe.base import models_in
 from tutelage.recipe.schema import Recipe
 from tutelage.verifiers import VERIFIERS
 
@@ -55,7 +56,8 @@ def _section(path: str, model: type[BaseModel]) -> list[str]:
     rows = [f"\n## {title}\n\n{text}\n\n| key | default | meaning |\n|---|---|---|\n"]
     below: list[str] = []
     for name, field in model.model_fields.items():
-        models = _models(field.annotation)
+        # A component's only key of its own is its kind; its options are in the tables.
+        models = [model for model in models_in(field.annotation) if len(model.model_fields) > 1]
         rows.append(f"| `{name}` | {_default(field, bool(models))} | {_meaning(field)} |\n")
         for child in models:
             place = f"{path}.{name}" if path else name
@@ -63,13 +65,6 @@ def _section(path: str, model: type[BaseModel]) -> list[str]:
                 place += f" ({_kind(child)})"
             below += _section(place, child)
     return rows + below
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        # A component's only key of its own is its kind; its options are in the tables.
-        return [annotation] if len(annotation.model_fields) > 1 else []
-    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def _kind(model: type[BaseModel]) -> str:

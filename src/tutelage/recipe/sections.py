@@ -31,6 +31,7 @@ from tutelage.recipe.names import (
 )
 from tutelage.recipe.words import below
 from tutelage.schedules import Course
+from tutelage.training.settings import DistillSettings
 
 ExampleColumn = Literal[
     "messages",
@@ -170,24 +171,23 @@ class Loss(Strict):
     """The loss: ce_weight * CE + (1 - ce_weight) * tau^2 * divergence(target || student)."""
 
     divergence: Choice = Field(
-        default=Choice(kind="forward_kl"), description="How far the student is from its target."
+        default=Choice(kind=DistillSettings.divergence),
+        description="How far the student is from its target.",
     )
     target: Choice = Field(
-        default=Choice(kind="probability_mix"), description="What the student is pulled towards."
+        default=Choice(kind=DistillSettings.target),
+        description="What the student is pulled towards.",
     )
     ce_weight: ScheduleSpec = same_as(PlanSettings, "ce_weight")
     distill_temperature: ScheduleSpec = same_as(PlanSettings, "distill_temperature")
     student_share: ScheduleSpec = same_as(PlanSettings, "student_share")
-    tau2_scaling: bool = Field(default=True, description="Multiply KD by the temperature squared.")
+    tau2_scaling: bool = same_as(DistillSettings, "tau2_scaling")
     adaptive: Choice | None = Field(
         default=None,
         description="Moves the student's share beyond its schedule while training; see `tutelage"
         " ls controllers`.",
     )
-    top_k: Positive | None = Field(
-        default=None,
-        description="Compare the teacher's k likeliest tokens and one tail bucket alone.",
-    )
+    top_k: int | None = same_as(DistillSettings, "top_k")
 
     @model_validator(mode="after")
     def _known(self) -> "Loss":
@@ -248,21 +248,13 @@ class Training(Strict):
     checkpoint_every: Positive = Field(
         default=100, description="Steps between checkpoints; every five minutes comes one too."
     )
-    keep_checkpoints: Positive = Field(default=2, description="How many checkpoints stay.")
+    keep_checkpoints: int = same_as(DistillSettings, "keep_checkpoints")
     report_to: list[Literal["tensorboard", "trackio", "wandb"]] = Field(
         default=[], description="Trackers, beside the run folder's own records."
     )
-    tile_tokens: Positive | None = Field(
-        default=None, description="Tokens whose logits are in memory at once; None: 512 MB."
-    )
-    padding_free: bool | None = Field(
-        default=None,
-        description="Run a batch as one row without padding, where the model can; none: on CPUs.",
-    )
-    micro_batch_tokens: Positive | None = Field(
-        default=None,
-        description="Cut micro-batches further, into parts of so many tokens at most.",
-    )
+    tile_tokens: int | None = same_as(DistillSettings, "tile_tokens")
+    padding_free: bool | None = same_as(DistillSettings, "padding_free")
+    micro_batch_tokens: int | None = same_as(DistillSettings, "micro_batch_tokens")
     num_threads: Positive | None = Field(
         default=None, le=1024, description="CPU threads; None: torch decides."
     )

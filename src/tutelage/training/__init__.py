@@ -1,12 +1,32 @@
-"""Training: the tiled loss and the trainer that carries out a plan."""
+"""Training: the tiled loss and the trainer that carries out a plan.
 
-from tutelage.training.config import DistillConfig
-from tutelage.training.loss import DistillLoss, StepValues
-from tutelage.training.trainer import DistillTrainer
+A recipe knows the settings without what training needs: names are imported at their first use.
+"""
+
+from typing import TYPE_CHECKING
+
+from tutelage.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tutelage.training.config import DistillConfig
+    from tutelage.training.loss import DistillLoss, StepValues
+    from tutelage.training.settings import DistillSettings
+    from tutelage.training.trainer import DistillTrainer
+
+_HOMES = {
+    "DistillConfig": "config",
+    "DistillLoss": "loss",
+    "DistillSettings": "settings",
+    "DistillTrainer": "trainer",
+    "StepValues": "loss",
+}
 
 __all__ = [
     "DistillConfig",
     "DistillLoss",
+    "DistillSettings",
     "DistillTrainer",
     "StepValues",
 ]
+
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -1,11 +1,22 @@
 """Arguments of the trainer: those of transformers, and what a distillation adds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
 
+from tutelage.curriculum.options import PlanSettings
+from tutelage.settings import field_of
 from tutelage.training.arguments import refuse_unknown_to_distillation
+from tutelage.training.settings import DistillSettings
+
+
+def _told_by(group: type, name: str, more: str = "") -> Any:
+    """An argument with the default and the meaning of a field of a group of settings."""
+    one = field_of(group, name)
+    return field(
+        default=one.default, metadata={"help": f"{one.metadata['description']} {more}".strip()}
+    )
 
 
 @dataclass
@@ -14,61 +25,31 @@ class DistillConfig(TrainingArguments):
 
     The schedule of a run (which examples, which share, temperature, weight and learning rate at
     which step) is not here but in the plan. The three scheduled values below are used when the
-    trainer is
-    given no plan: then it makes a plain shuffled one from ``num_train_epochs`` or ``max_steps``.
+    trainer is given no plan: then it makes a plain shuffled one from ``num_train_epochs`` or
+    ``max_steps``.
     """
 
-    divergence: str = field(
-        default="forward_kl", metadata={"help": "Name of a divergence; see `tutelage ls`."}
-    )
+    divergence: str = _told_by(DistillSettings, "divergence", "A name; see `tutelage ls`.")
     divergence_options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Options of the divergence by name."}
     )
-    target: str = field(
-        default="probability_mix", metadata={"help": "Name of a target; see `tutelage ls`."}
-    )
+    target: str = _told_by(DistillSettings, "target", "A name; see `tutelage ls`.")
     target_options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Options of the target by name."}
     )
-    ce_weight: float = field(
-        default=0.0,
-        metadata={"help": "Weight of cross-entropy; distillation has the rest. Without a plan."},
-    )
-    distill_temperature: float = field(
-        default=1.0, metadata={"help": "Softens teacher and student. Without a plan."}
-    )
-    student_share: float = field(
-        default=0.0, metadata={"help": "Share of the student in the target. Without a plan."}
-    )
-    tau2_scaling: bool = field(
-        default=True,
-        metadata={"help": "Multiply distillation by the temperature squared, whatever divergence."},
-    )
-    top_k: int | None = field(
-        default=None,
-        metadata={"help": "Compare the teacher's k likeliest tokens and one tail bucket alone."},
-    )
+    ce_weight: float = _told_by(PlanSettings, "ce_weight", "Without a plan.")
+    distill_temperature: float = _told_by(PlanSettings, "distill_temperature", "Without a plan.")
+    student_share: float = _told_by(PlanSettings, "student_share", "Without a plan.")
+    tau2_scaling: bool = _told_by(DistillSettings, "tau2_scaling")
+    top_k: int | None = _told_by(DistillSettings, "top_k")
     share_controller: dict[str, Any] | None = field(
         default=None,
         metadata={"help": "{kind: ..., options}: moves the student's share while training."},
     )
-    tile_tokens: int | None = field(
-        default=None,
-        metadata={"help": "Response tokens whose logits are in memory at once; None: 512 MB."},
-    )
-    padding_free: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Run a batch as one row without padding, where the model can. None: on CPUs."
-        },
-    )
-    micro_batch_tokens: int | None = field(
-        default=None,
-        metadata={"help": "Cut micro-batches further, into parts of so many tokens at most."},
-    )
-    keep_checkpoints: int = field(
-        default=2, metadata={"help": "How many complete checkpoints to keep."}
-    )
+    tile_tokens: int | None = _told_by(DistillSettings, "tile_tokens")
+    padding_free: bool | None = _told_by(DistillSettings, "padding_free")
+    micro_batch_tokens: int | None = _told_by(DistillSettings, "micro_batch_tokens")
+    keep_checkpoints: int = _told_by(DistillSettings, "keep_checkpoints")
     checkpoint_minutes: float | None = field(
         default=5.0,
         metadata={
@@ -79,6 +60,7 @@ class DistillConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         refuse_unknown_to_distillation(self)
+        DistillSettings(**{one.name: getattr(self, one.name) for one in fields(DistillSettings)})
         super().__post_init__()
         # Every step's loss is divided by the tokens of all processes: see DistillTrainer.
         self.average_tokens_across_devices = True

@@ -19,7 +19,7 @@ from tutelage.pipeline.stages.job import Job, carry_out, start_over_unless_same
 from tutelage.pipeline.stages.plan import refreshes
 from tutelage.pipeline.stages.saved import save_students, with_lora
 from tutelage.recipe import Recipe
-from tutelage.training import DistillConfig
+from tutelage.training import DistillConfig, DistillSettings
 from tutelage.training.on_policy import OwnAnswers
 from tutelage.types import Plan
 
@@ -176,6 +176,13 @@ def validation_steps(session: Session) -> list[int]:
 def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, Any]:
     """A recipe's settings as arguments of ``DistillConfig``."""
     training, loss = recipe.training, recipe.loss
+    settings = training.values_of(
+        DistillSettings,
+        divergence=loss.divergence.kind,
+        target=loss.target.kind,
+        top_k=loss.top_k,
+        tau2_scaling=loss.tau2_scaling,
+    )
     processes = session.processes.count
     return {
         "learning_rate": training.learning_rate,
@@ -191,22 +198,15 @@ def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, 
         "logging_steps": training.log_every,
         "save_strategy": "steps",
         "save_steps": training.checkpoint_every,
-        "keep_checkpoints": training.keep_checkpoints,
         "report_to": [name for name in training.report_to if name != "tensorboard"],
         "project": session.recipe.name,
         "run_name": arm,
         "seed": recipe.student_seed,
         "max_steps": training.max_steps or -1,
-        "divergence": loss.divergence.kind,
         "divergence_options": dict(loss.divergence.options),
-        "target": loss.target.kind,
         "target_options": dict(loss.target.options),
         "share_controller": None if loss.adaptive is None else loss.adaptive.model_dump(),
-        "top_k": loss.top_k,
-        "tau2_scaling": loss.tau2_scaling,
-        "tile_tokens": training.tile_tokens,
-        "padding_free": training.padding_free,
-        "micro_batch_tokens": training.micro_batch_tokens,
+        **vars(settings),
         "dataloader_pin_memory": device().type != "cpu",
     }
 

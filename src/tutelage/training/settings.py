@@ -1,0 +1,44 @@
+"""What a distillation is told beside its plan; a recipe knows it without what training needs."""
+
+from dataclasses import dataclass
+
+from tutelage.settings import check_settings, count, setting
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """What a distillation adds to the arguments of a trainer.
+
+    Attributes:
+        divergence: name in ``DIVERGENCES``.
+        target: name in ``TARGETS``.
+        tau2_scaling: multiply the divergence by the temperature squared, whichever it is.
+        top_k: compare so many of the teacher's likeliest tokens, and all the others as one.
+        tile_tokens: response tokens whose logits are in memory at once.
+        padding_free: run a batch as one row without padding, where the model can.
+        micro_batch_tokens: most tokens of the parts that micro-batches are cut into.
+        keep_checkpoints: how many complete checkpoints stay.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    divergence: str = setting("forward_kl", "How far the student is from its target.")
+    target: str = setting("probability_mix", "What the student is pulled towards.")
+    tau2_scaling: bool = setting(True, "Multiply KD by the temperature squared.")
+    top_k: int | None = count(
+        None, "Compare the teacher's k likeliest tokens and one tail bucket alone."
+    )
+    tile_tokens: int | None = count(
+        None, "Tokens whose logits are in memory at once; None: 512 MB."
+    )
+    padding_free: bool | None = setting(
+        None, "Run a batch as one row without padding, where the model can; none: on CPUs."
+    )
+    micro_batch_tokens: int | None = count(
+        None, "Cut micro-batches further, into parts of so many tokens at most."
+    )
+    keep_checkpoints: int = count(2, "How many checkpoints stay.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
