@@ -188,13 +188,15 @@ def _make(
     """Ask, score and write."""
     begun = time.monotonic()
     place = folder.part(_UNFINISHED) / part_digest(name, inputs)[:16]
-    with display.task(f"Evaluating {title}") as report, kept_answers(place, inputs) as kept:
+    wanted = recipe.engine.kind != "local" or worth_keeping(suite, questions)
+    with (
+        display.task(f"Evaluating {title}") as report,
+        kept_answers(place, inputs, wanted=wanted) as kept,
+    ):
+        if kept:
+            display.note(f"{title}: {len(kept):,} answers are there from a run that was cut off")
         engine = make_engine(recipe.engine.kind, recipe.engine.options, subject.asked)
-        worth = recipe.engine.kind != "local" or worth_keeping(suite, questions)
-        there = len(kept)
-        if there:
-            display.note(f"{title}: {there:,} answers are there from a run that was cut off")
-        evaluated = evaluate_suite(engine, questions, suite, report, kept=kept if worth else None)
+        evaluated = evaluate_suite(engine, questions, suite, report, kept=kept)
         with folder.making(name, inputs) as part:
             save_evaluation(part, evaluated)
             atomic_write_json(

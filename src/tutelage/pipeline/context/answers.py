@@ -11,7 +11,9 @@ from tutelage.generation import TextStore
 
 
 @contextlib.contextmanager
-def kept_answers(folder: Path, inputs: Mapping[str, Any]) -> Iterator[TextStore]:
+def kept_answers(
+    folder: Path, inputs: Mapping[str, Any], *, wanted: bool = True
+) -> Iterator[TextStore | None]:
     """A store of answers for the time of the block; what was there of other inputs goes before.
 
     The store stays when the block fails or is killed, and is removed when it ends well.
@@ -19,7 +21,11 @@ def kept_answers(folder: Path, inputs: Mapping[str, Any]) -> Iterator[TextStore]
     Args:
         folder: of the store; nothing else is in it.
         inputs: what decides the answers.
+        wanted: whether keeping them is worth it; None is yielded where it is not.
     """
+    if not wanted:
+        yield None
+        return
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -16,7 +16,10 @@ from tutelage.evaluation import (
     save_evaluation,
     teacher_agreement,
 )
+from tutelage.evaluation.answering import worth_keeping
+from tutelage.files import remove_directory
 from tutelage.generation import AskedModel
+from tutelage.pipeline.context.answers import kept_answers
 from tutelage.pipeline.context.inputs import Inputs, evaluation_inputs, split_of
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.context.suites import agreement_asked, suites_of, validation_suite
@@ -75,18 +78,25 @@ def evaluate(session: Session, tested: Tested) -> None:
         with session.missing(part, inputs) as missing:
             if missing:
                 _evaluate(session, tested.title, asked, part, suite, inputs)
+        # A kill between the last answer and this line leaves them behind.
+        remove_directory(session.part(f"{part}.unfinished"))
 
 
 def _evaluate(
     session: Session, title: str, asked: AskedModel, part: str, suite: Suite, inputs: Inputs
 ) -> None:
     title = title if suite.name == OWN else f"{title}, {suite.name}"
+    questions = _questions(session, suite)
+    # A model in training, or adapters alone, are asked in this process whatever the recipe says.
+    wanted = worth_keeping(suite, questions) or session.recipe.engine.kind != "local"
+    unfinished = session.part(f"{part}.unfinished")
     with (
         session.display.task(f"Evaluating {title}") as report,
+        kept_answers(unfinished, inputs, wanted=wanted) as kept,
         session.making(part, inputs, "evaluation") as folder,
     ):
         engine = session.models.engine(asked)
-        evaluated = evaluate_suite(engine, _questions(session, suite), suite, report)
+        evaluated = evaluate_suite(engine, questions, suite, report, kept=kept)
         save_evaluation(folder, evaluated)
         if "teacher" in inputs:
             rows = suite.rows_of(rows_of(session, suite.split))

@@ -1,0 +1,112 @@
+"""Any model with any suite: `tutelage eval` from a file to results, cut off and gone on with."""
+
+import json
+
+import pytest
+from killing import make_models
+
+from tutelage.data.arithmetic import arithmetic_examples
+from tutelage.errors import ConfigError, DataError, ModelError
+from tutelage.files import read_json, read_jsonl
+from tutelage.generation import LocalEngine
+from tutelage.pipeline.evals import evaluate_models
+
+SAMPLED = [
+    "evaluation.sampling_temperature=1",
+    "evaluation.seeds=[1, 2]",
+    "evaluation.max_new_tokens=6",
+    "evaluation.batch_tokens=8",  # few at once, so that there are many pieces
+    "evaluation.metrics={exact_match: {after: '#'}}",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eval")
+    make_models(folder)
+    rows = [
+        {"id": e.id, "prompt": e.fields["prompt"], "completion": e.completion, "level": e.group}
+        for e in arithmetic_examples("test", 12, levels=(1, 2))
+    ]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def ask(place, tmp_path):
+    def ask(models=("calm",), out="out", settings=SAMPLED, **options):
+        suites = [{"kind": "file", "data": str(place / "sums.jsonl"), **options}]
+        names = [str(place / model) for model in models]
+        return evaluate_models(names, suites, settings, out=tmp_path / out, quiet=True)
+
+    return ask
+
+
+def test_what_is_asked_is_kept_and_asked_once(ask, tmp_path, monkeypatch):
+    first, second = ask(["calm", "teacher"])
+    assert (first.model, second.model) == ("calm", "teacher") and first.suite == "file"
+    rows = read_jsonl(tmp_path / "out/calm/file/answers.jsonl")
+    assert len(rows) == 12 and first.num_examples == 12
+    assert [sample["seed"] for sample in rows[0]["samples"]] == [1, 2]
+    assert {row["group"] for row in rows} == {"1", "2"}
+    about = read_json(tmp_path / "out/calm/file/suite.json")
+    assert about["model"] == "calm" and about["asked"]["kind"] == "file"
+    monkeypatch.setattr(LocalEngine, "answer", None)
+    again = ask(["calm", "teacher"])
+    assert [result.reused for result in again] == [True, True]
+    assert [result.scores for result in again] == [first.scores, second.scores]
+
+
+def test_another_question_or_setting_is_asked_anew(ask, place):
+    assert not ask()[0].reused
+    assert ask()[0].reused
+    assert ask(settings=[*SAMPLED, "evaluation.limit=3"])[0].num_examples == 3
+    assert not ask(settings=[*SAMPLED, "evaluation.seeds=[3]"])[0].reused
+
+
+def test_an_evaluation_that_is_cut_off_goes_on_and_ends_the_same(ask, tmp_path, monkeypatch):
+    ask(out="whole")
+    answer, calls = LocalEngine.answer, []
+
+    def dies(self, prompts, *arguments, **options):
+        calls.append(len(prompts))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return answer(self, prompts, *arguments, **options)
+
+    monkeypatch.setattr(LocalEngine, "answer", dies)
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    assert not (tmp_path / "out/calm").exists(), "nothing half-written"
+    ask()
+    assert len(calls) > 5 and sum(calls) == 24 + calls[3], "no answer is asked for twice"
+    for name in ("answers.jsonl", "scores.json"):
+        whole = (tmp_path / "whole/calm/file" / name).read_bytes()
+        assert (tmp_path / "out/calm/file" / name).read_bytes() == whole
+    assert not any((tmp_path / "out/.unfinished").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("fil", "Did you mean 'file'"), ("test", "asks the test rows of a recipe's data")],
+)
+def test_a_suite_that_cannot_be_asked_is_named(place, tmp_path, kind, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluate_models([str(place / "calm")], [{"kind": kind}], out=tmp_path)
+
+
+def test_mistakes_are_found_before_a_model_is_loaded(ask, place, tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        ask(data=str(place / "sum.jsonl"))
+    with pytest.raises(DataError, match="Metric 'number', example"):
+        ask(settings=["evaluation.metrics=[number]"], data=str(words(tmp_path)))
+    with pytest.raises(ModelError):
+        ask(["clam"])
+    with pytest.raises(ConfigError, match="'calm' is there twice"):
+        ask(["calm", "calm"])
+
+
+def words(folder):
+    path = folder / "words.jsonl"
+    path.write_text(json.dumps({"prompt": "7+7=", "completion": "fourteen"}) + "\n")
+    return path
