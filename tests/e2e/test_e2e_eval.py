@@ -49,6 +49,8 @@ def test_what_is_asked_is_kept_and_asked_once(ask, tmp_path, monkeypatch):
     assert len(rows) == 12 and first.num_examples == 12
     assert [sample["seed"] for sample in rows[0]["samples"]] == [1, 2]
     assert {row["group"] for row in rows} == {"1", "2"}
+    page = (tmp_path / "out/report.html").read_text()
+    assert "calm" in page and "teacher" in page
     about = read_json(tmp_path / "out/calm/file/suite.json")
     assert about["model"] == "calm" and about["asked"]["kind"] == "file"
     monkeypatch.setattr(LocalEngine, "answer", None)

@@ -63,7 +63,7 @@ def eval_command(
     suites, settings = chosen_suites(suite, data or [], set_ or [], limit, execute_code)
     from dataclasses import asdict
 
-    from tutelage.pipeline.evals import evaluate_models
+    from tutelage.pipeline.evals import PAGE, evaluate_models
 
     results = evaluate_models(
         models,
@@ -81,7 +81,8 @@ def eval_command(
     from tutelage.report.evaluation_table import evaluations_table
 
     show(evaluations_table(results))
-    say(f"results: {out}")
+    say(f"answers: {out}")
+    say(f"report:  {out / PAGE}")
 
 
 @app.command("suites")

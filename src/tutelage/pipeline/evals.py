@@ -29,9 +29,14 @@ from tutelage.pipeline.context.inputs import suite_inputs
 from tutelage.pipeline.context.subjects import Subject, served, subjects_of
 from tutelage.pipeline.context.suites import suites_of
 from tutelage.recipe import Recipe, effective, load_recipe
+from tutelage.report.evaluation_page import write_evaluation_page
+from tutelage.report.evaluations import ModelResult
 
 SUITE_FILE = "suite.json"
 """Beside the scores: which model and suite they are of, with what, and how long it took."""
+
+PAGE = "report.html"
+"""In the folder of the results: the last ones that were asked for, side by side."""
 
 _UNFINISHED = ".unfinished"
 """In the folder of the results: answers of evaluations that were cut off."""
@@ -112,6 +117,9 @@ def evaluate_models(
         one = dataclasses.replace(subject, asked=dataclasses.replace(subject.asked, load=load))
         for suite, questions in asked:
             results.append(_evaluate(recipe, folder, one, suite, questions, display))
+    # The page is of what was asked for now; the first model is what the others are held against.
+    shown = [ModelResult.read(one.folder, one.model, one.suite) for one in results]
+    write_evaluation_page(shown, folder.path / PAGE)
     return results
 
 
