@@ -82,6 +82,7 @@ def test_an_engine_from_outside_answers_and_a_suite_from_outside_asks(tmp_path, 
         scores = read_json(folder / model / "evaluation-lengths" / "scores.json")
         assert scores["num_examples"] == 2
         assert scores["scores"]["length"]["mean"] == pytest.approx(0.3)
+    assert "lengths: length (%)" in (folder / "report.html").read_text()
 
 
 def test_what_is_not_in_a_table_is_refused_with_its_place(overrides):

@@ -10,6 +10,7 @@ import torch
 
 from conftest_pictures import leave_out_pictures
 from tutelage.errors import RunFolderError
+from tutelage.files import read_sealed, write_sealed
 from tutelage.report import load_run, render_report, write_report
 from tutelage.report.page_tables import data_view, difficulty_view
 
@@ -146,6 +147,30 @@ def test_a_folder_that_was_only_opened_gives_a_page_that_says_so(tmp_path):
     check(page)
     assert page.count("Not there yet") == 9
     assert "has not been evaluated yet" in page
+
+
+def test_all_suites_of_a_run_stand_in_one_table(new_run, tmp_path, monkeypatch):
+    leave_out_pictures(monkeypatch)
+    folder = new_run(tmp_path / "run")
+    assert "All suites" not in render_report(load_run(folder))
+    info = read_sealed(folder / "run.json")
+    write_sealed(folder / "run.json", {**info, "suites": ["test", "sums-b", "a"]})
+    score = {"mean": 0.25, "seeds": [0.25], "interval": [0.125, 0.5], "groups": {}}
+    for place in ("arms/cpd", "arms/sft", "references/teacher"):
+        for suite, metric in (("sums-b", "number"), ("a", "rouge_l")):
+            scores = {"num_examples": 8, "truncated": 0.0, "scores": {metric: score}}
+            part = folder / place / f"evaluation-{suite}"
+            part.mkdir()
+            (part / "scores.json").write_text(json.dumps(scores))
+    page = render_report(load_run(folder))
+    check(page)
+    table = page[page.index("All suites") :].split("</table>")[0]
+    headers = re.findall('<th scope="col">(.*?)</th>', table)
+    assert headers == ["model", "test: exact match (%)", "sums-b: number (%)", "a: ROUGE-L (%)"]
+    rows = dict(re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', table))
+    assert list(rows)[:3] == ["cpd", "sft", "kld"] and list(rows)[-1] == "teacher"
+    assert rows["sft"].endswith(2 * "<td>25.0<small>12.5 to 50.0</small></td>")
+    assert rows["kld"].endswith(2 * "<td>-</td>")
 
 
 MISSING = [

@@ -128,18 +128,46 @@ class Comparison:
         return found
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A model that a run may have evaluated.
+
+    Attributes:
+        name: what the reader calls it.
+        kind: as of :class:`Model`.
+        place: folder of its evaluation within the run.
+        evaluated: None where it was not evaluated yet.
+    """
+
+    name: str
+    kind: str
+    place: str
+    evaluated: Evaluated | None
+
+
+def entries(run: Run) -> list[Entry]:
+    """The models of a run: main arm, other arms, other checkpoints, student before, teachers."""
+    found = []
+    for arm in run.arms:
+        kind = "main" if arm is run.main else "arm"
+        found.append(Entry(arm.name, kind, f"arms/{arm.name}/evaluation", arm.evaluation))
+    for arm in run.arms:
+        place, name = f"arms/{arm.name}/evaluation_last", f"{arm.name}, last checkpoint"
+        found.append(Entry(name, "last", place, arm.evaluation_last))
+    before = "references/student_before/evaluation"
+    found.append(Entry("student before", "before", before, run.student_before))
+    for name, weaker in run.weaker_teachers.items():
+        place = f"references/teacher-{name}/evaluation"
+        found.append(Entry(f"teacher {name}", "weaker", place, weaker))
+    place = "references/teacher/evaluation"
+    return [*found, Entry(_teacher_name(run), "teacher", place, run.teacher)]
+
+
 def compare(run: Run) -> Comparison:
     """Put the evaluated models of a run beside each other; those not evaluated yet are left out."""
-    entries: list[tuple[str, str, Evaluated | None]] = []
-    for arm in run.arms:
-        entries.append((arm.name, "main" if arm is run.main else "arm", arm.evaluation))
-    for arm in run.arms:
-        entries.append((f"{arm.name}, last checkpoint", "last", arm.evaluation_last))
-    entries.append(("student before", "before", run.student_before))
-    for name, found in run.weaker_teachers.items():
-        entries.append((f"teacher {name}", "weaker", found))
-    entries.append((_teacher_name(run), "teacher", run.teacher))
-    present = [(name, kind, found) for name, kind, found in entries if found is not None]
+    present = [
+        (one.name, one.kind, one.evaluated) for one in entries(run) if one.evaluated is not None
+    ]
     main = next((found for _, kind, found in present if kind == "main"), None)
     names = {metric: None for _, _, found in present for metric in found.scores}
     models = []

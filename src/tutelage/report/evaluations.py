@@ -1,5 +1,6 @@
 """Evaluations of several models with several suites as values, each model beside the others."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from pathlib import Path
 from tutelage.errors import DataError
 from tutelage.evaluation.compare import Answers, PairedComparison, adjusted, compare_answers
 from tutelage.evaluation.kept import clusters_of
-from tutelage.report.comparison import Comparison, Model, metric_of, natural, stored_score
+from tutelage.report.comparison import Comparison, Model, entries, metric_of, natural, stored_score
 from tutelage.report.reading import read_object
-from tutelage.report.run import Evaluated, load_evaluation
+from tutelage.report.run import Evaluated, Run, load_evaluation
 from tutelage.statistics import Interval, wilson_interval
 
 
@@ -131,18 +132,38 @@ def by_suite(results: Sequence[ModelResult]) -> list[SuiteResults]:
     ]
     pairs = iter(adjusted([pair for suite in found for pair in suite.pairs]))
     return [
-        SuiteResults(
-            suite.name,
-            suite.results,
-            suite.comparison,
-            tuple(next(pairs) for _ in suite.pairs),
-            suite.refused,
-        )
-        for suite in found
+        dataclasses.replace(suite, pairs=tuple(next(pairs) for _ in suite.pairs)) for suite in found
     ]
 
 
+def of_run(run: Run) -> list[SuiteResults]:
+    """The suites of a run, with its models beside each other; empty for a run of one suite.
+
+    Args:
+        run: its answers to the suites after the first are not read, so nothing is compared.
+    """
+    names = [str(name) for name in run.info.get("suites") or []]
+    later = {suite: None for found in run.further.values() for suite in found}
+    if not later:
+        return []
+    first = next((name for name in names if name not in later), "test")
+    suites: dict[str, list[ModelResult]] = {name: [] for name in (first, *later)}
+    for entry in entries(run):
+        if entry.evaluated is not None:
+            suites[first].append(ModelResult(entry.name, first, entry.evaluated))
+        for suite, evaluated in run.further.get(entry.place, {}).items():
+            suites[suite].append(ModelResult(entry.name, suite, evaluated))
+    return [_beside(name, results) for name, results in suites.items() if results]
+
+
 def _suite(name: str, results: list[ModelResult], first: str) -> SuiteResults:
+    """The models beside each other, and the first against the others."""
+    found = _beside(name, results)
+    pairs, refused = _pairs(results, first, found.comparison)
+    return dataclasses.replace(found, pairs=tuple(pairs), refused=tuple(refused))
+
+
+def _beside(name: str, results: list[ModelResult]) -> SuiteResults:
     models = [
         Model(
             result.model,
@@ -164,8 +185,7 @@ def _suite(name: str, results: list[ModelResult], first: str) -> SuiteResults:
         tuple(models),
         tuple(sorted(groups, key=natural)),
     )
-    pairs, refused = _pairs(results, first, comparison)
-    return SuiteResults(name, tuple(results), comparison, tuple(pairs), tuple(refused))
+    return SuiteResults(name, tuple(results), comparison, (), ())
 
 
 def _pairs(

@@ -14,6 +14,8 @@ from tutelage.files import atomic_write_text
 from tutelage.printing import printable
 from tutelage.report import page_tables as views
 from tutelage.report.comparison import Comparison, compare
+from tutelage.report.evaluation_views import overview_view
+from tutelage.report.evaluations import of_run
 from tutelage.report.loading import example_prompt, is_adapter, learned_opening, load_snippet
 from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
@@ -80,6 +82,7 @@ def render_report(run: Run) -> str:
         waiting=[arm.name for arm in run.arms if arm.evaluation is None],
         main_arm=run.main.name if run.main else "",
         **_results(comparison),
+        suites=overview_view(of_run(run)),
         **_data(run),
         **_difficulty(run),
         plans=[_plan(arm) for arm in run.arms if arm.plan.get("stages")],

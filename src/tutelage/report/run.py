@@ -1,5 +1,6 @@
 """A run folder read into plain values. Any file may be missing: then its value is empty or None."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,8 @@ class Run:
         teacher: the evaluation of the teacher, of a ladder the strongest.
         student_before: the student's evaluation before distillation.
         weaker_teachers: evaluations of a ladder's other teachers by name, from weak to strong.
+        further: scores of the suites after the first, by the place of the first one's results
+            (``arms/cpd/evaluation``) and the name of the suite; without answers.
     """
 
     folder: Path
@@ -113,6 +116,7 @@ class Run:
     teacher: Evaluated | None
     student_before: Evaluated | None
     weaker_teachers: Mapping[str, Evaluated] = field(default_factory=dict)
+    further: Mapping[str, Mapping[str, Evaluated]] = field(default_factory=dict)
 
     @property
     def main(self) -> Arm | None:
@@ -165,6 +169,7 @@ def load_run(folder: str | Path) -> Run:
         teacher=load_evaluation(references / "teacher" / "evaluation"),
         student_before=load_evaluation(references / "student_before" / "evaluation"),
         weaker_teachers=_load_weaker(references, list(info.get("ladder") or {})),
+        further=_load_further(folder, list(info.get("suites") or [])),
     )
 
 
@@ -205,13 +210,43 @@ def _load_arm(folder: Path) -> Arm:
     )
 
 
+def _load_further(folder: Path, suites: Sequence[str]) -> dict[str, dict[str, Evaluated]]:
+    """Scores of the suites after the first, in the order of the recipe."""
+    places = {name: place for place, name in enumerate(suites)}
+    found: dict[str, dict[str, Evaluated]] = {}
+    for kind in ("arms", "references"):
+        for scores in folder.glob(f"{kind}/*/evaluation*-*/scores.json"):
+            part, _, suite = scores.parent.name.partition("-")
+            evaluated = _scores_alone(scores.parent)
+            if evaluated is not None:
+                place = scores.parent.with_name(part).relative_to(folder).as_posix()
+                found.setdefault(place, {})[suite] = evaluated
+    return {
+        place: dict(sorted(of_place.items(), key=lambda i: (places.get(i[0], len(places)), i[0])))
+        for place, of_place in found.items()
+    }
+
+
 def load_evaluation(folder: Path) -> Evaluated | None:
     """The evaluation in ``folder``; None when its scores are not there yet."""
-    scores = read_object(folder / "scores.json")
-    if not scores:
+    found = _scores_alone(folder)
+    if found is None:
         return None
     rows = read_rows(folder / "answers.jsonl", folder)
     answers = {str(row["id"]): row for row in rows if "id" in row}
+    return dataclasses.replace(
+        found,
+        answers=answers,
+        agreement=read_object(folder / "agreement.json"),
+        num_examples=found.num_examples or len(answers),
+    )
+
+
+def _scores_alone(folder: Path) -> Evaluated | None:
+    """An evaluation without its answers; None when its scores are not there yet."""
+    scores = read_object(folder / "scores.json")
+    if not scores:
+        return None
     return Evaluated(
         # A metric that could not be computed has no mean, and nothing to show.
         scores={
@@ -219,9 +254,9 @@ def load_evaluation(folder: Path) -> Evaluated | None:
             for metric, score in (scores.get("scores") or {}).items()
             if score.get("mean") is not None and math.isfinite(score["mean"])
         },
-        answers=answers,
-        agreement=read_object(folder / "agreement.json"),
-        num_examples=int(scores.get("num_examples") or len(answers)),
+        answers={},
+        agreement={},
+        num_examples=int(scores.get("num_examples") or 0),
         truncated=scores.get("truncated"),
         seconds=scores.get("seconds"),
     )

@@ -46,6 +46,7 @@ def write_run_file(session: Session) -> None:
             "teacher": _model_entry(_teacher_name(recipe), session.models.teacher_size),
             "ladder": {name: teacher.model for name, teacher in recipe.ladder.items()},
             "baseline_steps": main_plan.baseline_steps,
+            "suites": [suite.called for suite in recipe.evaluation.suites],
         },
     )
     write_sealed(session.run.path / "versions.json", versions())
