@@ -145,11 +145,11 @@ def chosen_suites(
     for setting in set_:
         key, _, value = setting.partition("=")
         kind, _, option = key.strip().partition(".")
-        if option and kind in kinds:
+        meant = [one for one in suites if kind in (one["kind"], one["kind"].partition(":")[0])]
+        if option and meant:
             given = parse(value, f"--set {key}", lines=False).plain
-            for one in suites:
-                if one["kind"] == kind:
-                    one[option] = given
+            for one in meant:
+                one[option] = given
         else:
             settings.append(f"evaluation.{setting}")
     if limit is not None:

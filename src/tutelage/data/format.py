@@ -135,7 +135,11 @@ def _alpaca(example: Example, template: str) -> str:
     """The Alpaca prompt; a prompt or a question is taken as an instruction without input."""
     fields = _one_turn(example).fields
     instruction = fields.get("instruction") or request_text(example)
-    given = fields.get("input", "")
+    return alpaca_prompt(instruction, fields.get("input", ""))
+
+
+def alpaca_prompt(instruction: str, given: str = "") -> str:
+    """The prompt of Stanford Alpaca for an instruction, with what it is given or without."""
     return (_ALPACA_WITH_INPUT if given else _ALPACA).format(instruction=instruction, input=given)
 
 

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 
 from tutelage.errors import ConfigError
 from tutelage.evaluation.answering import Progress, Sample, generate
+from tutelage.evaluation.measure import Measure
 from tutelage.evaluation.metric import bound_metrics
 from tutelage.evaluation.question import Question, check_questions
 from tutelage.evaluation.suite import Suite
 from tutelage.evaluation.suites.table import make_suite
 from tutelage.files import atomic_write_json, atomic_write_text
 from tutelage.generation import Engine, LocalEngine, TextStore
-from tutelage.statistics import bootstrap, pass_at_k
+from tutelage.statistics import Interval, bootstrap, bootstrap_sums, pass_at_k
 from tutelage.types import Evaluation, Score
 
 SCORES_FILE, ANSWERS_FILE = "scores.json", "answers.jsonl"
@@ -35,12 +36,16 @@ class Evaluated:
         prompts: each as people read it, in the form in which it was asked.
         samples: scored answers, shape ``[S, N]``, one row for each seed.
         ks: numbers of answers for pass@k of the leading metric.
+        weights: by metric how much each question counts in its mean; those left out count alike.
+        overall: by metric what only all questions together have.
     """
 
     questions: Sequence[Question]
     prompts: Sequence[str]
     samples: Sequence[Sequence[Sample]]
     ks: tuple[int, ...] = ()
+    weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    overall: Mapping[str, Interval] = field(default_factory=dict)
 
     @functools.cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -69,12 +74,19 @@ class Evaluated:
         """Means, intervals, groups and the first answers."""
         ids = [question.id for question in self.questions]
         cut_SN = [[sample.truncated for sample in row] for row in self.samples]
+        scores = {
+            name: _score(
+                np.array([of_metric[i] for i in ids]),
+                self._seeds(name),
+                self.questions,
+                self.weights.get(name),
+            )
+            for name, of_metric in self.example_scores.items()
+        }
+        scores |= {name: _alone(interval) for name, interval in self.overall.items()}
         return Evaluation(
             num_examples=len(ids),
-            scores={
-                name: _score(np.array([scores[i] for i in ids]), self._seeds(name), self.questions)
-                for name, scores in self.example_scores.items()
-            },
+            scores=scores,
             answers={i: s.answer for i, s in zip(ids, self.samples[0], strict=True)},
             truncated=float(np.mean(cut_SN)),
         )
@@ -91,7 +103,9 @@ class Evaluated:
     def _seeds(self, name: str) -> tuple[float, ...]:
         """The mean of each seed; pass@k is of all of them together."""
         array_SN = self._arrays.get(name)
-        return () if array_SN is None else tuple(array_SN.mean(axis=1).tolist())
+        if array_SN is None:
+            return ()
+        return tuple(np.average(array_SN, axis=1, weights=self.weights.get(name)).tolist())
 
 
 def evaluate_suite(
@@ -118,6 +132,8 @@ def evaluate_suite(
     check_questions(questions)
     for metric in suite.metrics.values():
         metric.check(questions)
+    if suite.measure is not None:
+        return _measure(engine, questions, suite, suite.measure, progress)
     samples = generate(engine, suite, questions, kept, progress)
     asked = [*questions] * len(samples)
     answers = [sample.answer for row in samples for sample in row]
@@ -132,8 +148,39 @@ def evaluate_suite(
         ]
         for s, row in enumerate(samples)
     ]
-    prompts = [question.read_as(suite.prompt_of(question, engine)) for question in questions]
-    return Evaluated(questions, prompts, scored, suite.ks)
+    return Evaluated(questions, _prompts(engine, questions, suite), scored, suite.ks)
+
+
+def _measure(
+    engine: Engine,
+    questions: Sequence[Question],
+    suite: Suite,
+    measure: Measure,
+    progress: Progress | None,
+) -> Evaluated:
+    """What a suite finds that generates nothing."""
+    found = measure(engine, questions, suite, progress)
+    row = [
+        Sample(
+            suite.seeds[0],
+            shown,
+            truncated=False,
+            scores={name: float(values[place]) for name, values in found.scores.items()},
+        )
+        for place, shown in enumerate(found.shown)
+    ]
+    return Evaluated(
+        questions,
+        _prompts(engine, questions, suite),
+        [row],
+        weights=found.weights,
+        overall=found.overall,
+    )
+
+
+def _prompts(engine: Engine, questions: Sequence[Question], suite: Suite) -> list[str]:
+    """Each question as people read it, in the form in which it is asked."""
+    return [question.read_as(suite.prompt_of(question, engine)) for question in questions]
 
 
 def evaluate(
@@ -229,22 +276,38 @@ def _passed(right_SN: np.ndarray, k: int) -> np.ndarray:
 
 
 def _score(
-    examples_N: np.ndarray, seeds: tuple[float, ...], questions: Sequence[Question]
+    examples_N: np.ndarray,
+    seeds: tuple[float, ...],
+    questions: Sequence[Question],
+    weights: Sequence[float] | None,
 ) -> Score:
     """The score of one metric from the means over seeds, shape ``[N]``: they repeat an example."""
-    groups = [question.group for question in questions]
-    labels_N = np.asarray(groups)
-    clusters = [question.cluster for question in questions]
-    found = bootstrap(
-        examples_N, resamples=_RESAMPLES, clusters=clusters if any(clusters) else None
-    )
-    return Score(
-        mean=found.mean,
+    labels_N = np.asarray([question.group for question in questions])
+    clusters: list[str] | None = [question.cluster for question in questions]
+    clusters = clusters if clusters and any(clusters) else None
+    if weights is None:
+        found = bootstrap(examples_N, resamples=_RESAMPLES, clusters=clusters)
+    else:
+        sums = np.stack([examples_N * weights, weights], axis=1)
+        found = bootstrap_sums(sums, _ratio, resamples=_RESAMPLES, clusters=clusters)
+    weights_N = np.ones(len(examples_N)) if weights is None else np.asarray(weights)
+    return replace(
+        _alone(found),
         seeds=seeds,
-        # One example alone has an interval without width, because JSON has no NaN.
-        interval=(found.low, found.high) if found.known else (found.mean, found.mean),
         groups={
-            label: float(examples_N[labels_N == label].mean())
-            for label in sorted(set(groups) - {""})
+            label: float(np.average(examples_N[chosen], weights=weights_N[chosen]))
+            for label in sorted({*labels_N.tolist()} - {""})
+            for chosen in [labels_N == label]
         },
     )
+
+
+def _ratio(sums_R2: np.ndarray) -> np.ndarray:
+    return sums_R2[:, 0] / sums_R2[:, 1]
+
+
+def _alone(found: Interval) -> Score:
+    """A score without seeds and groups."""
+    # One example alone has an interval without width, because JSON has no NaN.
+    ends = (found.low, found.high) if found.known else (found.mean, found.mean)
+    return Score(mean=found.mean, seeds=(), interval=ends)

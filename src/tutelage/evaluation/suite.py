@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tutelage.errors import ConfigError
+from tutelage.evaluation.measure import Measure
 from tutelage.evaluation.metric import Metric
 from tutelage.evaluation.question import Question
 from tutelage.generation import Engine, GenerationSettings, Prompt
@@ -26,6 +27,8 @@ class Suite:
         limit: ask so many of the questions, the first ones; None for all.
         read: its own questions, read from a file; None for a suite that asks rows of a recipe.
         prompt: in which form questions are asked that have both.
+        measure: finds the numbers that ``metrics`` names otherwise than by answers; None: answers
+            are generated and scored.
         ks: pass@k of the leading metric for each of these numbers: whether one of k answers is
             right, estimated without bias from the answers of all seeds.
 
@@ -42,6 +45,7 @@ class Suite:
     read: Callable[[], Sequence[Question]] | None = None
     prompt: PromptForm = "auto"
     ks: tuple[int, ...] = ()
+    measure: Measure | None = None
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.seeds:

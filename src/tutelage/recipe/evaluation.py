@@ -1,5 +1,6 @@
 """The section of a recipe that says what is measured."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -32,6 +33,16 @@ class SuiteChoice(Choice):
     def called(self) -> str:
         """What its results are called."""
         return self.name or self.kind
+
+
+def _with_task(item: Any) -> Any:
+    """``lm-eval:TASK`` is the suite ``lm-eval`` with its option ``task``."""
+    kind = item.get("kind") if isinstance(item, dict) else None
+    if not isinstance(kind, str) or ":" not in kind:
+        return item
+    suite, _, task = kind.partition(":")
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{suite}-{task}")
+    return {"name": name, **item, "kind": suite, "task": task}
 
 
 class EvaluationSection(Strict):
@@ -89,11 +100,11 @@ class EvaluationSection(Strict):
     @field_validator("suites", mode="before")
     @classmethod
     def _chosen(cls, given: Any) -> Any:
-        """A name is a suite without options."""
+        """A name is a suite without options; what follows a colon is its task."""
         items = [given] if isinstance(given, (str, dict)) else given
         if not isinstance(items, list):
             return given
-        return [{"kind": item} if isinstance(item, str) else item for item in items]
+        return [_with_task({"kind": item} if isinstance(item, str) else item) for item in items]
 
     @model_validator(mode="after")
     def _known(self) -> "EvaluationSection":

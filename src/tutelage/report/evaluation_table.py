@@ -7,6 +7,9 @@ from rich.table import Table
 
 from tutelage.report.quantities import duration
 
+_NO_SHARES = ("nll", "perplexity", "bits_per_byte", "entropy", "_kl")
+"""In the names of metrics that are measured in nats or bits, and lower for a better model."""
+
 
 class Scored(Protocol):
     """What one model scored in one suite; ``pipeline.evals.Result`` is one."""
@@ -30,7 +33,7 @@ def evaluations_table(results: Sequence[Scored]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("suite", "metric", "model"):
         table.add_column(title, overflow="fold")
-    for title in ("%", "95 %", "n", "cut %", "time"):
+    for title in ("score", "95 %", "n", "cut %", "time"):
         table.add_column(title, justify="right", no_wrap=True)
     suites = list(dict.fromkeys(result.suite for result in results))
     for suite in suites:
@@ -38,15 +41,23 @@ def evaluations_table(results: Sequence[Scored]) -> Table:
         for metric in of_suite[0].scores:
             for result in of_suite:
                 score = result.scores[metric]
-                low, high = score["interval"]
+                mean, interval = _written(metric, score)
                 table.add_row(
                     suite,
                     metric,
                     result.model,
-                    f"{100 * score['mean']:.1f}",
-                    f"{100 * low:.1f}-{100 * high:.1f}",
+                    mean,
+                    interval,
                     f"{result.num_examples:,}",
                     f"{100 * result.truncated:.1f}",
                     duration(result.seconds),
                 )
     return table
+
+
+def _written(metric: str, score: Mapping[str, Any]) -> tuple[str, str]:
+    """A score and its interval: in per cent, or in nats and bits where it is no share."""
+    low, high = score["interval"]
+    if any(word in metric for word in _NO_SHARES):
+        return f"{score['mean']:.3f}", f"{low:.3f}-{high:.3f}"
+    return f"{100 * score['mean']:.1f} %", f"{100 * low:.1f}-{100 * high:.1f}"

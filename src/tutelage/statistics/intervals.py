@@ -1,7 +1,7 @@
 """Intervals around a mean: by resampling examples, or clusters of examples that belong together."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -132,6 +132,53 @@ def bootstrap(
             [sums[chunk].sum(axis=1) / sizes[chunk].sum(axis=1) for chunk in drawn]
         )
     return Interval(mean, *percentile_interval(means))
+
+
+def bootstrap_sums(
+    sums: ArrayLike,
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    *,
+    clusters: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """A number made from sums over all examples, with its percentile-bootstrap interval.
+
+    A mean of all tokens of some texts is such a number, and no mean over texts: texts that are
+    drawn twice count with all their tokens.
+
+    Args:
+        sums: of each example, shape ``[N, K]``.
+        statistic: from sums over examples, shape ``[R, K]``, to the number of each, ``[R]``.
+        clusters: as in :func:`bootstrap`.
+        resamples: how many data sets are drawn.
+        seed: of the drawing.
+
+    Returns:
+        The number of all examples, and its interval; one example alone has no interval.
+
+    Raises:
+        DataError: no example, or a sum that is not finite.
+
+    Examples:
+        >>> nats, tokens = [[20.0, 10.0], [90.0, 30.0]], lambda s: s[:, 0] / s[:, 1]
+        >>> bootstrap_sums(nats, tokens).mean
+        2.75
+    """
+    array = np.asarray(sums, dtype=np.float64)
+    _finite(array)
+    numbers = cluster_numbers(clusters, len(array))
+    count = int(numbers.max()) + 1
+    by_cluster = np.zeros((count, array.shape[1]))
+    np.add.at(by_cluster, numbers, array)
+    value = float(statistic(by_cluster.sum(axis=0, keepdims=True))[0])
+    if count < 2:
+        return Interval(value)
+    found = [
+        statistic(np.stack([np.bincount(row, minlength=count) for row in drawn]) @ by_cluster)
+        for drawn in draws(count, resamples, np.random.default_rng(seed))
+    ]
+    return Interval(value, *percentile_interval(np.concatenate(found)))
 
 
 def standard_error(values: ArrayLike, clusters: Sequence[str] | None = None) -> float:

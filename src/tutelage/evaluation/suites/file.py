@@ -38,13 +38,20 @@ def file(
     own = {str(one["kind"]): {k: v for k, v in one.items() if k != "kind"} for one in metrics}
     return dataclasses.replace(
         asked,
-        read=functools.partial(_read, data, template, system),
+        read=functools.partial(questions_of_examples, data, template, system),
         prompt=prompt,
         metrics=bound_metrics(own) if own else asked.metrics,
     )
 
 
-def _read(data: str, template: str, system: str | None) -> list[Question]:
+def questions_of_examples(data: str, template: str, system: str | None) -> list[Question]:
+    """The questions of a file that training data could be read from.
+
+    Args:
+        data: the file.
+        template: how a prompt is written as text.
+        system: a system text for every question.
+    """
     from tutelage.data import load_examples
 
     loaded = load_examples(data, split="test")

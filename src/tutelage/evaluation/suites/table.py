@@ -11,7 +11,15 @@ from typing import Any
 
 from tutelage.components import Component, bind
 from tutelage.evaluation.suite import Suite
+from tutelage.evaluation.suites.arc import arc
+from tutelage.evaluation.suites.choice import choice
 from tutelage.evaluation.suites.file import file
+from tutelage.evaluation.suites.gsm8k import gsm8k
+from tutelage.evaluation.suites.instruct import instruct
+from tutelage.evaluation.suites.lm_eval import lm_eval
+from tutelage.evaluation.suites.math import math
+from tutelage.evaluation.suites.perplexity import agreement, perplexity
+from tutelage.evaluation.suites.strategyqa import strategyqa
 
 OWN = "test"
 """What the recipe itself describes; students are compared with the teacher on its rows."""
@@ -25,6 +33,35 @@ def own(asked: Suite) -> Suite:
 SUITES: dict[str, Component] = {
     OWN: Component(own, "the test rows of the data, answered and scored as `evaluation` says"),
     "file": Component(file, "a file of prompts and answers, scored as `evaluation` says"),
+    "instruct": Component(
+        instruct,
+        "ROUGE-L of answers to instructions, over five seeds at temperature 1",
+        "Gu et al. 2023, arXiv:2306.08543",
+    ),
+    "gsm8k": Component(
+        gsm8k,
+        "grade-school mathematics, whose answers are numbers",
+        "Cobbe et al. 2021, arXiv:2110.14168",
+    ),
+    "math": Component(
+        math,
+        "competition mathematics: MATH and MATH-500",
+        "Hendrycks et al. 2021, arXiv:2103.03874",
+    ),
+    "choice": Component(choice, "any questions with options, answered in words or by likelihood"),
+    "arc": Component(arc, "science questions with options", "Clark et al. 2018, arXiv:1803.05457"),
+    "strategyqa": Component(
+        strategyqa,
+        "questions of several steps, answered yes or no",
+        "Geva et al. 2021, arXiv:2101.02235",
+    ),
+    "perplexity": Component(
+        perplexity, "how well held-out text is predicted, and how well calibrated"
+    ),
+    "agreement": Component(
+        agreement, "divergence from a teacher and agreement with it, on held-out text"
+    ),
+    "lm-eval": Component(lm_eval, "a task of lm-evaluation-harness, as in lm-eval:hellaswag"),
 }
 
 

@@ -81,7 +81,7 @@ class LocalEngine:
         # A prompt that fills the whole limit has an empty answer.
         answers = [Answer("", 0, "length", seed=own) for own in seeds]
         done = sum(limit == 0 for limit in limits)
-        with _asking(inner, settings):
+        with asking(inner, settings):
             for batch in _batches(lengths, limits, settings.batch_tokens, positions):
                 rows, own = [asked[i] for i in batch], [seeds[i] for i in batch]
                 config = _config(inner, self.tokenizer, stops, max(limits[i] for i in batch))
@@ -121,7 +121,7 @@ class LocalEngine:
                     f" be scored after it, and the model can read {positions}. Shorten it (fewer"
                     " examples before the question), or leave it out."
                 )
-        with _asking(inner, settings):
+        with asking(inner, settings):
             return likelihoods(
                 inner,
                 pairs,
@@ -186,7 +186,7 @@ def _config(
 
 
 @contextlib.contextmanager
-def _asking(model: Any, settings: GenerationSettings) -> Iterator[None]:
+def asking(model: Any, settings: GenerationSettings) -> Iterator[None]:
     """Evaluation mode, neutral generation defaults and the precision asked for; then back."""
     # Module by module: a user may keep some of a model in evaluation mode while the rest trains.
     modes = [(module, module.training) for module in model.modules()]

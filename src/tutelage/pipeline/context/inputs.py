@@ -334,6 +334,7 @@ def suite_inputs(recipe: Recipe, suite: Suite) -> Inputs:
         "limit": suite.limit,
         "prompt": suite.prompt,
         "ks": list(suite.ks),
+        **({} if suite.measure is None else {"measure": dict(suite.measure.identity)}),
     }
 
 
