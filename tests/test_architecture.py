@@ -14,8 +14,8 @@ ROOT = Path(tutelage.__file__).parent
 
 LAYERS = [
     {
-        "errors", "types", "components", "files", "hashes", "interrupts", "lazy", "numerics", "ids",
-        "placeholders", "printing", "settings", "statistics",
+        "errors", "types", "components", "files", "proofs", "hashes", "interrupts", "lazy",
+        "numerics", "ids", "placeholders", "printing", "settings", "statistics",
     },
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},

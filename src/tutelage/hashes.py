@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import read_sealed, remove_leftovers, write_sealed
+from tutelage.files import remove_leftovers
+from tutelage.proofs import read_sealed, write_sealed
 
 _SMALL = 16 << 20
 """Files below this are hashed every time: that takes less than looking after them."""

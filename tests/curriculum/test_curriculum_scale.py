@@ -23,7 +23,7 @@ from tutelage.curriculum import (
 from tutelage.curriculum import fingerprint as fingerprint_module
 from tutelage.curriculum.fingerprint import PARTS
 from tutelage.curriculum.sampling import cut_into_steps, pass_lengths
-from tutelage.files import fingerprint
+from tutelage.proofs import fingerprint
 from tutelage.types import DifficultyProfile
 
 NAMES = ("plain", 'a "quoted" one', "back\\slash", "line\nfeed", "é", "\x7f", "\U0001f600", "")

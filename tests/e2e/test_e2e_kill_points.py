@@ -7,7 +7,8 @@ import pytest
 from kill_points import as_if_killed, run_to, stops
 from killing import assert_same_students, make_models, methods_recipe, small_recipe
 
-from tutelage.files import read_jsonl, read_sealed
+from tutelage.files import read_jsonl
+from tutelage.proofs import read_sealed
 
 
 def small(folder, output, **changes):

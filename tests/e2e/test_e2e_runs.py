@@ -9,12 +9,13 @@ import pytest
 from test_e2e_cli import tutelage
 
 from tutelage.errors import RunFolderError
-from tutelage.files import atomic_write_json, write_sealed
+from tutelage.files import atomic_write_json
 from tutelage.pipeline.context.folder import PartsFolder, RunFolder
 from tutelage.pipeline.context.locks import taken, unused, used
 from tutelage.pipeline.context.session import USED
 from tutelage.pipeline.context.shared import SharedParts
 from tutelage.pipeline.runs import list_runs
+from tutelage.proofs import write_sealed
 
 
 def small_run(runs, name, *, student=True, uses=()):

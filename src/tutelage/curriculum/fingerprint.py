@@ -35,7 +35,7 @@ _ESCAPED[[*range(32), ord('"'), ord("\\")]] = True
 def plan_fingerprint(plan: Plan) -> str:
     """64 digits that are the same for two plans exactly when they train the same way.
 
-    They are those of ``files.fingerprint`` for an object of ``PARTS``.
+    They are those of ``proofs.fingerprint`` for an object of ``PARTS``.
     """
     digest = hashlib.sha256()
     for number, name in enumerate(sorted(PARTS)):

@@ -23,7 +23,7 @@ from tutelage.data.read import read_rows
 from tutelage.data.row import Row, wrong_type
 from tutelage.data.turns import read_tools, read_turns, turn_content
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
-from tutelage.files import fingerprint
+from tutelage.proofs import fingerprint
 from tutelage.types import Example, Message
 
 GROUP_COLUMNS = ("group", "level", "task", "category")

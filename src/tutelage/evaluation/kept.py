@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import DataError
-from tutelage.files import MANIFEST, changed_since, read_json_or, read_jsonl
+from tutelage.files import read_json_or, read_jsonl
+from tutelage.proofs import MANIFEST, changed_since
 from tutelage.types import check_unique
 
 Rows = Mapping[str, Mapping[str, Any]]

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tutelage.errors import DataError
-from tutelage.files import fingerprint
 from tutelage.generation import Chat, Prompt
+from tutelage.proofs import fingerprint
 from tutelage.types import check_unique
 
 

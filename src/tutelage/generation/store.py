@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.files import disk_errors, fingerprint, read_sealed, write_sealed
+from tutelage.files import disk_errors
+from tutelage.proofs import fingerprint, read_sealed, write_sealed
 
 
 @dataclass(frozen=True)

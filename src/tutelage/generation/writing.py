@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tutelage.errors import ConfigError
-from tutelage.files import fingerprint
 from tutelage.generation.engine import Engine
 from tutelage.generation.settings import GenerationSettings
 from tutelage.generation.store import TextStore, WrittenText
 from tutelage.generation.supervision import ExampleVerifier
+from tutelage.proofs import fingerprint
 
 CHUNK = 64
 """Prompts between two writes to the disk."""

@@ -9,18 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.files import (
-    MANIFEST,
-    TEMPORARY_PREFIX,
-    changed_since,
-    disk_errors,
-    read_json_or,
-    read_sealed,
-    remove_directory,
-)
+from tutelage.files import TEMPORARY_PREFIX, disk_errors, read_json_or, remove_directory
 from tutelage.pipeline.context.folder import RECORD, kind_of
 from tutelage.pipeline.context.locks import taken, unused
 from tutelage.pipeline.context.session import USED, USERS
+from tutelage.proofs import MANIFEST, changed_since, read_sealed
 
 _STAGES = ("data", "difficulty", "arms", "references")
 _OWN = re.compile(r"(teacher|texts|store)-[0-9a-f]{12,}(-training)?")

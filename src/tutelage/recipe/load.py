@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from tutelage.errors import ConfigError, did_you_mean
-from tutelage.files import fingerprint
 from tutelage.placeholders import shorten
+from tutelage.proofs import fingerprint
 from tutelage.recipe.effects import effective
 from tutelage.recipe.files import is_there, resolve_paths
 from tutelage.recipe.merge import merge

@@ -12,7 +12,8 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from tutelage.errors import RunFolderError
-from tutelage.files import MANIFEST, changed_since, read_json, read_jsonl, read_sealed
+from tutelage.files import read_json, read_jsonl
+from tutelage.proofs import MANIFEST, changed_since, read_sealed
 
 
 def read_object(path: Path) -> dict[str, Any]:

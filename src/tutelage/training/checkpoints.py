@@ -12,16 +12,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import (
-    atomic_write_text,
-    checksums,
-    damaged_file,
-    file_crc32,
-    read_sealed,
-    remove_directory,
-    sync_tree,
-    write_sealed,
-)
+from tutelage.files import atomic_write_text, remove_directory, sync_tree
+from tutelage.proofs import checksums, damaged_file, file_crc32, read_sealed, write_sealed
 
 MARKER = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")

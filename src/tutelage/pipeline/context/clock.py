@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import read_sealed, write_sealed
+from tutelage.proofs import read_sealed, write_sealed
 
 FILE = "seconds.json"
 _BEAT = 1.0

@@ -16,19 +16,21 @@ from typing import IO, Any
 
 from tutelage.errors import RunFolderError
 from tutelage.files import (
-    MANIFEST,
     TEMPORARY_PREFIX,
     atomic_directory,
     atomic_write_bytes,
-    checksums,
-    damaged_file,
     disk_errors,
-    fingerprint,
-    read_sealed,
     remove_leftovers,
-    write_sealed,
 )
 from tutelage.pipeline.context.locks import is_at, taken
+from tutelage.proofs import (
+    MANIFEST,
+    checksums,
+    damaged_file,
+    fingerprint,
+    read_sealed,
+    write_sealed,
+)
 
 RECORD = "recipe.json"
 """What makes a folder the run folder of a recipe."""

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import fingerprint
 from tutelage.hashes import content_digests, content_sha256
 from tutelage.models.gate import model_files
 from tutelage.models.hub import hub_commit
 from tutelage.models.places import local_place
+from tutelage.proofs import fingerprint
 
 
 def model_identity(

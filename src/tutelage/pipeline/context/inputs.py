@@ -22,10 +22,11 @@ from tutelage.checks.data import difficulty_columns
 from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.difficulty import needs
 from tutelage.evaluation import OWN, Suite, questions_fingerprint
-from tutelage.files import fingerprint, read_json
+from tutelage.files import read_json
 from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
 from tutelage.pipeline.context.models import loading
 from tutelage.pipeline.context.session import Session
+from tutelage.proofs import fingerprint
 from tutelage.recipe import Recipe, effective
 
 STUDENT_START = "student_start"

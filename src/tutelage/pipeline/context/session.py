@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.files import fingerprint, read_json_or, read_sealed, write_sealed
+from tutelage.files import read_json_or
 from tutelage.pipeline.context.changes import changes, reason
 from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display
@@ -18,6 +18,7 @@ from tutelage.pipeline.context.locks import held
 from tutelage.pipeline.context.models import Models
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.shared import SharedParts
+from tutelage.proofs import fingerprint, read_sealed, write_sealed
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import TeacherStore
 

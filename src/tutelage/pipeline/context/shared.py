@@ -13,15 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import (
-    MANIFEST,
-    atomic_directory,
-    read_json,
-    read_sealed,
-    remove_directory,
-    write_sealed,
-)
+from tutelage.files import atomic_directory, read_json, remove_directory
 from tutelage.pipeline.context.folder import BESIDE, CARD, PartsFolder, kind_of, part_digest
+from tutelage.proofs import MANIFEST, read_sealed, write_sealed
 
 RECORD = "shared.json"
 """Who made a shared part."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import ConfigError
-from tutelage.files import read_sealed
 from tutelage.generation import AskedModel
 from tutelage.models import load_tokenizer
 from tutelage.models.gate import is_adapter
@@ -19,6 +18,7 @@ from tutelage.pipeline.context.identity import model_identity
 from tutelage.pipeline.context.inputs import STUDENT_START
 from tutelage.pipeline.context.models import Models, load_alone, loading, on_device
 from tutelage.pipeline.context.session import USED
+from tutelage.proofs import read_sealed
 from tutelage.recipe import load_recipe
 
 

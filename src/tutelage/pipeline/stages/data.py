@@ -23,7 +23,7 @@ from tutelage.data.lengths import NUM_RESPONSE_TOKENS, stored_lengths
 from tutelage.data.load import LoadedExamples
 from tutelage.data.tokenize import LongPrompts
 from tutelage.errors import DataError
-from tutelage.files import atomic_write_json, fingerprint
+from tutelage.files import atomic_write_json
 from tutelage.hashes import content_sha256
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.display import Report
@@ -35,6 +35,7 @@ from tutelage.pipeline.context.inputs import (
     wanted_columns,
 )
 from tutelage.pipeline.context.session import Session
+from tutelage.proofs import fingerprint
 from tutelage.types import Example
 
 EXAMPLES = "examples.parquet"

@@ -16,14 +16,13 @@ from tutelage.files import (
     plain_json,
     read_json,
     read_jsonl,
-    read_sealed,
     remove_directory,
-    write_sealed,
 )
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.display import Report
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.saved import keep_best
+from tutelage.proofs import read_sealed, write_sealed
 from tutelage.training import DistillConfig, DistillTrainer
 from tutelage.training.callbacks import BestStudent, MetricsFile, ProgressReport, ValidateAndLog
 from tutelage.training.checkpoints import (

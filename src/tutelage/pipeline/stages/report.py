@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.curriculum import load_plan
-from tutelage.files import read_sealed, write_sealed
 from tutelage.models import ModelSize
 from tutelage.pipeline.context.identity import versions
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.cards import write_cards
+from tutelage.proofs import read_sealed, write_sealed
 from tutelage.recipe import Recipe
 from tutelage.report import load_run, write_report
 

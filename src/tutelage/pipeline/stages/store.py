@@ -8,7 +8,6 @@ from typing import Any
 import datasets
 
 from tutelage.data import padding_id
-from tutelage.files import fingerprint
 from tutelage.models.head import check_head
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.identity import tokenizer_identity
@@ -16,6 +15,7 @@ from tutelage.pipeline.context.models import autocast_dtype
 from tutelage.pipeline.context.session import Session, call
 from tutelage.pipeline.context.suites import agreement_asked, own_suite
 from tutelage.pipeline.stages.data import rows_of, rows_to_compare, training_rows
+from tutelage.proofs import fingerprint
 from tutelage.recipe import Recipe
 from tutelage.teachers import (
     Need,

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tutelage.files import atomic_write_json, fingerprint, remove_directory
+from tutelage.files import atomic_write_json, remove_directory
 from tutelage.models import keep_layers
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.inputs import teacher_inputs
@@ -13,6 +13,7 @@ from tutelage.pipeline.context.session import TIME, Session
 from tutelage.pipeline.stages.data import rows_of
 from tutelage.pipeline.stages.saved import save_checked
 from tutelage.pipeline.stages.tuning import fine_tune
+from tutelage.proofs import fingerprint
 from tutelage.recipe.teaching import FineTune
 
 STAGE = "teacher"

@@ -15,7 +15,7 @@ from tutelage.curriculum import pairs_wanted
 from tutelage.data import LONGEST_PROMPT, WrittenAnswer, teacher_prompts, tokenize_written
 from tutelage.data.lengths import NUM_TOKENS, stored_lengths
 from tutelage.errors import DataError
-from tutelage.files import atomic_write_json, fingerprint
+from tutelage.files import atomic_write_json
 from tutelage.generation import (
     Chosen,
     ExampleVerifier,
@@ -37,6 +37,7 @@ from tutelage.pipeline.stages.positions import (
     student_positions,
     teacher_positions,
 )
+from tutelage.proofs import fingerprint
 from tutelage.recipe import Recipe
 from tutelage.recipe.teaching import Supervision
 from tutelage.types import DifficultyProfile, Example

@@ -8,8 +8,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from tutelage.errors import ModelError, StoreError
-from tutelage.files import atomic_write_bytes, file_crc32
+from tutelage.files import atomic_write_bytes
 from tutelage.models.head import LogitTransform, logit_transform, output_head
+from tutelage.proofs import file_crc32
 
 FILE = "head.safetensors"
 

@@ -21,7 +21,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tutelage.errors import StoreError
-from tutelage.files import atomic_write_bytes, atomic_write_json, file_crc32, read_json
+from tutelage.files import atomic_write_bytes, atomic_write_json, read_json
+from tutelage.proofs import file_crc32
 from tutelage.teachers.store.keys import Keys
 
 KEYS, TOKENS = "keys", "tokens"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tutelage.errors import ConfigError, StoreError
-from tutelage.files import atomic_write_json, fingerprint, read_json
+from tutelage.files import atomic_write_json, read_json
+from tutelage.proofs import fingerprint
 
 MANIFEST = "manifest.json"
 FORMAT = 1
