@@ -3,7 +3,7 @@
 from typing import Any
 
 from tutelage.curriculum import load_plan
-from tutelage.files import atomic_write_json, read_json
+from tutelage.files import atomic_write_json, read_json, read_json_or
 from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.store import (
@@ -104,14 +104,10 @@ def teachers_of(session: Session, arm: str, kind: str, rows: Any) -> TeacherLadd
 def strongest_signal(session: Session) -> TeacherSignal:
     """The strongest teacher, for comparing students with it on the test rows."""
     models = session.models
-    signals = read_json(session.part("signal") / "signal.json") if _decided(session) else {}
+    signals = read_json_or(session.part("signal") / "signal.json", {})
     for arm, kind in signals.items():
         recipe = session.loaded.arms[arm]
         if kind == "hidden" and models.strongest in recipe.teachers_used:
             place = store_place(session, models.strongest, recipe, kind)
             return StoredTeacher(open_store(session, place), tested_rows(session), device())
     return LiveTeacher(models.teacher, models.vocab_size)
-
-
-def _decided(session: Session) -> bool:
-    return (session.part("signal") / "signal.json").is_file()
