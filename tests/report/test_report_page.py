@@ -10,7 +10,7 @@ import torch
 
 from conftest_pictures import leave_out_pictures
 from tutelage.errors import RunFolderError
-from tutelage.files import read_sealed, write_sealed
+from tutelage.proofs import read_sealed, write_sealed
 from tutelage.report import load_run, render_report, write_report
 from tutelage.report.page_tables import data_view, difficulty_view
 

@@ -15,8 +15,9 @@ from tutelage.errors import ConfigError, DataError, MissingDependencyError, did_
 from tutelage.evaluation.measure import Measured, Progress, local_model
 from tutelage.evaluation.question import Question
 from tutelage.evaluation.suite import Suite
-from tutelage.files import fingerprint, plain_json
+from tutelage.files import plain_json
 from tutelage.hashes import content_sha256
+from tutelage.proofs import fingerprint
 from tutelage.statistics import Interval, bootstrap_sums
 
 _ID_DIGITS = 16

@@ -12,7 +12,7 @@ from typing import Any
 from tutelage.data.read import read_rows
 from tutelage.data.row import Row, wrong_type
 from tutelage.errors import DataError, did_you_mean
-from tutelage.files import fingerprint
+from tutelage.proofs import fingerprint
 
 IDS = ("id", "qid", "question_id", "unique_id", "task_id")
 """Names of a column with ids; without one, ids are made from what is asked."""
