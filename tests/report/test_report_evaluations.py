@@ -11,7 +11,13 @@ from test_report_page import check
 from conftest_pictures import leave_out_pictures
 from tutelage.errors import DataError, RunFolderError
 from tutelage.report import ModelResult, read_results, render_evaluation_page, write_evaluation_page
-from tutelage.report.evaluation_views import _from_both, changes_of, differences_view
+from tutelage.report.evaluation_views import (
+    _from_both,
+    changes_of,
+    differences_view,
+    middle_cut,
+    short_name,
+)
 from tutelage.report.evaluations import by_suite
 from tutelage.statistics import bootstrap, wilson_interval
 
@@ -164,6 +170,16 @@ def test_answers_that_changed_stand_side_by_side(page, evals):
     assert notes == [["right", "wrong"]] * 3 + [["wrong", "right"]] * 3
     assert found["items"][0]["answers"][1]["text"] == "b says 0"
     assert "a says 1" in page and "ROUGE-L " in page
+
+
+def test_long_texts_keep_their_end_where_the_question_and_the_result_are():
+    text = "example " * 1000 + "Question?"
+    found = middle_cut(text)
+    assert found.startswith("example ") and found.endswith("example Question?")
+    (left_out,) = re.findall(r"\[\.\.\. ([\d,]+) characters left out \.\.\.\]", found)
+    assert int(left_out.replace(",", "")) == len(text) - 2000
+    assert middle_cut("short") == "short"
+    assert short_name("HuggingFaceTB/SmolLM2-135M-Instruct") == "HuggingFace...35M-Instruct"
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def _kept_scores(
 
 
 def _changes(kept: Mapping[str, tuple[float, float]]) -> tuple[Change, ...]:
-    changes = [Change(i, *pair) for i, pair in kept.items() if pair[0] != pair[1]]
+    changes = [Change(i, ours, theirs) for i, (ours, theirs) in kept.items() if ours != theirs]
     return tuple(
         sorted(changes, key=lambda c: (-round(abs(c.first - c.second), 9), _shuffled(c.id)))
     )

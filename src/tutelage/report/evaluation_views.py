@@ -9,13 +9,15 @@ from tutelage.report.evaluations import ModelResult, SuiteResults
 from tutelage.report.outcome_plots import GroupScores, differences_figure, results_figure
 from tutelage.report.page_tables import Cell, Row, View, group_view, scaled
 from tutelage.report.quantities import MISSING, count, duration, number, percent
-from tutelage.report.samples import shorten
 from tutelage.report.svg import Picture
 
 _LONGEST_NAME = 26
 """Of a model in a picture, where the legend has little room."""
 
 _MOST_SENTENCES = 6
+
+_MOST_CHARACTERS = 2000
+"""Of a text that is shown."""
 
 ALPHA = 0.05
 """At or below this adjusted p two models are said to differ."""
@@ -253,8 +255,8 @@ def changes_of(suite: SuiteResults, pair: PairedComparison, limit: int) -> dict[
             {
                 "id": change.id,
                 "group": str(first[change.id].get("group") or ""),
-                "prompt": shorten(str(first[change.id].get("prompt", ""))),
-                "reference": shorten(str(first[change.id].get("reference", ""))),
+                "prompt": middle_cut(str(first[change.id].get("prompt", ""))),
+                "reference": middle_cut(str(first[change.id].get("reference", ""))),
                 "answers": [
                     _answer(pair, metric, pair.first, first[change.id], change.first),
                     _answer(pair, metric, pair.second, second[change.id], change.second),
@@ -292,7 +294,12 @@ def _answer(
 ) -> dict[str, str]:
     tone = ("right" if score == 1 else "wrong") if pair.binary else ""
     note = tone or f"{metric.words} {metric.text(score)}"
-    return {"model": model, "text": shorten(str(row.get("answer", ""))), "tone": tone, "note": note}
+    return {
+        "model": model,
+        "text": middle_cut(str(row.get("answer", ""))),
+        "tone": tone,
+        "note": note,
+    }
 
 
 def short_name(name: str) -> str:
@@ -301,3 +308,15 @@ def short_name(name: str) -> str:
         return name
     kept = _LONGEST_NAME - 3
     return f"{name[: kept // 2]}...{name[-(kept - kept // 2) :]}"
+
+
+def middle_cut(text: str) -> str:
+    """The text, of a long one its beginning and its end.
+
+    The question comes after worked examples, and what an answer arrives at comes last.
+    """
+    left_out = len(text) - _MOST_CHARACTERS
+    if left_out <= 0:
+        return text
+    start = _MOST_CHARACTERS // 3
+    return f"{text[:start]}\n[... {left_out:,} characters left out ...]\n{text[start + left_out :]}"

@@ -197,7 +197,9 @@ def _pairs(
     answers = {result.model: Answers(result.model, result.evaluated.answers) for result in results}
     ours = answers.pop(first, None)
     metric = comparison.metrics[0].name if comparison.metrics else ""
-    for theirs in answers.values() if ours is not None else ():
+    if ours is None:
+        return [], []
+    for theirs in answers.values():
         try:
             pairs.append(compare_answers(ours, theirs, metric))
         except DataError as error:

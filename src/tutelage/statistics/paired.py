@@ -77,8 +77,8 @@ def paired_test(
     numbers = cluster_numbers(clusters, differences.size)
     if numbers.max() + 1 < differences.size:
         # Rounded once more: a sum that is nothing but rounding is a tie.
-        sums = np.bincount(numbers, weights=differences)
-        return sign_flip(_rounded(sums, np.abs(differences).sum()), seed=seed)
+        sums = np.bincount(numbers, weights=differences).astype(np.float64)
+        return sign_flip(_rounded(sums, float(np.abs(differences).sum())), seed=seed)
     if np.isin(pairs, (0.0, 1.0)).all():
         return mcnemar(int((differences > 0).sum()), int((differences < 0).sum()))
     return wilcoxon(differences)
