@@ -160,7 +160,7 @@ def compare_answers(first: Answers, second: Answers, metric: str = "") -> Paired
     scores = np.array([[values[i] for i in shared] for values in (ours, theirs)])
     whole = paired_difference(ours, theirs, clusters=found)
     assert whole is not None
-    test = paired_test(*scores, clusters)
+    test = paired_test(scores[0], scores[1], clusters)
     kept = _kept_scores(first, second, shared, metric)
     return PairedComparison(
         first=first.model,
