@@ -1,3 +1,4 @@
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -48,6 +49,20 @@ def test_main_arm_is_first_and_groups_sort_naturally(run_folder):
     assert comparison.groups == ("1", "2", "3", "4", "5")
     assert sorted(["level 10", "level 2", "add"], key=natural) == ["add", "level 2", "level 10"]
     assert [metric.label for metric in comparison.metrics] == ["exact match (%)", "ROUGE-L (%)"]
+
+
+def test_questions_about_one_passage_are_drawn_together(new_run, tmp_path):
+    folder = new_run(tmp_path / "run")
+    plain = compare(load_run(folder))
+    for path in folder.glob("*/*/evaluation/answers.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [{**row, "cluster": f"passage {row['group']}"} for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    clustered = compare(load_run(folder))
+    name = plain.metrics[0].name
+    before, after = (found.of_kind("teacher").differences[name] for found in (plain, clustered))
+    assert before.interval.mean == pytest.approx(after.interval.mean)
+    assert before != after
 
 
 def test_every_teacher_of_a_ladder_is_shown(new_ladder):

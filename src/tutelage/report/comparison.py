@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tutelage.evaluation.kept import clusters_of
 from tutelage.report.quantities import fixed, metric_words
 from tutelage.report.run import Evaluated, Run
 from tutelage.statistics import Difference, Interval, bootstrap, paired_difference
@@ -176,7 +177,9 @@ def compare(run: Run) -> Comparison:
         differences = {}
         if main is not None and found is not main:
             for metric in names:
-                difference = paired_difference(main.values(metric), found.values(metric))
+                difference = paired_difference(
+                    main.values(metric), found.values(metric), clusters=clusters_of(main.answers)
+                )
                 if difference is not None:
                     differences[metric] = difference
         models.append(Model(name, kind, found, scores, differences))

@@ -217,9 +217,8 @@ def verdict(suites: Sequence[SuiteResults]) -> list[str]:
             )
     unable = sum(pair.test.least_p > ALPHA for _, pair in pairs)
     if unable:
-        sentences.append(
-            f"{unable if many else 'It'} could not have shown one: too few scores differ at all."
-        )
+        where = f"In {unable} of them none" if many else "None"
+        sentences.append(f"{where} could have been shown: too few scores differ at all.")
     return sentences
 
 

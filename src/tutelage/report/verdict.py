@@ -1,5 +1,6 @@
 """The result of a run in sentences, computed from its numbers, whoever wins."""
 
+from tutelage.evaluation.kept import clusters_of
 from tutelage.report.comparison import Comparison, Metric, Model
 from tutelage.statistics import Interval, paired_difference
 
@@ -100,7 +101,9 @@ def _ahead(metric: Metric, first: Model, second: Model) -> Interval:
     sign = -1 if metric.lower_is_better else 1
     mean = sign * (first.scores[metric.name].mean - second.scores[metric.name].mean)
     paired = paired_difference(
-        first.evaluated.values(metric.name), second.evaluated.values(metric.name)
+        first.evaluated.values(metric.name),
+        second.evaluated.values(metric.name),
+        clusters=clusters_of(first.evaluated.answers),
     )
     if paired is None or not paired.interval.known:
         return Interval(mean)
