@@ -6,6 +6,7 @@ import pytest
 from killing import make_models, small_recipe
 
 from tutelage.data.arithmetic import arithmetic_examples
+from tutelage.pipeline.context.changes import changes
 from tutelage.pipeline.context.inputs import data_inputs, teacher_inputs
 from tutelage.pipeline.run import open_session, run
 from tutelage.recipe import load_recipe
@@ -108,3 +109,14 @@ def decided(first, change):
 )
 def test_what_each_seed_decides(first, change, stays):
     assert decided(first, change) == stays
+
+
+def test_what_is_sampled_says_how_it_is_drawn(first):
+    """So texts that an earlier version drew otherwise are not taken for those of this one."""
+    folder, _ = first
+    parts = [*(folder / "runs/cache").glob("texts-*/manifest.json")]
+    (sampled,) = (json.loads(part.read_text())["inputs"] for part in parts)
+    earlier = {name: value for name, value in sampled.items() if name != "draws"}
+    assert changes(earlier, sampled) == ["how Tutelage draws answers changed"]
+    greedy = (folder / "runs/first").rglob("manifest.json")
+    assert all("draws" not in json.loads(part.read_text())["inputs"] for part in greedy)

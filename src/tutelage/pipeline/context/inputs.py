@@ -320,6 +320,8 @@ def suite_inputs(recipe: Recipe, suite: Suite) -> Inputs:
     What its files hold is in its questions; where they lie does not matter.
     """
     chosen = next(chosen for chosen in recipe.evaluation.suites if chosen.called == suite.name)
+    generation = asdict(suite.generation)
+    generation.pop("batch_tokens")  # of no answer, to rounding
     return {
         "kind": chosen.kind,
         "options": {
@@ -329,7 +331,7 @@ def suite_inputs(recipe: Recipe, suite: Suite) -> Inputs:
         },
         "metrics": list(suite.metrics),
         "split": suite.split,
-        "generation": asdict(suite.generation),
+        "generation": generation,
         **({} if suite.generation.greedy else _DRAWS),
         "seeds": list(suite.seeds),
         "limit": suite.limit,
