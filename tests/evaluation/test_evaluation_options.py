@@ -37,7 +37,9 @@ FORMS = {
         {"ctx": "Rain is", "endings": ["dry", "wet"], "label": "1"}, "B",
     ),
     "two solutions (PIQA)": ({"goal": "Dry it", "sol1": "fan", "sol2": "hose", "label": 0}, "A"),
-    "numbers as options": ({**Q, "options": [3, 4], "answer": "4"}, "B"),
+    "numbers as options, and one as text": ({**Q, "options": [3, 4], "answer": "4"}, "B"),
+    "numbers as options, and a place": ({**Q, "options": [1, 2], "answer": 1}, "B"),
+    "numbers as options, and one beyond them": ({**Q, "options": [3, 4], "answer": 4}, "B"),
     "yes or no with a passage (BoolQ)": (
         {**Q, "passage": "Water is wet.", "answer": False}, "no",
     ),

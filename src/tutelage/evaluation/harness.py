@@ -86,6 +86,9 @@ class Harness:
         self, engine: Any, questions: Sequence[Question], suite: Suite, progress: Progress | None
     ) -> Measured:
         """What the harness finds for these questions."""
+        from transformers import GenerationConfig
+
+        from tutelage.data.ending import stop_ids
         from tutelage.generation.engines.local import asking
         from tutelage.models.head import causal_lm
 
@@ -103,6 +106,9 @@ class Harness:
         with asking(inner, suite.generation), _quiet():
             from lm_eval.models.huggingface import HFLM
 
+            # Where an answer ends, as for all suites; without it rows run on beside longer ones.
+            ends = list(stop_ids(tokenizer, inner))
+            inner.generation_config = GenerationConfig(eos_token_id=ends or None)
             asked = HFLM(pretrained=inner, tokenizer=tokenizer, batch_size=rows)
             found = _package().evaluate(
                 lm=asked,

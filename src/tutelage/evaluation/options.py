@@ -155,12 +155,15 @@ def _right(entry: Entry, labels: Sequence[str], options: Sequence[str]) -> int:
     if options == YES_NO:
         text = {"true": "yes", "false": "no"}.get(text.lower(), text.lower())
     bare = text.strip("().: ")
+    numbered = bare.isdecimal() and int(bare) < len(options)
+    numbered = numbered and not any(label.isdecimal() for label in labels)
+    if numbered and isinstance(answer, int):  # before texts, which may be numbers as well
+        return int(bare)
     for names in (labels, options):
         found = [place for place, name in enumerate(names) if name in (text, bare)]
         if len(found) == 1:
             return found[0]
-    numbered = bare.isdecimal() and int(bare) < len(options)
-    if numbered and not any(label.isdecimal() for label in labels):
+    if numbered:
         return int(bare)
     raise DataError(
         f"{entry.row.where}: the answer '{text[:60]}' is none of the options: neither a label"

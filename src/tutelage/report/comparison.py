@@ -12,7 +12,10 @@ from tutelage.report.quantities import fixed, metric_words
 from tutelage.report.run import Evaluated, Run
 from tutelage.statistics import Difference, Interval, bootstrap, paired_difference
 
-_LOWER_IS_BETTER = {"loss", "nll", "kl", "perplexity", "error", "errors", "distance"}
+_LOWER_IS_BETTER = {"loss", "nll", "kl", "perplexity", "bits", "ece", "error", "errors", "distance"}
+_NO_SHARES = {"entropy"}
+"""Words of metrics that may lie between 0 and 1 and are not a share of anything."""
+
 OVERALL = "all"
 
 
@@ -225,7 +228,12 @@ def stored_score(evaluated: Evaluated, metric: str) -> Interval:
 
 def metric_of(name: str, models: Sequence[Model]) -> Metric:
     """How a metric is shown: in percent when it is a share, as when all its means are in [0, 1]."""
-    lower = bool(_LOWER_IS_BETTER & set(re.split(r"[_\W]+", name.lower())))
-    means = [model.scores[name].mean for model in models if name in model.scores]
-    share = not lower and all(0 <= mean <= 1 for mean in means)
+    return shown_as(name, [model.scores[name].mean for model in models if name in model.scores])
+
+
+def shown_as(name: str, means: Sequence[float]) -> Metric:
+    """How a metric with these means is shown."""
+    words = set(re.split(r"[_\W]+", name.lower()))
+    lower = bool(_LOWER_IS_BETTER & words)
+    share = not lower and not _NO_SHARES & words and all(0 <= mean <= 1 for mean in means)
     return Metric(name, scale=100.0 if share else 1.0, lower_is_better=lower)

@@ -5,10 +5,8 @@ from typing import Any, Protocol
 
 from rich.table import Table
 
+from tutelage.report.comparison import shown_as
 from tutelage.report.quantities import duration
-
-_NO_SHARES = ("nll", "perplexity", "bits_per_byte", "entropy", "_kl")
-"""In the names of metrics that are measured in nats or bits, and lower for a better model."""
 
 
 class Scored(Protocol):
@@ -39,25 +37,19 @@ def evaluations_table(results: Sequence[Scored]) -> Table:
     for suite in suites:
         of_suite = [result for result in results if result.suite == suite]
         for metric in of_suite[0].scores:
+            shown = shown_as(metric, [result.scores[metric]["mean"] for result in of_suite])
+            unit = " %" if shown.scale == 100 else ""
             for result in of_suite:
                 score = result.scores[metric]
-                mean, interval = _written(metric, score)
+                low, high = score["interval"]
                 table.add_row(
                     suite,
                     metric,
                     result.model,
-                    mean,
-                    interval,
+                    shown.text(score["mean"]) + unit,
+                    f"{shown.text(low)}-{shown.text(high)}",
                     f"{result.num_examples:,}",
                     f"{100 * result.truncated:.1f}",
                     duration(result.seconds),
                 )
     return table
-
-
-def _written(metric: str, score: Mapping[str, Any]) -> tuple[str, str]:
-    """A score and its interval: in per cent, or in nats and bits where it is no share."""
-    low, high = score["interval"]
-    if any(word in metric for word in _NO_SHARES):
-        return f"{score['mean']:.3f}", f"{low:.3f}-{high:.3f}"
-    return f"{100 * score['mean']:.1f} %", f"{100 * low:.1f}-{100 * high:.1f}"

@@ -76,6 +76,12 @@ def duration(seconds: float | None) -> str:
 
 def metric_words(name: str) -> str:
     """The name of a metric as people write it."""
-    return {"rouge_l": "ROUGE-L", "nll": "negative log-likelihood"}.get(
-        name, name.replace("_", " ")
-    )
+    known = {
+        "rouge_l": "ROUGE-L",
+        "nll": "negative log-likelihood",
+        "forward_kl": "forward KL",
+        "reverse_kl": "reverse KL",
+        "ece": "calibration error",
+        "top1": "likeliest token right",
+    }
+    return known.get(name, name.replace("_", " "))
