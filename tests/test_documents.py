@@ -147,7 +147,20 @@ def store_context(folder):
     }
 
 
-CONTEXTS = {"plugin.md": plugin_context, "store.md": store_context}
+def evaluation_context(folder):
+    """A model of the embedded task, and a file of questions."""
+    from tutelage.models import load_model, load_tokenizer
+
+    name = "embedded:arithmetic-student"
+    (folder / "questions.jsonl").write_text('{"prompt": "57+36=", "completion": "39#39"}\n')
+    return {"model": load_model(name), "tokenizer": load_tokenizer(name)}
+
+
+CONTEXTS = {
+    "evaluation.md": evaluation_context,
+    "plugin.md": plugin_context,
+    "store.md": store_context,
+}
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)

@@ -8,7 +8,7 @@ from killing import make_models
 
 from tutelage import run
 from tutelage.components import Component
-from tutelage.errors import ConfigError
+from tutelage.errors import ConfigError, DataError
 from tutelage.evaluation import SUITES, ByVerifier
 from tutelage.files import read_json, read_jsonl
 from tutelage.generation import ENGINES, Answer
@@ -101,3 +101,24 @@ def test_another_engine_makes_anew_what_it_answers_and_no_more(overrides):
     other = effective(load_recipe("seqkd", overrides).recipe)
     changed = {name for name in plain if plain[name] != other[name]}
     assert changed == {"evaluation", "supervision"}
+
+
+def test_any_suite_may_select_the_student(tmp_path, overrides):
+    rows = [{"id": f"{n}", "prompt": f"{n}+{n}=", "completion": "7#7"} for n in range(1, 4)]
+    path = tmp_path / "dev.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suite = {"kind": "file", "data": str(path), "metrics": [{"kind": "exact_match"}]}
+    chosen = [
+        f"selection.suite={json.dumps(suite)}",
+        "selection.metric=exact_match",
+        "selection.every=1",
+        "data.validation=0",
+    ]
+    folder = run("seqkd", [*overrides, *chosen], run_dir=tmp_path / "chosen").folder
+    found = read_jsonl(folder / "arms/seqkd/validation.jsonl")
+    assert [row["step"] for row in found] == [1, 2] and "exact_match" in found[0]
+    assert read_json(folder / "arms/seqkd/student/selected.json")["step"] in (1, 2)
+    with pytest.raises(ConfigError, match=r"selection\.metric.*'rouge_l'.*Known: exact_match"):
+        run("seqkd", [*overrides, *chosen, "selection.metric=rouge_l"], run_dir=tmp_path / "x")
+    with pytest.raises(DataError, match="the suite 'file' has nothing to ask"):
+        run("seqkd", [*overrides, "evaluation.suites=[{kind: file, data: no.jsonl}]"])

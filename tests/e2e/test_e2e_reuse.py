@@ -281,16 +281,16 @@ ELSEWHERE = (
     "curriculum.epochs", "curriculum.iteration_ratio", "curriculum.min_examples",
     "curriculum.restart", "curriculum.total_steps",  # plan_inputs: the whole section
     "loss.distill_temperature", "loss.target", "on_policy.top_k", "training.lora",
-    "engine", "evaluation.suites",  # other rows of their tables: test_e2e_outside
+    "engine", "evaluation.suites", "selection.suite",  # other rows of their tables: test_e2e_outside
 )  # fmt: skip
 
 
 def test_every_setting_is_said_to_remake_something_or_nothing():
-    from tutelage.recipe.reference import _models
+    from tutelage.recipe.base import models_in
 
     def keys(model, path=""):
         for name, field in model.model_fields.items():
-            below = _models(field.annotation)
+            below = models_in(field.annotation)
             for child in below:
                 yield from keys(child, f"{path}{name}.")
             if not below:

@@ -85,6 +85,7 @@ def check_recipe(loaded: LoadedRecipe, run_dir: str | Path | None = None) -> Fin
     from tutelage.checks.models import check_models, see_models
     from tutelage.checks.packages import check_packages
     from tutelage.checks.places import check_places
+    from tutelage.checks.suites import check_suites
     from tutelage.checks.updates import check_updates
 
     findings = Findings(loaded)
@@ -93,6 +94,7 @@ def check_recipe(loaded: LoadedRecipe, run_dir: str | Path | None = None) -> Fin
     student, teachers = see_models(findings)
     check_models(findings, student, teachers)
     check_data(findings, student)
+    check_suites(findings)
     check_updates(findings)
     return findings
 

@@ -27,7 +27,7 @@ from tutelage.pipeline.context.folder import PartsFolder, part_digest
 from tutelage.pipeline.context.identity import versions
 from tutelage.pipeline.context.inputs import suite_inputs
 from tutelage.pipeline.context.subjects import Subject, served, subjects_of
-from tutelage.pipeline.context.suites import suites_of
+from tutelage.pipeline.context.suites import chosen_suite, suites_of
 from tutelage.recipe import Recipe, effective, load_recipe
 from tutelage.report.evaluation_page import write_evaluation_page
 from tutelage.report.evaluations import ModelResult
@@ -169,7 +169,7 @@ def _evaluate(
     inputs = {
         "model": dict(subject.identity),
         "questions": questions_fingerprint(questions),
-        "suite": suite_inputs(recipe, suite),
+        "suite": suite_inputs(chosen_suite(recipe, suite.name), suite),
         "engine": values.get("engine", "local"),
         "precision": values["precision"],
     }

@@ -29,6 +29,20 @@ class SuiteChoice(Choice):
         description="What its results are called; as the suite when empty.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        """A name is a suite without options; what follows a colon is its task."""
+        return _with_task({"kind": given} if isinstance(given, str) else given)
+
+    def check(self) -> None:
+        """Make sure that there is such a suite with such options.
+
+        Raises:
+            SettingError: there is not.
+        """
+        check_component("suite", self.kind, self.options, known=("name",))
+
     @property
     def called(self) -> str:
         """What its results are called."""
@@ -99,12 +113,9 @@ class EvaluationSection(Strict):
 
     @field_validator("suites", mode="before")
     @classmethod
-    def _chosen(cls, given: Any) -> Any:
-        """A name is a suite without options; what follows a colon is its task."""
-        items = [given] if isinstance(given, (str, dict)) else given
-        if not isinstance(items, list):
-            return given
-        return [_with_task({"kind": item} if isinstance(item, str) else item) for item in items]
+    def _several(cls, given: Any) -> Any:
+        """One suite is a list of one."""
+        return [given] if isinstance(given, (str, dict)) else given
 
     @model_validator(mode="after")
     def _known(self) -> "EvaluationSection":
@@ -115,7 +126,7 @@ class EvaluationSection(Strict):
             raise SettingError("suites", "a suite is there twice: give each a `name` of its own.")
         for place, suite in enumerate(self.suites):
             with below(f"suites.{place}"):
-                check_component("suite", suite.kind, suite.options, known=("name",))
+                suite.check()
         if not self.metrics:
             raise ValueError("name at least one metric, as in {rouge_l: {}}")
         for name, options in self.metrics.items():

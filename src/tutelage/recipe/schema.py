@@ -108,7 +108,8 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
         metric = self.selection.metric
-        if metric is not None and metric not in self.evaluation.metrics:
+        of_own = self.selection.suite is None  # a suite's own metrics are known when it is made
+        if metric is not None and of_own and metric not in self.evaluation.metrics:
             known = ", ".join(self.evaluation.metrics)
             raise SettingError(
                 "selection.metric",
@@ -301,7 +302,7 @@ class Recipe(Strict):
             lacks.append("teacher.model")
         if self.data is None or (isinstance(self.data, FileData) and self.data.train is None):
             lacks.append("data.train")
-        if not lacks and self.selection.metric is not None:
+        if not lacks and self.selection.metric is not None and self.selection.suite is None:
             data = self.data
             share = data.validation_share if isinstance(data, FileData) else 0.0
             if not (data and data.validation) and not share:

@@ -22,6 +22,7 @@ from tutelage.recipe.base import (
     same_as,
     section_of,
 )
+from tutelage.recipe.evaluation import SuiteChoice
 from tutelage.recipe.names import (
     check_component,
     check_curriculum,
@@ -268,7 +269,7 @@ class Selection(Strict):
     """Which checkpoint becomes the student."""
 
     metric: str | None = Field(
-        default=None, description="Metric on the validation data; None: the last."
+        default=None, description="Metric on the validation data, or of `suite`; None: the last."
     )
     every: Literal["stage"] | Positive = Field(
         default="stage", description="When to validate, in steps."
@@ -276,4 +277,15 @@ class Selection(Strict):
     keep: Literal["best", "last"] = Field(
         default="best", description="Which one becomes the student."
     )
+    suite: SuiteChoice | None = Field(
+        default=None,
+        description="A suite with a file of its own that is asked instead of the validation data.",
+    )
     limit: Positive | None = Field(default=200, description="Validate on so many examples.")
+
+    @model_validator(mode="after")
+    def _known(self) -> "Selection":
+        if self.suite is not None:
+            with below("suite"):
+                self.suite.check()
+        return self

@@ -26,8 +26,10 @@ from tutelage.files import read_json
 from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
 from tutelage.pipeline.context.models import loading
 from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.context.suites import chosen_suite, validation_suite
 from tutelage.proofs import fingerprint
 from tutelage.recipe import Recipe, effective
+from tutelage.recipe.evaluation import SuiteChoice
 
 STUDENT_START = "student_start"
 """The part with the student that all arms start from, when it is cut or healed."""
@@ -289,7 +291,7 @@ def training_inputs(session: Session, arm: str, validate_after: Sequence[int]) -
             **difficulty_inputs(session, recipe),
             "curriculum": values["curriculum"],
         }
-    if recipe.selection.metric is not None and split_of(session, "validation"):
+    if validates(session, recipe):
         found["validation"] = {**_validation(session), "after": list(validate_after)}
     return found
 
@@ -300,11 +302,22 @@ def _signal(session: Session) -> Any:
     return sorted(kept, key=str)
 
 
+def validates(session: Session, recipe: Recipe) -> bool:
+    """Whether students of an arm are asked something in training."""
+    if recipe.selection.metric is None:
+        return False
+    return recipe.selection.suite is not None or bool(split_of(session, "validation"))
+
+
 def _validation(session: Session) -> Inputs:
     """What the scores on the validation data depend on, by which a student is selected."""
     settings = session.recipe.evaluation
+    chosen, suite = session.recipe.selection.suite, validation_suite(session.recipe)
     return {
-        "data": split_of(session, "validation"),
+        "data": split_of(session, "validation")
+        if suite.read is None
+        else questions_fingerprint(suite.questions()),
+        **({} if chosen is None else {"suite": suite_inputs(chosen, suite)}),
         "metrics": {name: dict(options) for name, options in settings.metrics.items()},
         "max_new_tokens": settings.max_new_tokens,
         "max_total_tokens": settings.max_total_tokens,
@@ -314,12 +327,11 @@ def _validation(session: Session) -> Inputs:
     }
 
 
-def suite_inputs(recipe: Recipe, suite: Suite) -> Inputs:
+def suite_inputs(chosen: SuiteChoice, suite: Suite) -> Inputs:
     """Of a suite of the table: its options, and what it made of them and of the recipe.
 
     What its files hold is in its questions; where they lie does not matter.
     """
-    chosen = next(chosen for chosen in recipe.evaluation.suites if chosen.called == suite.name)
     generation = asdict(suite.generation)
     generation.pop("batch_tokens")  # of no answer, to rounding
     return {
@@ -357,7 +369,7 @@ def evaluation_inputs(session: Session, model: Inputs, suite: Suite, *, compared
     if not suite.generation.greedy:
         found |= _DRAWS
     if suite.name != OWN:
-        found["suite"] = suite_inputs(session.recipe, suite)
+        found["suite"] = suite_inputs(chosen_suite(session.recipe, suite.name), suite)
     if suite.read is not None:
         found["data"] = questions_fingerprint(suite.questions())
     if compared:

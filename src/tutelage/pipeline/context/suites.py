@@ -2,9 +2,12 @@
 
 import dataclasses
 
+from tutelage.errors import unknown_name
 from tutelage.evaluation import OWN, Suite, bound_metrics, make_suite
+from tutelage.evaluation.question import check_questions
 from tutelage.generation import GenerationSettings
 from tutelage.recipe import Recipe
+from tutelage.recipe.evaluation import SuiteChoice
 
 
 def own_suite(recipe: Recipe) -> Suite:
@@ -33,15 +36,48 @@ def suites_of(recipe: Recipe) -> dict[str, Suite]:
 
 
 def validation_suite(recipe: Recipe) -> Suite:
-    """What is asked of a student in training, to select the best: greedy answers are enough."""
+    """What is asked of a student in training, to select the best: greedy answers are enough.
+
+    Raises:
+        ConfigError: the suite that is to select does not give the metric that it is to select by.
+    """
     asked = own_suite(recipe)
+    chosen, metric = recipe.selection.suite, recipe.selection.metric
+    if chosen is not None:
+        asked = make_suite(chosen.kind, chosen.options, asked, chosen.called)
+        if metric is not None and metric not in asked.metrics:
+            raise unknown_name("selection.metric", metric, asked.metrics)
     return dataclasses.replace(
         asked,
         name="validation",
         split="validation",
         generation=dataclasses.replace(asked.generation, sampling_temperature=0.0),
         limit=recipe.selection.limit,
+        ks=(),
     )
+
+
+def check_suites(recipe: Recipe) -> None:
+    """Read the questions of all suites that have their own, before anything is made.
+
+    Raises:
+        ConfigError: a suite cannot be made.
+        DataError: questions cannot be read, or a metric cannot score their answers.
+    """
+    suites = [*suites_of(recipe).values()]
+    if recipe.selection.metric is not None:
+        suites.append(validation_suite(recipe))
+    for suite in suites:
+        if suite.read is not None:
+            questions = suite.questions()
+            check_questions(questions)
+            for metric in suite.metrics.values():
+                metric.check(questions)
+
+
+def chosen_suite(recipe: Recipe, name: str) -> SuiteChoice:
+    """How a recipe asks for a suite of a name."""
+    return next(chosen for chosen in recipe.evaluation.suites if chosen.called == name)
 
 
 def agreement_asked(recipe: Recipe) -> bool:

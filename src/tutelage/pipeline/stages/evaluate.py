@@ -20,7 +20,7 @@ from tutelage.evaluation.answering import worth_keeping
 from tutelage.files import remove_directory
 from tutelage.generation import AskedModel
 from tutelage.pipeline.context.answers import kept_answers
-from tutelage.pipeline.context.inputs import Inputs, evaluation_inputs, split_of
+from tutelage.pipeline.context.inputs import Inputs, evaluation_inputs, split_of, validates
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.context.suites import agreement_asked, suites_of, validation_suite
 from tutelage.pipeline.stages.data import rows_of, rows_to_compare
@@ -47,12 +47,11 @@ class Tested:
 
 
 def make_validator(session: Session) -> Callable[[Any], dict[str, float]] | None:
-    """Named metrics of a model on the validation rows; None when there are none to select by."""
-    suite, models = validation_suite(session.recipe), session.models
-    rows = rows_of(session, suite.split)
-    if rows is None or session.recipe.selection.metric is None:
+    """Named metrics of a model on what is asked in training; None when nothing is."""
+    if not validates(session, session.recipe):
         return None
-    questions = questions_of(suite.rows_of(rows))
+    suite, models = validation_suite(session.recipe), session.models
+    questions = _questions(session, suite)
 
     def validate(model: Any) -> dict[str, float]:
         engine = models.engine(models.in_training(model))

@@ -27,7 +27,8 @@ def check_positions(session: Session) -> None:
     if session.recipe.selection.metric is not None:
         suites.append(validation_suite(session.recipe))
     for suite in suites:
-        rows = rows_of(session, suite.split)
+        # Other questions are tokenized when they are asked, by each model as it reads them.
+        rows = None if suite.read is not None else rows_of(session, suite.split)
         prompts = [] if rows is None else rows["num_prompt_tokens"][: suite.limit]
         longest = suite.generation.max_new_tokens
         for who, positions in _readers(session) if len(prompts) else ():
