@@ -148,12 +148,17 @@ def store_context(folder):
 
 
 def evaluation_context(folder):
-    """A model of the embedded task, and a file of questions."""
+    """A model of the embedded task, a file of questions, and two arms that were asked them."""
+    from tutelage.evaluation import evaluate, save_evaluation
     from tutelage.models import load_model, load_tokenizer
 
-    name = "embedded:arithmetic-student"
-    (folder / "questions.jsonl").write_text('{"prompt": "57+36=", "completion": "39#39"}\n')
-    return {"model": load_model(name), "tokenizer": load_tokenizer(name)}
+    name, questions = "embedded:arithmetic-student", folder / "questions.jsonl"
+    questions.write_text('{"prompt": "57+36=", "completion": "39#39"}\n')
+    names = {"model": load_model(name), "tokenizer": load_tokenizer(name)}
+    found = evaluate(**names, suite="file", data=questions)
+    for arm in ("cpd", "kld"):
+        save_evaluation(folder / "runs/mine/arms" / arm / "evaluation", found)
+    return names
 
 
 CONTEXTS = {
