@@ -26,6 +26,26 @@ _ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 """All that is in the environment; texts hash alike each time, so that a verdict can be repeated."""
 
 
+_PROOF = """
+import os, socket
+def tried():
+    worked = []
+    for name, what in {
+        "reading": lambda: open("/etc/passwd"),
+        "listing": lambda: os.listdir("/proc"),
+        "writing": lambda: open("/var/tmp/tutelage", "w"),
+        "forking": lambda: os.fork() or os._exit(0),
+        "connecting": lambda: socket.socket(),
+    }.items():
+        try:
+            what()
+        except OSError:
+            continue
+        worked.append(name)
+    return worked
+"""
+
+
 @dataclass(frozen=True)
 class Task:
     """A program and what is to hold of it.
@@ -56,6 +76,14 @@ class Worker:
     def __init__(self, backend: str, library: Library | None = None) -> None:
         self.backend, self._library, self._closed = backend, library or Library(), False
         self._start()
+        self._prove()
+
+    def _prove(self) -> None:
+        """Let a program try what it must not do: some systems take locks and do not turn them."""
+        outcome = self.run(Task(_PROOF, "assert tried() == []", "tried"), Limits())
+        if not outcome.passed:
+            self.close()
+            raise SandboxError(f"{self.backend}: it does not hold a program ({outcome.why})")
 
     def _start(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="tutelage-sandbox-")
