@@ -107,7 +107,7 @@ def _ask(
         return []
     return engine.answer(
         prompts,
-        suite.generation,
+        suite.generation_of(prompts),
         seed=[seed for _, _, seed in asked],
         progress=report,
         on_answer=lambda place, answer: keeper.add(asked[place], answer),

@@ -1,14 +1,14 @@
 """A suite: what is asked of a model, how it answers, and how its answers become numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tutelage.errors import ConfigError
 from tutelage.evaluation.measure import Measure
 from tutelage.evaluation.metric import Metric
 from tutelage.evaluation.question import Question
-from tutelage.generation import Engine, GenerationSettings, Prompt
+from tutelage.generation import Chat, Engine, GenerationSettings, Prompt
 
 PromptForm = Literal["auto", "chat", "text"]
 """As a conversation, as a text, or as a conversation wherever the model can hold one."""
@@ -27,6 +27,8 @@ class Suite:
         limit: ask so many of the questions, the first ones; None for all.
         read: its own questions, read from a file; None for a suite that asks rows of a recipe.
         prompt: in which form questions are asked that have both.
+        text_ends: what else ends an answer where questions are asked as text: a model that is not
+            tuned to be asked goes on.
         measure: finds the numbers that ``metrics`` names otherwise than by answers; None: answers
             are generated and scored.
         ks: pass@k of the leading metric for each of these numbers: whether one of k answers is
@@ -46,6 +48,7 @@ class Suite:
     prompt: PromptForm = "auto"
     ks: tuple[int, ...] = ()
     measure: Measure | None = None
+    text_ends: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.seeds:
@@ -79,3 +82,10 @@ class Suite:
         """The form of a question in which an engine is asked it."""
         chats = self.prompt == "chat" or (self.prompt == "auto" and engine.chats)
         return question.chat if chats and question.chat is not None else question.prompt
+
+    def generation_of(self, prompts: Sequence[Prompt]) -> GenerationSettings:
+        """How answers to some prompts are generated, by their form."""
+        if not self.text_ends or any(isinstance(prompt, Chat) for prompt in prompts):
+            return self.generation
+        ends = (*self.generation.stop_strings, *self.text_ends)
+        return replace(self.generation, stop_strings=ends)

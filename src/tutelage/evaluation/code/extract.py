@@ -39,9 +39,10 @@ def program_of(answer: str, entry_point: str, before: str = "") -> str:
     for block in blocks:
         if before and _continued(before, block):
             return _continued(before, block)
-    bare = _from_first_code(text)
-    if not blocks and _defines(bare, entry_point):
-        return _with_helpers(before, entry_point, _readable(bare))
+    for bare in (text, _from_first_code(text)):
+        read = _readable(bare) if not blocks and _defines(bare, entry_point) else ""
+        if _defines(read, entry_point) and _parsed(read):
+            return _with_helpers(before, entry_point, read)
     continued = _continued(before, text) if before else ""
     return continued or "\n\n".join(blocks) or _readable(text)
 

@@ -16,7 +16,7 @@ MOST_WORKERS = 8
 class Passes:
     """1 for an answer whose program passes the tests of its question, else 0.
 
-    Questions have in ``extra`` the ``checks`` and the ``entry_point``, and ``before``, the beginning
+    Questions have in ``extra`` the ``checks``, the ``entry_point``, and ``before``: the beginning
     of a program that their prompt is, or nothing.
 
     Attributes:
@@ -55,7 +55,9 @@ class Passes:
         """Run every program; those that are the same run once."""
         if not self.execute_code:
             self.check(questions)
-        tasks = [_task(question, answer) for question, answer in zip(questions, answers, strict=True)]
+        tasks = [
+            _task(question, answer) for question, answer in zip(questions, answers, strict=True)
+        ]
         different = list(dict.fromkeys(tasks))
         workers = max(1, min(MOST_WORKERS, len(different), len(os.sched_getaffinity(0))))
         with Sandbox(workers) as sandbox:

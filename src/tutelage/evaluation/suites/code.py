@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 from tutelage.components import Limits as Between
 from tutelage.errors import DataError
+from tutelage.evaluation.asking import as_chat, generated
 from tutelage.evaluation.code.tests import humaneval_checks, plus_checks
 from tutelage.evaluation.question import Question
+from tutelage.evaluation.reading import Layout
 from tutelage.evaluation.suite import PromptForm, Suite
 
 _END_OF_FUNCTION = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n```")
@@ -98,7 +100,6 @@ def _suite(
     sampling_temperature: float,
     samples: int,
 ) -> Suite:
-    from tutelage.evaluation.asking import generated
     from tutelage.evaluation.code.metric import Passes
     from tutelage.evaluation.sandbox.limits import Limits
 
@@ -202,23 +203,14 @@ def _called(row: Mapping[str, Any], where: str, tests: list[str]) -> str:
 def _question(
     row: Mapping[str, Any], prompt: str, asked: str, name: str, checks: str, before: str
 ) -> Question:
-    from tutelage.evaluation.asking import as_chat
-
     extra = {"entry_point": name, "checks": checks, "before": before}
     return Question(str(row["task_id"]), prompt, chat=as_chat(asked), extra=extra)
 
 
 def _rows(data: str, suite: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    from tutelage.data.read import read_rows
-
-    wanted = ("task_id", "prompt", "text", "code", "test_list", "test", "entry_point")
-    for row in read_rows(data, "test", wanted):
-        if "task_id" not in row.columns:
-            raise DataError(
-                f"{row.where}: there is no 'task_id', so this is no file of {suite}. The columns are"
-                f" {', '.join(row.found) or 'none'}."
-            )
-        yield row.columns, row.where
+    needed = ("task_id", "prompt", "entry_point") if suite == "humaneval" else ("task_id",)
+    for entry in Layout(suite, {name: (name,) for name in needed}).read(data):
+        yield entry.row.columns, entry.row.where
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:

@@ -13,6 +13,7 @@ from tutelage.components import Component, bind
 from tutelage.evaluation.suite import Suite
 from tutelage.evaluation.suites.arc import arc
 from tutelage.evaluation.suites.choice import choice
+from tutelage.evaluation.suites.code import humaneval, mbpp
 from tutelage.evaluation.suites.file import file
 from tutelage.evaluation.suites.gsm8k import gsm8k
 from tutelage.evaluation.suites.instruct import instruct
@@ -47,6 +48,16 @@ SUITES: dict[str, Component] = {
         math,
         "competition mathematics: MATH and MATH-500",
         "Hendrycks et al. 2021, arXiv:2103.03874",
+    ),
+    "humaneval": Component(
+        humaneval,
+        "functions from their description, run against tests: HumanEval, and EvalPlus's",
+        "Chen et al. 2021, arXiv:2107.03374",
+    ),
+    "mbpp": Component(
+        mbpp,
+        "small programs from a sentence, run against tests: MBPP, and EvalPlus's",
+        "Austin et al. 2021, arXiv:2108.07732",
     ),
     "choice": Component(choice, "any questions with options, answered in words or by likelihood"),
     "arc": Component(arc, "science questions with options", "Clark et al. 2018, arXiv:1803.05457"),

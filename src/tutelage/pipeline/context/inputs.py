@@ -348,6 +348,7 @@ def suite_inputs(chosen: SuiteChoice, suite: Suite) -> Inputs:
         "seeds": list(suite.seeds),
         "limit": suite.limit,
         "prompt": suite.prompt,
+        **({"text_ends": list(suite.text_ends)} if suite.text_ends else {}),
         "ks": list(suite.ks),
         **({} if suite.measure is None else {"measure": dict(suite.measure.identity)}),
     }
