@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tutelage.errors import TutelageError
+from tutelage.errors import SandboxError, TutelageError
 from tutelage.evaluation import (
     SUITES,
     Suite,
@@ -15,6 +15,7 @@ from tutelage.evaluation import (
     save_evaluation,
 )
 from tutelage.evaluation.question import check_questions
+from tutelage.evaluation.sandbox import find_backend
 from tutelage.generation import Answer, Likelihood
 from tutelage.generation.engine import seeds_of
 
@@ -54,6 +55,19 @@ MATH = [
      "solution": r"First \boxed{1}, then $\boxed{\frac{1}{2}}$."},
     {"problem": "Root of 12?", "level": "Level 3", "type": "Algebra",
      "solution": r"It is $\boxed{2\sqrt{3}}$."},
+]  # fmt: skip
+HUMANEVAL = [
+    {"task_id": f"HumanEval/{n}", "entry_point": f"add_{n}",
+     "prompt": f'def add_{n}(x: int) -> int:\n    """ Adds {n}. """\n',
+     "canonical_solution": f"    return x + {n}\n",
+     "test": f"def check(candidate):\n    assert candidate(1) == {1 + n}\n"}
+    for n in range(3)
+]  # fmt: skip
+MBPP = [
+    {"task_id": n, "text": f"Write a function to add {n}.", "test_setup_code": "",
+     "code": f"def add_{n}(x):\r\n    return x + {n}", "challenge_test_list": [],
+     "test_list": [f"assert add_{n}(1) == {n + 1}"]}
+    for n in (11, 12, 510)
 ]  # fmt: skip
 
 
@@ -128,6 +142,15 @@ CASES = {
     "strategyqa": Case("strategyqa", "dev.json", STRATEGYQA, told, "Perhaps."),
     "strategyqa, likelihood": Case("strategyqa", "dev.json", STRATEGYQA, None,
                                    options={"way": "likelihood", "facts": True}),
+    "humaneval": Case(
+        "humaneval", "HumanEval.jsonl", HUMANEVAL,
+        lambda q: q.prompt + f"    return x + {q.id.split('/')[1]}",
+        options={"execute_code": True}, wanted=("prompt", "entry_point"),
+    ),
+    "mbpp": Case(
+        "mbpp", "mbpp.jsonl", MBPP, lambda q: f"def add_{q.id}(x): return x + {q.id}",
+        options={"execute_code": True}, wanted=("code", "text"),
+    ),
 }  # fmt: skip
 ELSEWHERE = {"test", "perplexity", "agreement", "lm-eval"}
 """Rows whose questions are not in a file, or that read a model: they have tests of their own."""
@@ -164,6 +187,11 @@ class Knowing:
 def case(request):
     if CASES[request.param].kind == "math":
         pytest.importorskip("math_verify")
+    if "execute_code" in CASES[request.param].options:
+        try:
+            find_backend()
+        except SandboxError as error:
+            pytest.skip(str(error))
     return CASES[request.param]
 
 
@@ -210,7 +238,7 @@ def test_ids_and_prompts_do_not_depend_on_the_order_of_the_rows(case, tmp_path):
 
 
 def test_copies_are_told_apart(case, tmp_path):
-    rows = [row for row in case.rows if not {"id", "qid", "unique_id"} & set(row)]
+    rows = [row for row in case.rows if not {"id", "qid", "unique_id", "task_id"} & set(row)]
     if case.kind == "file":
         rows = [{**row, "id": n} for n, row in enumerate(rows)]
     if not rows:

@@ -204,7 +204,7 @@ def test_nothing_runs_unless_somebody_said_so(tmp_path):
     ("kind", "row", "message"),
     [
         ("humaneval", {"question": "1"}, "task_id"),
-        ("humaneval", {**HUMANEVAL, "test": 3}, "column 'test' is missing or no text"),
+        ("humaneval", {**HUMANEVAL, "test": 3}, "column 'test' is missing, empty or no text"),
         ("mbpp", {"task_id": 11, "text": "x", "code": "def f(): pass"}, "list of asserts"),
         ("mbpp", {**MBPP[4], "code": "x = 1"}, "no test calls a function"),
         ("mbpp", {**MBPP[4], "code": "def f("}, "no Python"),

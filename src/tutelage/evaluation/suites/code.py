@@ -14,6 +14,22 @@ from tutelage.evaluation.question import Question
 from tutelage.evaluation.reading import Layout
 from tutelage.evaluation.suite import PromptForm, Suite
 
+_LAYOUTS = {
+    "humaneval": Layout(
+        "humaneval",
+        {name: (name,) for name in ("task_id", "prompt", "entry_point")},
+        {name: (name,) for name in ("test", "canonical_solution", "base_input", "plus_input")},
+    ),
+    "mbpp": Layout(
+        "mbpp",
+        {
+            "task_id": ("task_id",),
+            "text": ("text", "prompt"),
+            "code": ("code", "canonical_solution"),
+        },
+        {name: (name,) for name in ("test_list", "test_imports", "entry_point", "plus_input")},
+    ),
+}
 _END_OF_FUNCTION = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n```")
 _END_OF_PROGRAM = ("[DONE]", "\nYou are an expert")
 _SHOTS = (2, 3, 4)
@@ -134,7 +150,8 @@ def _of_humaneval(row: Mapping[str, Any], where: str) -> Question:
 def _read_mbpp(data: str, tasks: str) -> list[Question]:
     rows = list(_rows(data, "mbpp"))
     plus = any("plus_input" in row for row, _ in rows)
-    shots = [_solved(row, where) for row, where in rows if row["task_id"] in _SHOTS and not plus]
+    known = {row["task_id"]: (row, where) for row, where in rows}
+    shots = [_solved(*known[number]) for number in _SHOTS if number in known and not plus]
     if tasks == "test" and not plus:
         rows = [(row, where) for row, where in rows if _in_test(row["task_id"])]
     if not rows:
@@ -208,15 +225,15 @@ def _question(
 
 
 def _rows(data: str, suite: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    needed = ("task_id", "prompt", "entry_point") if suite == "humaneval" else ("task_id",)
-    for entry in Layout(suite, {name: (name,) for name in needed}).read(data):
+    for entry in _LAYOUTS[suite].read(data):
         yield entry.row.columns, entry.row.where
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
-    if not isinstance(row.get(column), str):
+    value = row.get(column)
+    if not isinstance(value, str) or not value.strip():
         raise DataError(
-            f"{where}: the column '{column}' is missing or no text. The columns are"
+            f"{where}: the column '{column}' is missing, empty or no text. The columns are"
             f" {', '.join(row)}. Give the file as its authors distribute it."
         )
-    return row[column]
+    return value
