@@ -203,6 +203,18 @@ def test_one_model_in_one_suite_needs_no_comparison(tmp_path, monkeypatch):
     assert again.read_text() == page
 
 
+def test_no_width_is_never_taken_for_certainty(tmp_path, monkeypatch):
+    leave_out_pictures(monkeypatch)
+    for model in "ab":
+        write_result(tmp_path / model / "s", [0.0, 1.0] * 3, groups=("hard", "easy"))
+    page = render_evaluation_page(read_results(tmp_path))
+    assert "These questions cannot tell a from b (p 1)." in page
+    assert "No difference could have been shown: too few scores differ at all." in page
+    assert page.count("<td>0.0<small>no score differs</small></td>") == 3
+    low, high = (f"{100 * end:.1f}" for end in (wilson_interval(3, 3).low, 1))
+    assert page.count(f"<td>100.0<small>{low} to {high}</small></td>") == 2
+
+
 def test_titles_come_from_the_file_beside_the_scores(tmp_path):
     about = {"model": "Org/Some model", "suite": "gsm8k", "seconds": 99.0}
     write_result(tmp_path / "org-some" / "x", [1.0, 0.0], about=about)

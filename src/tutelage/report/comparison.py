@@ -4,7 +4,7 @@ Everything is computed from the files of the run; nothing here knows which arm o
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tutelage.evaluation.kept import clusters_of
@@ -82,6 +82,11 @@ class Model:
         return self.kind in ("main", "arm")
 
 
+def resampled(values: Sequence[float], clusters: Sequence[str]) -> Interval:
+    """A mean with its bootstrap interval."""
+    return bootstrap(values, clusters=clusters)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """All evaluated models of a run.
@@ -90,11 +95,13 @@ class Comparison:
         metrics: the first one is the one that counts.
         models: main arm, other arms, other checkpoints, student before, teachers (weak to strong).
         groups: labels of the test examples in natural order; empty when they have none.
+        interval: mean and interval of the scores of a group, with the cluster of each.
     """
 
     metrics: tuple[Metric, ...]
     models: tuple[Model, ...]
     groups: tuple[str, ...]
+    interval: Callable[[Sequence[float], Sequence[str]], Interval] = resampled
 
     @property
     def arms(self) -> tuple[Model, ...]:
@@ -121,14 +128,12 @@ class Comparison:
         means = model.evaluated.scores.get(metric.name, {}).get("groups") or {}
         found = {OVERALL: model.scores[metric.name]} if metric.name in model.scores else {}
         for group in self.groups:
-            resampled = None
-            if group in members:
-                resampled = bootstrap(members[group], clusters=clusters[group])
+            around = self.interval(members[group], clusters[group]) if group in members else None
             if group in means:
-                ends = (resampled.low, resampled.high) if resampled else ()
+                ends = (around.low, around.high) if around else ()
                 found[group] = Interval(float(means[group]), *ends)
-            elif resampled is not None:
-                found[group] = resampled
+            elif around is not None:
+                found[group] = around
         return found
 
 

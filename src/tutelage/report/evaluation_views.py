@@ -10,6 +10,7 @@ from tutelage.report.outcome_plots import GroupScores, differences_figure, resul
 from tutelage.report.page_tables import Cell, Row, View, group_view, scaled
 from tutelage.report.quantities import MISSING, count, duration, number, percent
 from tutelage.report.svg import Picture
+from tutelage.statistics import Interval
 
 _LONGEST_NAME = 26
 """Of a model in a picture, where the legend has little room."""
@@ -90,14 +91,7 @@ def groups_views(suite: SuiteResults) -> list[View]:
             cells = []
             for pair in suite.pairs:
                 found = pair.groups.get(group)
-                cells.append(
-                    Cell(
-                        metric.text(found.interval.mean, sign=True),
-                        metric.interval(found.interval, sign=True),
-                    )
-                    if found
-                    else Cell(MISSING)
-                )
+                cells.append(_difference(metric, found.interval) if found else Cell(MISSING))
             rows.append(Row(group, tuple(cells)))
         caption = f"{suite.pairs[0].first} minus each other model by group, with 95 % intervals"
         views.append(View(caption, ("group", *(p.second for p in suite.pairs)), tuple(rows)))
@@ -155,15 +149,19 @@ def _difference_cells(suite: SuiteResults, pair: PairedComparison) -> list[Cell]
     return [
         Cell(short_name(pair.second), metric.label),
         Cell(count(pair.num_shared), "; ".join(notes)),
-        Cell(
-            metric.text(pair.difference.mean, sign=True),
-            metric.interval(pair.difference, sign=True),
-        ),
+        _difference(metric, pair.difference),
         Cell(metric.text(pair.standard_error)),
         Cell(p_text(pair.test.p), f"least {p_text(pair.test.least_p)}"),
         Cell(p_text(pair.adjusted_p)),
         Cell(test.removesuffix(" test"), way),
     ]
+
+
+def _difference(metric: Metric, value: Interval) -> Cell:
+    """A paired difference; resampling nothing but zeros would show a width of nothing."""
+    if value.mean == value.low == value.high == 0:
+        return Cell(metric.text(value.mean), "no score differs")
+    return Cell(metric.text(value.mean, sign=True), metric.interval(value, sign=True))
 
 
 def p_text(value: float) -> str:
@@ -217,7 +215,7 @@ def verdict(suites: Sequence[SuiteResults]) -> list[str]:
             )
     unable = sum(pair.test.least_p > ALPHA for _, pair in pairs)
     if unable:
-        where = f"In {unable} of them none" if many else "None"
+        where = f"In {unable} of them none" if many else "No difference"
         sentences.append(f"{where} could have been shown: too few scores differ at all.")
     return sentences
 

@@ -9,7 +9,15 @@ from pathlib import Path
 from tutelage.errors import DataError
 from tutelage.evaluation.compare import Answers, PairedComparison, adjusted, compare_answers
 from tutelage.evaluation.kept import clusters_of
-from tutelage.report.comparison import Comparison, Model, entries, metric_of, natural, stored_score
+from tutelage.report.comparison import (
+    Comparison,
+    Model,
+    entries,
+    metric_of,
+    natural,
+    resampled,
+    stored_score,
+)
 from tutelage.report.reading import read_object
 from tutelage.report.run import Evaluated, Run, load_evaluation
 from tutelage.statistics import Interval, wilson_interval
@@ -184,6 +192,7 @@ def _beside(name: str, results: list[ModelResult]) -> SuiteResults:
         tuple(metric_of(metric, models) for metric in metrics),
         tuple(models),
         tuple(sorted(groups, key=natural)),
+        _interval,
     )
     return SuiteResults(name, tuple(results), comparison, (), ())
 
@@ -208,14 +217,19 @@ def _pairs(
 
 
 def _score(evaluated: Evaluated, metric: str) -> Interval:
-    """Mean and interval as they were stored.
+    """Mean and interval as they were stored, or Wilson's interval."""
+    values, clusters = evaluated.values(metric), clusters_of(evaluated.answers)
+    found = _wilson(list(values.values()), [clusters.get(i, "") for i in values])
+    return found or stored_score(evaluated, metric)
 
-    Where all answers are right, or all are wrong, resampling them finds no width: Wilson's interval
-    has one.
-    """
-    stored = stored_score(evaluated, metric)
-    values = evaluated.values(metric)
-    same = set(values.values())
-    if len(same) == 1 and same <= {0.0, 1.0} and not clusters_of(evaluated.answers):
-        return wilson_interval(len(values) if 1.0 in same else 0, len(values))
-    return stored
+
+def _interval(values: Sequence[float], clusters: Sequence[str]) -> Interval:
+    return _wilson(values, clusters) or resampled(values, clusters)
+
+
+def _wilson(values: Sequence[float], clusters: Sequence[str]) -> Interval | None:
+    """An interval where all answers are right, or all wrong: resampling them finds no width."""
+    same = set(values)
+    if len(same) != 1 or not same <= {0.0, 1.0} or any(clusters):
+        return None
+    return wilson_interval(len(values) if 1.0 in same else 0, len(values))
