@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
@@ -157,7 +156,7 @@ def _train(
     )
     rows = tokenize_examples(examples, tokenizer, template="plain").dataset
     plan = compile_plan(
-        DifficultyProfile(tuple(rows["id"]), np.zeros(len(rows)), "none"),
+        DifficultyProfile.level(rows["id"]),
         PlanSettings(
             CurriculumOptions("random", stages=1, total_steps=phase.steps),
             batch_size=BATCH_SIZE,

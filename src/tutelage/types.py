@@ -109,6 +109,11 @@ class DifficultyProfile:
                 f" {LARGEST_SCORE:g}. Remove these examples or mend the measure."
             )
 
+    @classmethod
+    def level(cls, ids: Sequence[str]) -> "DifficultyProfile":
+        """Examples of which none is harder than another: for plans without an order."""
+        return cls(ids, np.zeros(len(ids)), "none")
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -239,9 +244,17 @@ class Plan:
         """The teacher whose logits a step (from 0) takes, if it takes any."""
         return self.teachers[int(self.visit_teacher[self.offsets[step]])]
 
+    @property
+    def takes_logits(self) -> NDArray[np.bool_]:
+        """Whether each step takes logits from a teacher, shape ``[S]``.
+
+        With the student's share at 1 its target is the student itself.
+        """
+        return (self.ce_weight < 1.0) & (self.student_share < 1.0)
+
     def has_teacher_signal(self) -> bool:
         """Whether any step takes logits from a teacher."""
-        return bool(np.any((self.ce_weight < 1.0) & (self.student_share < 1.0)))
+        return bool(self.takes_logits.any())
 
 
 @dataclass(frozen=True)

@@ -292,10 +292,11 @@ def _describe_stages(
 ) -> list[Stage]:
     """A summary of each stage that was compiled."""
     first_stage = settings.curriculum.stages - len(staged) + 1
+    takes_logits = plan.takes_logits
     stages = []
     for number, (part, count) in enumerate(zip(staged, num_visits, strict=True), first_stage):
         here = plan.step_stage == number
-        signal = ((plan.ce_weight[here] < 1.0) & (plan.student_share[here] < 1.0)).any()
+        signal = takes_logits[here].any()
         first, last = np.searchsorted(plan.step_stage, [number, number + 1])
         numbers = plan.visit_teacher[plan.offsets[first] : plan.offsets[last]]
         names = " + ".join(name for i, name in enumerate(plan.teachers) if (numbers == i).any())

@@ -14,9 +14,10 @@ import torch
 from tutelage import TORCH_CAME_FIRST
 from tutelage.checks import refuse
 from tutelage.files import read_json, room_errors
+from tutelage.pipeline.context.clock import FILE as SECONDS
 from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display, quiet_libraries
-from tutelage.pipeline.context.folder import PartsFolder, RunFolder
+from tutelage.pipeline.context.folder import RECORD, PartsFolder, RunFolder
 from tutelage.pipeline.context.inputs import STUDENT_START
 from tutelage.pipeline.context.locks import used
 from tutelage.pipeline.context.models import Models, lacks_bfloat16
@@ -205,7 +206,7 @@ def _leaves_nothing_new(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        opened = {".lock", "recipe.yaml", "recipe.json", "seconds.json"}
+        opened = {".lock", "recipe.yaml", RECORD, SECONDS}
         if new and path.is_dir() and {p.name for p in path.iterdir()} <= opened:
             shutil.rmtree(path, ignore_errors=True)
             with suppress(OSError):  # another run is in one of them

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from tutelage.checks.places import check_folder_can_be
 from tutelage.curriculum import CURRICULA, describe_plan
+from tutelage.curriculum.subsets import prefix
 from tutelage.difficulty import DIFFICULTIES, compare_profiles, load_profile
 from tutelage.errors import ConfigError, unknown_name
 from tutelage.files import read_json
@@ -158,7 +159,7 @@ def profile(
         folder = session.part("difficulty")
         summary = read_json(folder / "summary.json")
         by_first = session.processes.by_first
-        comparison = by_first(compare_with, session, compare) if compare else {}
+        comparison = by_first(_compare_with, session, compare) if compare else {}
     unit = summary["unit"]
     quantiles = ", ".join(f"{float(q):.0%} {v:.3f}" for q, v in summary["quantiles"].items())
     lines = [
@@ -171,14 +172,14 @@ def profile(
         lines.append(f"group {label}: mean {group['mean']:.3f} over {group['count']:,} examples")
     if "estimate" in summary:
         lines.append(_estimate_line(summary["estimate"]))
-    lines += comparison_lines(comparison)
+    lines += _comparison_lines(comparison)
     files = {"scores": folder / "profile.parquet", "picture": folder / "profile.png"}
     lines += [f"{name}: {path}" for name, path in files.items()]
     described = {**summary, **comparison, **{k: str(v) for k, v in files.items()}}
     return Shown(described, tuple(lines))
 
 
-def compare_with(session: Session, others: Sequence[str]) -> dict[str, Any]:
+def _compare_with(session: Session, others: Sequence[str]) -> dict[str, Any]:
     """Compare the recipe's profile with others, and these with each other.
 
     Args:
@@ -196,7 +197,7 @@ def compare_with(session: Session, others: Sequence[str]) -> dict[str, Any]:
         label = label if label not in profiles else f"{label} ({len(profiles) + 1})"
         profiles[label] = _other(session, name)
     options = recipe.curriculum.plain
-    grows = CURRICULA[options.kind].subset.__name__ == "prefix"
+    grows = CURRICULA[options.kind].subset is prefix
     sizes = options.sizes(main, recipe.training.batch_size).tolist() if grows else []
     # A fifth, two fifths ... where the curriculum has no prefixes to compare.
     sizes = sizes or [len(main) * part // 5 for part in range(1, 6)]
@@ -221,7 +222,7 @@ def _other(session: Session, name: str) -> DifficultyProfile:
     return measure_difficulty(session, session.recipe.model_copy(update={"difficulty": section}))
 
 
-def comparison_lines(comparison: dict[str, Any]) -> list[str]:
+def _comparison_lines(comparison: dict[str, Any]) -> list[str]:
     """The comparison for a person."""
     if not comparison:
         return []

@@ -1,4 +1,4 @@
-"""Recipes: YAML in, a validated value out. Read by the pipeline and the command line alone."""
+"""Recipes: YAML in, a validated value out. Read by checks, pipeline and cli alone."""
 
 from tutelage.recipe.effects import effective
 from tutelage.recipe.explain import to_yaml

@@ -1,4 +1,4 @@
-"""Checks of names and options against the tables of components; imported only when needed."""
+"""Checks of names and options against the tables of components, imported one by one."""
 
 import contextlib
 import inspect

@@ -130,6 +130,8 @@ class Recipe(Strict):
                 "student.finetune.objective",
                 "kl needs a teacher, and there is no teacher.model. Give one, or use sft.",
             )
+        with below("engine"):
+            check_component("engine", self.engine.kind, self.engine.options)
         self._check_names()
         self._check_teachers()
         self._check_schedules()
@@ -229,8 +231,6 @@ class Recipe(Strict):
                 )
         if len({teacher.signal for teacher in self.teachers}) > 1:
             raise SettingError("teachers", "all teachers of a ladder need the same `signal`.")
-        with below("engine"):
-            check_component("engine", self.engine.kind, self.engine.options)
         with below("teacher_schedule"):
             schedule = self.teacher_schedule
             check_component("teacher schedule", schedule.kind, schedule.options)

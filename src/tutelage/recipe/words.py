@@ -43,7 +43,7 @@ class SettingError(ConfigError):
 
 @contextlib.contextmanager
 def below(key: str) -> Iterator[None]:
-    """Put ``key`` before the path of a misfit that is raised inside."""
+    """Put ``key`` before the path of a ``SettingError`` that is raised inside."""
     try:
         yield
     except SettingError as error:

@@ -14,7 +14,7 @@ from tutelage.schedules.grid import GRIDS, progress_at
 from tutelage.schedules.table import SCHEDULES, ShareMode
 
 Spec = float | int | Mapping[str, Any]
-"""A number, or ``{kind: ..., options, per: stage | step, grid: span | start | end}``."""
+"""A number, or ``{kind: ..., options, per: stage | step, grid: one of GRIDS}``."""
 
 
 @dataclass(frozen=True)

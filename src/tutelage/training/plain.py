@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tutelage.curriculum import CurriculumOptions, PlanSettings, compile_plan
 from tutelage.training.config import DistillConfig
 from tutelage.types import DifficultyProfile, Plan
@@ -28,7 +26,7 @@ def plain_plan(args: DistillConfig, ids: Sequence[str]) -> Plan:
         )
     )
     return compile_plan(
-        DifficultyProfile(tuple(ids), np.zeros(len(ids)), "none"),
+        DifficultyProfile.level(ids),
         PlanSettings(
             length,
             batch_size=batch_size,

@@ -232,7 +232,6 @@ class Models:
 
     def asked_student(self) -> AskedModel:
         """The untrained student, to be asked."""
-        assert self.student_place is not None
         return AskedModel(self.student_place, lambda: on_device(self.student()), self.tokenizer)
 
     def asked_saved(self, place: str) -> AskedModel:

@@ -106,11 +106,10 @@ def estimate(plan: Plan, lengths: NDArray[np.int64], scale: Scale) -> Cost:
     """
     per_visit = lengths[plan.visits]
     step_of_visit = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
-    with_teacher = (plan.ce_weight < 1) & (plan.student_share < 1)
     tokens = int(per_visit.sum())
     live = scale.signal == "live"
     teacher_tokens = (
-        int(per_visit[with_teacher[step_of_visit]].sum()) if live else scale.tokens_to_store
+        int(per_visit[plan.takes_logits[step_of_visit]].sum()) if live else scale.tokens_to_store
     )
     ratio = scale.teacher_parameters / max(scale.parameters, 1)
     seconds = baseline_seconds = None

@@ -28,7 +28,7 @@ from tutelage.errors import ConfigError
 from tutelage.files import atomic_write_json
 from tutelage.generation import GenerationSettings
 from tutelage.pipeline.context.inputs import difficulty_inputs, difficulty_part
-from tutelage.pipeline.context.models import autocast_dtype, device
+from tutelage.pipeline.context.models import autocast_dtype, on_device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import kept_columns, rows_of
 from tutelage.pipeline.stages.store import stores_ahead, strongest_store
@@ -57,7 +57,7 @@ class ModelMeasurements:
 
     @functools.cached_property
     def _student(self) -> Any:
-        return self._session.models.student().to(device()) if self._model is None else self._model
+        return on_device(self._session.models.student()) if self._model is None else self._model
 
     @property
     def ids(self) -> Sequence[str]:

@@ -20,6 +20,7 @@ from tutelage.files import (
 )
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.display import Report
+from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.saved import keep_best
 from tutelage.proofs import read_sealed, write_sealed
@@ -113,7 +114,12 @@ def carry_out(session: Session, job: Job, rows: Any) -> Trained:
 def _train(session: Session, job: Job, rows: Any) -> Trained:
     limit = {} if job.until is None else {"max_steps": job.until}
     arguments = DistillConfig(
-        output_dir=str(job.folder), disable_tqdm=True, **{**job.arguments, **limit}
+        output_dir=str(job.folder),
+        disable_tqdm=True,
+        save_strategy="steps",
+        use_cpu=device().type == "cpu",
+        dataloader_pin_memory=device().type != "cpu",
+        **{**job.arguments, **limit},
     )
     with session.display.task(job.title) as report:
         trainer = DistillTrainer(

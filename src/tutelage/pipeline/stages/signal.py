@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from tutelage.curriculum import load_plan
 from tutelage.files import atomic_write_json, read_json, read_json_or
 from tutelage.pipeline.context.models import device
@@ -59,8 +61,7 @@ def _pays(session: Session, arms: dict[str, Recipe]) -> bool:
         if not may_store(session, recipe):
             continue
         plan = load_plan(session.part(f"arms/{arm}/plan"))
-        with_teacher = (plan.ce_weight < 1) & (plan.student_share < 1)
-        visits += int((plan.offsets[1:] - plan.offsets[:-1])[with_teacher].sum())
+        visits += int(np.diff(plan.offsets)[plan.takes_logits].sum())
         examples = max(examples, len(plan.ids))
     return visits >= PASSES_THAT_PAY * examples
 

@@ -13,7 +13,6 @@ from tutelage.curriculum import load_plan, plan_fingerprint
 from tutelage.files import remove_directory
 from tutelage.generation import GenerationSettings
 from tutelage.pipeline.context.inputs import training_inputs
-from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session, training_stage
 from tutelage.pipeline.stages.job import Job, carry_out, start_over_unless_same
 from tutelage.pipeline.stages.plan import refreshes
@@ -193,10 +192,8 @@ def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, 
         "adam_beta1": training.adam_beta1,
         "adam_beta2": training.adam_beta2,
         "bf16": training.precision == "bfloat16",
-        "use_cpu": device().type == "cpu",
         **_checkpointing(training.gradient_checkpointing),
         "logging_steps": training.log_every,
-        "save_strategy": "steps",
         "save_steps": training.checkpoint_every,
         "report_to": [name for name in training.report_to if name != "tensorboard"],
         "project": session.recipe.name,
@@ -207,7 +204,6 @@ def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, 
         "target_options": dict(loss.target.options),
         "share_controller": None if loss.adaptive is None else loss.adaptive.model_dump(),
         **vars(settings),
-        "dataloader_pin_memory": device().type != "cpu",
     }
 
 

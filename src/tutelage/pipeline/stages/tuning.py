@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import set_seed
 
 from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
-from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.job import Job, Trained, carry_out, start_over_unless_same
 from tutelage.recipe.teaching import FineTune
@@ -63,13 +61,10 @@ def fine_tune(
             "weight_decay": settings.weight_decay,
             "max_grad_norm": settings.max_grad_norm,
             "bf16": settings.precision == "bfloat16",
-            "use_cpu": device().type == "cpu",
-            "save_strategy": "steps",
             "save_steps": settings.checkpoint_every,
             "logging_steps": 1,
             "report_to": [],
             "seed": seed,
-            "dataloader_pin_memory": device().type != "cpu",
         },
         metrics=work / "metrics.jsonl",
     )
@@ -81,7 +76,7 @@ def fine_tune(
 def _plan(settings: FineTune, ids: list[str], seed: int, teacher: Any) -> Plan:
     """Everything, shuffled; cross-entropy alone, or forward KL to a teacher alone."""
     return compile_plan(
-        DifficultyProfile(tuple(ids), np.zeros(len(ids)), "none"),
+        DifficultyProfile.level(ids),
         PlanSettings(
             CurriculumOptions("random", stages=1, passes=settings.epochs, epochs=settings.epochs),
             batch_size=settings.batch_size,
