@@ -94,7 +94,7 @@ class Worker:
             try:
                 self._process = subprocess.Popen(
                     command,
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
                     env=_ENVIRONMENT,

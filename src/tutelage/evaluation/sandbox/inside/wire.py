@@ -93,7 +93,8 @@ def encode(value: Any, other: Callable[[Any], Any] | None = None, depth: int = 0
     if type(value) is type and getattr(builtins, value.__name__, None) is value:
         return {"type": value.__name__}
     if hasattr(type(value), "__next__"):
-        return {"iterator": [encode(part, other, depth + 1) for part in value]}
+        values: Any = value
+        return {"iterator": [encode(part, other, depth + 1) for part in values]}
     if other is None:
         raise NotPlainError(f"an object of the class {type(value).__name__}")
     return other(value)
