@@ -32,11 +32,11 @@ def private_stream(seed: int, prompt: Sequence[int], count: int) -> NDArray[np.f
         prompt: tokens of the prompt.
         count: how many; a longer stream begins with a shorter one.
     """
-    name = f"{seed}:{','.join(map(str, prompt))}"
+    name = f"{seed}:{','.join(str(int(token)) for token in prompt)}"
     key = hashlib.blake2b(name.encode(), digest_size=16).digest()
     # The raw numbers of a bit generator are the same in all versions of numpy.
     raw = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(count)
-    return (raw >> np.uint64(11)) * 2.0**-53
+    return np.asarray(raw >> np.uint64(11), dtype=np.float64) * 2.0**-53
 
 
 class Draw(LogitsProcessor):
