@@ -18,7 +18,9 @@ from tutelage.curriculum import (
     plan_warnings,
     save_plan,
 )
+from tutelage.curriculum.options import LIMITS
 from tutelage.errors import ConfigError
+from tutelage.recipe import load_recipe
 from tutelage.types import DifficultyProfile
 
 PAPER_N = 11_435  # the size that CPD's printed iteration counts imply
@@ -279,6 +281,34 @@ def test_exposure_joins_by_id():
 def test_options_that_do_not_fit_are_refused(options, words):
     with pytest.raises(ConfigError, match=words):
         CurriculumOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch_size": 0}, "`batch_size` is 0, and must be 1 or greater. It means: Examples of a"),
+        ({"supervision": "texts"}, "Did you mean 'text'"),
+        ({"student_share": {"kind": "shiftd"}}, "Did you mean 'shifted'"),
+        ({"ce_weight": "linear"}, "A schedule is a number, or a mapping"),
+        ({"seed": -1}, "must be 0 or greater"),
+    ],
+)
+def test_settings_of_a_plan_that_do_not_fit_are_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        PlanSettings(**{"batch_size": 2, **settings})
+
+
+@pytest.mark.parametrize("name", sorted(LIMITS))
+def test_what_is_scheduled_keeps_to_one_range_in_python_and_in_a_recipe(name):
+    low, high = LIMITS[name]
+    key = "on_policy.fraction" if name == "on_policy" else f"loss.{name}"
+    profile = profile_of([1.0, 2.0, 3.0])
+    for bad in (low - 0.01, high + 0.01):
+        words = rf"{name} must stay between {low:g} and {high:g}, and is {bad:g}\."
+        with pytest.raises(ConfigError, match=words):
+            compile_plan(profile, PlanSettings(batch_size=2, **{name: bad}))
+        with pytest.raises(ConfigError, match=words.replace(name, f"{key}:", 1)):
+            load_recipe({}, [f"{key}={bad}"], partial=True)
 
 
 def test_values_out_of_range_are_refused():

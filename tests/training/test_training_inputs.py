@@ -241,6 +241,12 @@ def test_settings_of_another_trainer_are_refused(tmp_path, rows):
     assert isinstance(config(tmp_path), DistillConfig)
 
 
+def test_its_own_settings_keep_to_the_bounds_that_recipes_have(tmp_path):
+    for name in ("top_k", "tile_tokens", "micro_batch_tokens", "keep_checkpoints"):
+        with pytest.raises(ConfigError, match=f"`{name}` is 0, and must be 1 or greater"):
+            config(tmp_path, **{name: 0})
+
+
 def test_noise_on_embeddings_is_scaled_by_rows(tmp_path, rows):
     """The noise of a row depends on its own length, and so on no neighbour: it is never packed."""
     assert trainer_of(tmp_path, rows).step_loss.packed
