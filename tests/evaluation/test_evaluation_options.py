@@ -100,6 +100,29 @@ def test_letters_can_be_scored_by_likelihood_and_passages_are_clusters(tmp_path)
     assert found[0].id != found[1].id
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("The most abundant one is carbon dioxide.", 1),
+        ("The answer is **Carbon Dioxide**!", 1),
+        ("Plants need carbon, of course.", 0),
+        ("Either carbon dioxide or water vapor.", None),
+        ("The answer is C, not carbon dioxide.", 2),
+        ("It is 41\u00b0F.", 3),
+        ("Decarbonized air", None),
+        ("<think>carbon dioxide</think> water vapor", 2),
+    ],
+)
+def test_an_answer_may_name_an_option_by_its_text(answer, right, tmp_path):
+    row = {**Q, "options": ["carbon", "carbon dioxide", "water vapor", "41\u00b0F"], "answer": "A"}
+    for place in range(4):
+        path = tmp_path / f"{place}.jsonl"
+        path.write_text(json.dumps({**row, "answer": "ABCD"[place]}) + "\n")
+        suite = make_suite("choice", {"data": str(path)}, ASKED)
+        found = suite.metrics["choice"].score(suite.questions(), [answer])
+        assert found == [float(place == right)]
+
+
 def solved(count, **more):
     return [{"question": f"{n} + 1?", "answer": f"So.\n#### {n + 1}", **more} for n in range(count)]
 

@@ -58,6 +58,8 @@ SETTLED = [
     ("Thus **no**.", "no"),
     ("No. It floats. So yes, it can.", "yes"),
     ("The statement is false.", "no"),
+    ("A. Repeat it\nB. Report it\nC. Make a table\n\nAnswer: C", "C"),
+    ("C. Make a table\n\nA. is wrong\nB. is wrong", "C"),
 ]
 UNSETTLED = [
     "The answer is a car",
@@ -69,7 +71,9 @@ UNSETTLED = [
     "Antwort: A\nAntwort: C",
     "The answer is 42.",
     "<think>The answer is A.",
+    "It is 41\u00b0F.",
     "So no animal can.",
+    "A. Repeat it\nB. Report it\nC. Make a table\nD. Observe it",
     "It is true that llamas can.",
 ]
 

@@ -41,8 +41,10 @@ _BOXED = re.compile(rf"\\(?:boxed|fbox)\s*\{{{_OPEN}{_TEX}{_OPEN}{_CHOICE}{_CLOS
 _FIRST = re.compile(
     rf"\s*{_OPEN}{_TEX}{_OPEN}(?:(?P<only>[A-Ja-j]){_CLOSE}(?=[.):\]]|\s*$)|{_WORD})"
 )
+# Options that are repeated line by line are no answer.
+_LIST = re.compile(r"\s*[(*]*A[*.):][^\n]*\n+\s*[(*]*B[*.):][^\n]*(?:\n+\s*[(*]*C[*.):]|\s*$)")
 _ALONE = re.compile(
-    r"(?<![A-Za-z'\u2019\\-])(?<!not )"
+    r"(?<![A-Za-z0-9'\u2019\u00b0\\-])(?<!not )"
     r"([B-H]|[AIJ](?=[^\S\n]*(?:[.,;:)\]!?*\n]|$)|\s+(?:and|or)\b))(?![A-Za-z'\u2019-])"
 )
 
@@ -74,24 +76,31 @@ def choice(answer: str, references: Sequence[str]) -> float:
         1.0
     """
     check_references(references)
-    accepted = {_settled(reference) for reference in references} - {None}
+    accepted = {settled(reference) for reference in references} - {None}
     if not accepted:
         raise DataError(
             f"The reference '{references[0][:60]}' is no choice, so the metric 'choice' has nothing"
             " to compare with. Give a letter from A to J, or yes or no; for other texts use"
             " 'exact_match'."
         )
-    return float(_settled(spoken(answer)) in accepted)
+    return float(settled(spoken(answer)) in accepted)
 
 
-def _settled(text: str) -> str | None:
-    """The choice of a text, as a capital letter or a word; None when there is none."""
+def settled(text: str) -> str | None:
+    """The choice that an answer settles on, as :func:`choice` reads it.
+
+    Args:
+        text: what a model wrote, or a reference; without thoughts.
+
+    Returns:
+        A capital letter, ``yes`` or ``no``; None when it settles on nothing.
+    """
     for pattern in (_BOXED, _STATED, _CORRECT, _CONCLUDED):
         found = list(pattern.finditer(text))
         if found:
             return _name(found[-1])
     first = _FIRST.match(text)
-    if first is not None:
+    if first is not None and not _LIST.match(text):
         return _name(first)
     named = {match.group(1) for match in _ALONE.finditer(text)}
     return named.pop() if len(named) == 1 else None

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from tutelage.components import Limits
 from tutelage.evaluation.asking import as_chat, generated
+from tutelage.evaluation.chosen import Chosen
 from tutelage.evaluation.likeliest import likeliest
-from tutelage.evaluation.metric import bound_metrics
 from tutelage.evaluation.options import LAYOUT, LETTERS, Choice, choice_of
 from tutelage.evaluation.question import Question
 from tutelage.evaluation.reading import Names, cluster_of
@@ -43,7 +43,8 @@ def choice(
         asked: precision, batches and limit.
         data: a question, its options (a list, labels with texts, or a column for each) and the
             answer (a label, a text or a number from 0); or an answer of yes or no.
-        way: in words, scored by the verifier ``choice``; or by likelihood, without generating:
+        way: in words, scored by the verifier ``choice`` and, for an answer without a letter, by the
+            one option that it names; or by likelihood, without generating:
             ``acc`` (of the whole text), ``acc_norm`` (per character), ``acc_bytes`` and
             ``acc_tokens``, as lm-evaluation-harness calls them.
         scored: for the likelihood, see ``Scored``.
@@ -90,7 +91,7 @@ def suite_of_choices(
         return dataclasses.replace(likeliest(asked), prompt=form, read=questions)
     return dataclasses.replace(
         generated(asked, max_new_tokens=max_new_tokens, stop_strings=["\nQuestion:"]),
-        metrics=bound_metrics({"choice": {}}),
+        metrics={"choice": Chosen()},
         prompt=prompt,
         read=questions,
     )
@@ -132,7 +133,7 @@ def _question(
         group=one.entry.label("group"),
         cluster=cluster_of(one.passage),
         options=_answers(one, lists),
-        extra={"right": one.right},
+        extra={"right": one.right, "texts": list(one.options)},
     )
 
 

@@ -14,8 +14,6 @@ from tutelage.evaluation.suite import PromptForm, Suite
 Counted = Literal["prompt_and_answer", "answer"]
 """What `max_length` is the length of: the papers' scripts count both, their texts the answer."""
 
-PAPERS_SEEDS = (10, 20, 30, 40, 50)
-
 _LAYOUT = Layout(
     "instruct",
     {"instruction": ("instruction",), "output": ("output", "outputs", "references")},
@@ -36,6 +34,7 @@ def instruct(
     max_length: Annotated[int, Limits(1, 1_000_000)] = 512,
     counts: Counted = "prompt_and_answer",
     sampling_temperature: Annotated[float, Limits(0.001, 1000, or_zero=True)] = 1.0,
+    seeds: list[int] = [10, 20, 30, 40, 50],  # noqa: B006
     stemmer: bool = True,
     group: str = "",
 ) -> Suite:
@@ -49,7 +48,8 @@ def instruct(
             of Alpaca, which is the same in the papers' files.
         max_length: in tokens.
         counts: what ``max_length`` limits. The papers' scripts count prompt and answer together.
-        sampling_temperature: 0 is greedy, and one seed will do.
+        sampling_temperature: 0 is greedy, and the first seed will do.
+        seeds: an answer is sampled for each.
         stemmer: compare words without their English endings.
         group: a column to report scores by, in place of ``topic``, ``task`` or ``category``.
 
@@ -68,7 +68,7 @@ def instruct(
             top_p=1.0,
             top_k=0,
         ),
-        seeds=PAPERS_SEEDS,
+        seeds=tuple(seeds),
         prompt=prompt,
         read=functools.partial(_read, data, own_prompt, group),
     )
