@@ -73,7 +73,7 @@ def test_imports_point_down(path):
 PIPELINE = [
     {"context"},
     {"stages"},
-    {"run", "runs", "show", "cache", "evals", "__init__"},
+    {"run", "runs", "show", "cache", "evals", "judging", "__init__"},
 ]
 
 

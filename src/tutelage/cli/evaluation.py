@@ -155,3 +155,73 @@ def chosen_suites(
     if limit is not None:
         settings.append(f"evaluation.limit={limit}")
     return suites, settings
+
+
+@app.command("judge")
+def judge_command(
+    first: Annotated[
+        Path,
+        typer.Argument(
+            help="Answers of the model whose win rate is wanted: MODEL/SUITE of `eval`, or"
+            " arms/NAME/evaluation of a run."
+        ),
+    ],
+    second: Annotated[Path, typer.Argument(help="Answers of the model that it is held against.")],
+    model: Annotated[
+        str, typer.Option(help="The judge: its name on the server, or a model to be run here.")
+    ],
+    server: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible server that runs the judge.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Judge the first so many questions.")] = None,
+    one_order: Annotated[
+        bool, typer.Option("--one-order", help="Show each pair once: half the cost, and a bias.")
+    ] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest reasoning and verdict.")] = 1024,
+    price_in: Annotated[float, typer.Option(help="Of a million tokens that it reads.")] = 0.0,
+    price_out: Annotated[float, typer.Option(help="Of a million tokens that it writes.")] = 0.0,
+    spending_limit: Annotated[
+        float | None, typer.Option(help="Stop before this would be passed.")
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what it would take, and ask nobody.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Where verdicts are kept and the report is written.")
+    ] = Path("evals"),
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Let a judge say whose answers are better, pair by pair and in both orders.
+
+    What it said is kept: the same pair is never paid for twice.
+    """
+    from tutelage.evaluation.judge import JudgeSettings
+    from tutelage.pipeline.judging import judge_answers
+    from tutelage.report.judged import judged_lines
+
+    found = judge_answers(
+        first,
+        second,
+        model,
+        JudgeSettings(
+            both_orders=not one_order,
+            max_new_tokens=max_new_tokens,
+            price_in=price_in,
+            price_out=price_out,
+            spending_limit=spending_limit,
+        ),
+        server=None if server is None else {"base_url": server},
+        limit=limit,
+        out=out,
+        estimate_only=estimate,
+        quiet=(quiet or json_) and not estimate,
+    )
+    if found.report is None:
+        return
+    if json_:
+        typer.echo(json.dumps(found.report.as_json(), indent=2))
+        return
+    for line in judged_lines(found.first, found.second, found.report):
+        say(line)
+    say(f"report: {found.path}")

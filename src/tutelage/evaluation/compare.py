@@ -144,7 +144,7 @@ def compare_answers(first: Answers, second: Answers, metric: str = "") -> Paired
         DataError: they were asked other questions under the same ids, share no question, or have no
             metric in common.
     """
-    _check_same_questions(first, second)
+    check_same_questions(first, second)
     metric = _metric(first, second, metric)
     ours, theirs = values_of(first.rows, metric), values_of(second.rows, metric)
     # Sorted, so that what is drawn does not depend on the order in which answers were stored.
@@ -180,7 +180,7 @@ def compare_answers(first: Answers, second: Answers, metric: str = "") -> Paired
     )
 
 
-def _check_same_questions(first: Answers, second: Answers) -> None:
+def check_same_questions(first: Answers, second: Answers) -> None:
     """Refuse answers to other questions under the same ids: they are no pairs."""
     shared = [i for i in first.rows if i in second.rows]
     for key in ("prompt", "reference"):
