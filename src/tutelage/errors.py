@@ -38,6 +38,14 @@ class RunFolderError(TutelageError, OSError):
     """A run folder is in use, was made by another recipe, or cannot be written."""
 
 
+class ServerError(TutelageError, ConnectionError):
+    """A server that answers prompts is away, busy for too long, or refuses what it is asked."""
+
+
+class SpendingLimitError(TutelageError, RuntimeError):
+    """What is asked of a paid server would cost more than the user allows."""
+
+
 class StoreError(TutelageError, ValueError):
     """A teacher store is missing, damaged, incomplete, or was made from another teacher."""
 

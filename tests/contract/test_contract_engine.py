@@ -1,11 +1,13 @@
 """What every engine must keep, whoever runs the model."""
 
+import contextlib
 import copy
 
 import pytest
 import torch
 
 from conftest_models import tiny_model
+from loopback import serving
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, DataError
 from tutelage.generation import (
@@ -27,12 +29,24 @@ PROMPTS = [[5, 6, 7], [9], [4, 4, 8, 12, 3, 7], [10, 11]]
 GREEDY = GenerationSettings(max_new_tokens=6)
 SAMPLED = GenerationSettings(max_new_tokens=6, sampling_temperature=1.3)
 
-OPTIONS = {"local": {}}
-"""What each engine is given to reach the tiny model."""
+
+@contextlib.contextmanager
+def local(model):
+    yield {}
 
 
-def test_every_row_has_its_options():
-    assert set(OPTIONS) == set(ENGINES)
+@contextlib.contextmanager
+def server(model):
+    with serving(model, TOKENIZER) as running:
+        yield {"base_url": running.url}
+
+
+REACHED = {"local": local, "server": server}
+"""What gives the options by which an engine reaches the tiny model, as long as it is asked."""
+
+
+def test_every_row_is_reached():
+    assert set(REACHED) == set(ENGINES)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +59,8 @@ def engine(request, tmp_path, model):
     model.save_pretrained(tmp_path)
     TOKENIZER.save_pretrained(tmp_path)
     asked = AskedModel(str(tmp_path), lambda: model, TOKENIZER)
-    return make_engine(request.param, OPTIONS[request.param], asked)
+    with REACHED[request.param](model) as options:
+        yield make_engine(request.param, options, asked)
 
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED])

@@ -77,11 +77,14 @@ class AskedModel:
         place: a folder or a name on the hub; empty for a model that is in memory alone.
         load: gives the model on its device. An engine that runs it elsewhere does not call this.
         tokenizer: its own tokenizer.
+        role: what it is in a recipe: the name of a teacher, ``student`` before it is trained, or
+            empty for any other.
     """
 
     place: str
     load: Callable[[], Any]
     tokenizer: Any
+    role: str = ""
 
 
 class Engine(Protocol):
@@ -158,6 +161,24 @@ class ScoringEngine(Protocol):
                 model can read, or lists of different length.
         """
         ...
+
+
+def check_conversation(number: int, prompt: Chat) -> None:
+    """Make sure that a conversation asks something.
+
+    Args:
+        number: of the prompt, for messages.
+        prompt: the conversation.
+
+    Raises:
+        DataError: it is empty, or ends with the assistant's turn.
+    """
+    if not prompt.messages or prompt.messages[-1].role == "assistant":
+        what = "ends with the assistant's turn" if prompt.messages else "has no turns"
+        raise DataError(
+            f"Prompt {number} is a conversation that {what}, so nothing is asked in it. End it with"
+            " a turn of the user."
+        )
 
 
 def seeds_of(seed: int | Sequence[int], prompts: Sequence[Prompt]) -> list[int]:

@@ -9,7 +9,7 @@ from tutelage.data.chat import request_chat
 from tutelage.data.encode import tokenize_prompts
 from tutelage.data.pieces import continuations, decode
 from tutelage.errors import DataError
-from tutelage.generation.engine import Chat, Prompt
+from tutelage.generation.engine import Chat, Prompt, check_conversation
 
 
 def token_prompts(
@@ -56,12 +56,7 @@ def chat_text(number: int, prompt: Chat, tokenizer: PreTrainedTokenizerBase) -> 
             " no chat template to write it with. Ask a model that was tuned for chats, set"
             " `tokenizer.chat_template` and save it with the model, or ask in plain text."
         )
-    if not prompt.messages or prompt.messages[-1].role == "assistant":
-        what = "ends with the assistant's turn" if prompt.messages else "has no turns"
-        raise DataError(
-            f"Prompt {number} is a conversation that {what}, so nothing is asked in it. End it with"
-            " a turn of the user."
-        )
+    check_conversation(number, prompt)
     return request_chat(prompt.messages, tokenizer, f"prompt {number}")
 
 
