@@ -157,7 +157,13 @@ def see_models(findings: Findings) -> tuple[SeenModel | None, dict[str, SeenMode
     """The student (or what it is cut from) and the teachers, where they are on this machine."""
     recipe = findings.loaded.recipe
     teachers = {
-        name: _see(findings, f"{findings.teacher_key(name)}.model", teacher.model, teacher)
+        name: _see(
+            findings,
+            f"{findings.teacher_key(name)}.model",
+            teacher.model,
+            teacher,
+            weights=not findings.loaded.is_only_asked(name),
+        )
         for name, teacher in recipe.ladder.items()
     }
     student = recipe.student
@@ -171,7 +177,12 @@ def see_models(findings: Findings) -> tuple[SeenModel | None, dict[str, SeenMode
 
 
 def _see(
-    findings: Findings, key: str, name: str | None, section: Student | Teacher
+    findings: Findings,
+    key: str,
+    name: str | None,
+    section: Student | Teacher,
+    *,
+    weights: bool = True,
 ) -> SeenModel | None:
     """The model's folder, looked through by the gate; None when it cannot be, or has a fault."""
     with findings.about(key):
@@ -191,7 +202,7 @@ def _see(
         if place is None or tokenizer is None:
             findings.unseen(key, f"'{name}' is not on this machine, but the name of one on the hub")
             return None
-        check_folder(place, itemsize=_BYTES[section.dtype])
+        check_folder(place, itemsize=_BYTES[section.dtype] if weights else None, weights=weights)
         return SeenModel(found, place, section, tokenizer)
     return None
 

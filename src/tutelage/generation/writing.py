@@ -1,17 +1,21 @@
 """Let a teacher write answers to prompts."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tutelage.errors import ConfigError
-from tutelage.generation.engine import Engine
+from tutelage.generation.engine import Answer, Engine
 from tutelage.generation.settings import GenerationSettings
 from tutelage.generation.store import TextStore, WrittenText
 from tutelage.generation.supervision import ExampleVerifier
 from tutelage.proofs import fingerprint
 
 CHUNK = 64
-"""Prompts between two writes to the disk."""
+"""Prompts that are asked at once, unless told otherwise."""
+
+_KEEP_EVERY = 0.5
+"""Seconds that an answer waits at most for others to be written with."""
 
 _SEED_DIGITS = 12  # hexadecimal: a whole number below 2^48, which every generator takes
 
@@ -26,7 +30,7 @@ class Writer:
         settings: lengths and sampling.
         seed: of the sampling.
         verifier: scores an answer; None to leave them unjudged.
-        chunk: prompts between two writes to the disk.
+        chunk: prompts that are asked at once.
     """
 
     name: str
@@ -46,10 +50,10 @@ class Writer:
     ) -> None:
         """Write what is missing, chunk by chunk, the shortest prompts first.
 
-        A text is drawn from the seed, its id, its prompt and the number of the sample alone, and a
-        chunk reaches the disk wholly or not at all. So the chunks that a killed run left out are
-        those that an unbroken one would have made, and a continued run writes the very same texts;
-        whatever else is asked, a text stays what it is to rounding (see ``Engine``).
+        A text is drawn from the seed, its id, its prompt and the number of the sample alone, and it
+        reaches the disk as soon as the engine says that it is final: answers of a server as they
+        come, those of a model in this process with their chunk. So a continued run writes the very
+        same texts; whatever else is asked, a text stays what it is to rounding (see ``Engine``).
 
         Args:
             prompts: tokens of each prompt by example id.
@@ -75,36 +79,62 @@ class Writer:
         for sample, ids in todo.items():
             for start in range(0, len(ids), self.chunk):
                 part = {i: prompts[i] for i in ids[start : start + self.chunk]}
-                store.add(self._answers(part, sample))
+                self._write_chunk(part, sample, store, _shifted(progress, done, total))
                 done += len(part)
-                if progress is not None:
-                    progress(done, total)
 
-    def _answers(self, prompts: Mapping[str, Sequence[int]], sample: int) -> list[WrittenText]:
-        """The texts of one chunk."""
+    def _write_chunk(
+        self,
+        prompts: Mapping[str, Sequence[int]],
+        sample: int,
+        store: TextStore,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Write the texts of one chunk; when it is broken off, those that have come are kept."""
         # By id too: examples with the same prompt get texts of their own.
         seeds = [
             int(fingerprint([self.seed, sample, example_id])[:_SEED_DIGITS], 16)
             for example_id in prompts
         ]
-        answers = self.engine.answer(list(prompts.values()), self.settings, seed=seeds)
+        ids, waiting, since = list(prompts), [], 0.0
+
+        def keep(place: int, answer: Answer) -> None:
+            nonlocal since
+            since = since if waiting else time.monotonic()
+            waiting.append((ids[place], answer))
+            if time.monotonic() - since > _KEEP_EVERY:
+                flush()
+
+        def flush() -> None:
+            store.add([self._text(example_id, sample, answer) for example_id, answer in waiting])
+            waiting.clear()
+
+        try:
+            self.engine.answer(
+                list(prompts.values()),
+                self.settings,
+                seed=seeds,
+                progress=lambda done, _: progress(done, len(ids)),
+                on_answer=keep,
+            )
+        finally:
+            flush()
+
+    def _text(self, example_id: str, sample: int, answer: Answer) -> WrittenText:
+        """An answer with what is known of it."""
         # A stop string may end within a token, so the text alone says what was written before it.
         whole = not self.settings.stop_strings
-        return [
-            WrittenText(
-                id=example_id,
-                sample=sample,
-                text=answer.text,
-                writer=self.name,
-                num_tokens=answer.num_tokens,
-                truncated=answer.truncated,
-                score=None if self.verifier is None else self.verifier(example_id, answer.text),
-                seed=answer.seed,
-                sampling_temperature=self.settings.sampling_temperature,
-                tokens=answer.tokens[: None if answer.truncated else -1] if whole else (),
-            )
-            for example_id, answer in zip(prompts, answers, strict=True)
-        ]
+        return WrittenText(
+            id=example_id,
+            sample=sample,
+            text=answer.text,
+            writer=self.name,
+            num_tokens=answer.num_tokens,
+            truncated=answer.truncated,
+            score=None if self.verifier is None else self.verifier(example_id, answer.text),
+            seed=answer.seed,
+            sampling_temperature=self.settings.sampling_temperature,
+            tokens=answer.tokens[: None if answer.truncated else -1] if whole else (),
+        )
 
     def write_until_right(
         self,
@@ -152,3 +182,15 @@ def _any_right(store: TextStore, example_id: str, samples: int) -> bool:
     """Whether one of the first answers to a prompt is right."""
     texts = (store.get(example_id, sample) for sample in range(samples))
     return any(text is not None and text.right for text in texts)
+
+
+def _shifted(
+    progress: Callable[[int, int], None] | None, before: int, total: int
+) -> Callable[[int, int], None]:
+    """Tell how far all is, when told how far one chunk is."""
+
+    def report(done: int, _: int) -> None:
+        if progress is not None:
+            progress(before + done, total)
+
+    return report

@@ -21,6 +21,7 @@ from tutelage.evaluation.answering import worth_keeping
 from tutelage.evaluation.question import check_questions
 from tutelage.files import atomic_write_json, read_json
 from tutelage.generation import make_engine
+from tutelage.generation.engines.table import what_decides
 from tutelage.pipeline.context.answers import kept_answers
 from tutelage.pipeline.context.display import Display, quiet_libraries
 from tutelage.pipeline.context.folder import PartsFolder, part_digest
@@ -106,7 +107,7 @@ def evaluate_models(
     subjects = (
         subjects_of(list(models), options, display)
         if server is None
-        else served(list(models), recipe.engine.model_dump())
+        else served(list(models), what_decides(recipe.engine.kind, recipe.engine.options))
     )
     folder = PartsFolder(out)
     folder.tell = display.warn
@@ -203,7 +204,10 @@ def _make(
     ):
         if kept:
             display.note(f"{title}: {len(kept):,} answers are there from a run that was cut off")
-        engine = make_engine(recipe.engine.kind, recipe.engine.options, subject.asked)
+        options = dict(recipe.engine.options)
+        if recipe.engine.kind == "server":
+            options["model"] = subject.asked.place
+        engine = make_engine(recipe.engine.kind, options, subject.asked)
         evaluated = evaluate_suite(engine, questions, suite, report, kept=kept)
         with folder.making(name, inputs) as part:
             save_evaluation(part, evaluated)

@@ -8,6 +8,7 @@ A setting that nothing asks for (sampling when answers are greedy) does not coun
 from typing import Any
 
 from tutelage.curriculum.options import LOSS_VALUES
+from tutelage.generation.engines.table import what_decides
 from tutelage.recipe.schema import Recipe
 
 NO_RESULT = (
@@ -58,7 +59,8 @@ def effective(recipe: Recipe) -> dict[str, Any]:
             section.pop("stop_strings")
     if evaluation["suites"] == [{"kind": "test", "name": ""}]:  # as before there were others
         evaluation.pop("suites")
-    engine = values.pop("engine")
+    values.pop("engine")
+    engine = what_decides(recipe.engine.kind, recipe.engine.options)
     if engine != {"kind": "local"}:
         # Whoever asks it is made anew with it; training asks this process alone.
         values["evaluation"]["engine"] = values["supervision"]["engine"] = engine

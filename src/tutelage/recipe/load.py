@@ -76,6 +76,26 @@ class LoadedRecipe:
         names = [n for arm in self.arms.values() for n in _compared(arm)]
         return tuple(dict.fromkeys(names))
 
+    def is_only_asked(self, name: str) -> bool:
+        """Whether a teacher's weights are not needed here.
+
+        So it is where the engine runs it elsewhere, and nothing compares it, cuts it or trains it.
+        """
+        recipe = self.recipe
+        runs = recipe.engine.options.get("runs", "teacher")
+        student, strongest = recipe.student, tuple(recipe.ladder)[-1:] == (name,)
+        taken = student is not None and (
+            student.init_from == "TEACHER"
+            or (student.finetune is not None and student.finetune.objective == "kl")
+        )
+        return (
+            recipe.engine.kind == "server"
+            and runs == name
+            and not recipe.ladder[name].is_made
+            and name not in self.compared_teachers
+            and not (strongest and (taken or recipe.evaluation.agreement))
+        )
+
     @cached_property
     def fingerprint(self) -> str:
         """64 digits that differ when any result may differ; see ``effects.NO_RESULT``."""

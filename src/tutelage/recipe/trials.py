@@ -106,10 +106,17 @@ def _teacher_schedule(kind: str, options: Mapping[str, Any]) -> None:
     row.function(1, len(numbers), len(numbers), np.arange(3), 0, **options)
 
 
+def _engine(kind: str, options: Mapping[str, Any]) -> None:
+    from tutelage.generation.engines.table import what_decides
+
+    what_decides(kind, options)
+
+
 _TRIALS: dict[str, Callable[[str, Mapping[str, Any]], None]] = {
     "divergence": _divergence,
     "target": _target,
     "metric": _metric,
     "controller": _controller,
+    "engine": _engine,
     "teacher schedule": _teacher_schedule,
 }

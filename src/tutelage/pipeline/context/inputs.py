@@ -23,6 +23,7 @@ from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.difficulty import needs
 from tutelage.evaluation import OWN, Suite, questions_fingerprint
 from tutelage.files import read_json
+from tutelage.generation import AskedModel
 from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
 from tutelage.pipeline.context.models import loading
 from tutelage.pipeline.context.session import Session
@@ -145,8 +146,6 @@ def difficulty_settings(recipe: Recipe) -> Inputs:
         found["precision"] = recipe.training.precision
     if "answers" in wanted:
         found["answers"] = {"precision": evaluation.precision}
-        if engine := effective(recipe)["evaluation"].get("engine"):
-            found["answers"]["engine"] = engine
     if "sampled_answers" in wanted:
         found["answers"] = {**found["answers"], "seed": recipe.student_seed}
         found |= _DRAWS
@@ -161,6 +160,8 @@ def difficulty_inputs(session: Session, recipe: Recipe) -> Inputs:
     found = {**difficulty_settings(recipe), "data": split_of(session, "train")}
     if wanted & {"student_losses", "answers"}:
         found["student"] = session.models.student_identity()
+    if "answers" in wanted:
+        found |= session.models.engine_identity(session.models.asked_student())
     if "teacher_losses" in wanted:
         found["teacher"] = session.models.teacher_identity(session.models.strongest)
     if "column" in wanted:
@@ -185,9 +186,10 @@ def written_inputs(session: Session, name: str, asked: Recipe) -> Inputs:
         asked: the recipe of the arm that asks; what happens to the texts afterwards does not count.
     """
     supervision = effective(asked)["supervision"]
-    for key in ("kind", "on_wrong", "drop_truncated", "equal_pairs"):
+    for key in ("kind", "on_wrong", "drop_truncated", "equal_pairs", "engine"):
         supervision.pop(key, None)
-    data = session.recipe.data
+    data, models = session.recipe.data, session.models
+    writer = models.asked_teacher(name, lambda: models.load_teacher(name), None)
     return {
         "teacher": session.models.teacher_identity(name),
         "tokenizer": tokenizer_identity(session.models.tokenizer_of(name)),
@@ -196,6 +198,7 @@ def written_inputs(session: Session, name: str, asked: Recipe) -> Inputs:
         "examples": _content(session, "train")["examples"],
         "template": [getattr(data, "template", "auto"), getattr(data, "system", None)],
         "supervision": supervision,
+        **models.engine_identity(writer),
         "seed": session.recipe.teacher_seed,
         **(_DRAWS if asked.supervision.samples else {}),
     }
@@ -354,19 +357,23 @@ def suite_inputs(chosen: SuiteChoice, suite: Suite) -> Inputs:
     }
 
 
-def evaluation_inputs(session: Session, model: Inputs, suite: Suite, *, compared: bool) -> Inputs:
+def evaluation_inputs(
+    session: Session, asked: AskedModel, model: Inputs, suite: Suite, *, compared: bool
+) -> Inputs:
     """Of an evaluation: the model, the rows, and how it answers.
 
     Args:
         session: the run.
-        model: what identifies the model that is evaluated.
+        asked: the model that is evaluated.
+        model: what identifies it.
         suite: what it is asked.
         compared: whether its agreement with the strongest teacher is measured.
     """
     values = effective(session.recipe)["evaluation"]
-    for key in ("teacher", "student_before", "agreement", "checkpoints", "suites"):
+    for key in ("teacher", "student_before", "agreement", "checkpoints", "suites", "engine"):
         values.pop(key, None)
     found = {"model": model, "data": split_of(session, suite.split), "evaluation": values}
+    found |= session.models.engine_identity(asked)
     if not suite.generation.greedy:
         found |= _DRAWS
     if suite.name != OWN:

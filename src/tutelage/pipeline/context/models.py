@@ -13,6 +13,7 @@ from tutelage.curriculum import TEACHER_SCHEDULES
 from tutelage.data import ends_alike, keep_stops
 from tutelage.errors import ModelError
 from tutelage.generation import AskedModel, Engine, LocalEngine, make_engine
+from tutelage.generation.engines.table import runs_here, what_decides
 from tutelage.hashes import unhashed_bytes
 from tutelage.models import (
     ModelSize,
@@ -226,13 +227,23 @@ class Models:
 
     def engine(self, asked: AskedModel) -> Engine:
         """What answers with a model: the recipe's engine, or this process for one in training."""
-        if not asked.place:
+        kind, options = self.recipe.engine.kind, self.recipe.engine.options
+        if runs_here(kind, options, asked):
             return LocalEngine(asked.load(), asked.tokenizer)
-        return make_engine(self.recipe.engine.kind, self.recipe.engine.options, asked)
+        return make_engine(kind, options, asked)
+
+    def engine_identity(self, asked: AskedModel) -> dict[str, Any]:
+        """What decides a model's answers beside the model itself: nothing where it runs here."""
+        kind, options = self.recipe.engine.kind, self.recipe.engine.options
+        if runs_here(kind, options, asked):
+            return {}
+        return {"engine": what_decides(kind, options, ask=True)}
 
     def asked_student(self) -> AskedModel:
         """The untrained student, to be asked."""
-        return AskedModel(self.student_place, lambda: on_device(self.student()), self.tokenizer)
+        return AskedModel(
+            self.student_place, lambda: on_device(self.student()), self.tokenizer, "student"
+        )
 
     def asked_saved(self, place: str) -> AskedModel:
         """A student that was trained and saved, to be asked."""
@@ -248,7 +259,7 @@ class Models:
             load: gives its model.
             tokenizer: its own, or the student's when they are the same.
         """
-        return AskedModel(self.teacher_places[name], load, tokenizer)
+        return AskedModel(self.teacher_places[name], load, tokenizer, name)
 
     def in_training(self, model: Any) -> AskedModel:
         """The student as it is in the middle of its training, to be asked."""

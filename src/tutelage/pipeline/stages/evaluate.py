@@ -66,7 +66,9 @@ def results_of(session: Session, tested: Tested) -> Iterator[tuple[str, Suite, I
     for ending, suite in suites_of(session.recipe).items():
         if _has_questions(session, suite):
             compared = tested.compared and suite.name == OWN
-            inputs = evaluation_inputs(session, tested.identity, suite, compared=compared)
+            inputs = evaluation_inputs(
+                session, tested.asked, tested.identity, suite, compared=compared
+            )
             yield tested.part + ending, suite, inputs
 
 

@@ -20,12 +20,14 @@ from tutelage.generation import (
     Chosen,
     ExampleVerifier,
     GenerationSettings,
+    LocalEngine,
     TextStore,
     Writer,
     choose_texts,
     example_verifier,
     unwritten,
 )
+from tutelage.generation.writing import CHUNK
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.inputs import texts_inputs, written_inputs
 from tutelage.pipeline.context.session import Session
@@ -112,7 +114,9 @@ class WrittenTexts:
             session.display.task(f"{title[0].upper()}{title[1:]} writes answers") as report,
         ):
             engine = session.models.engine(asked_model)
-            writer = Writer(name, engine, settings, session.recipe.teacher_seed, verifier)
+            # Who is asked elsewhere would idle between chunks, and answers are kept as they come.
+            chunk = CHUNK if isinstance(engine, LocalEngine) else len(prompts)
+            writer = Writer(name, engine, settings, session.recipe.teacher_seed, verifier, chunk)
             if resample:
                 writer.write_until_right(
                     prompts,
