@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from loopback import asked
 
+from loopback import asked
 from tutelage.errors import ServerError
 from tutelage.evaluation.judge import JudgeSettings, Pair, judge_pairs
 from tutelage.generation import Chat, GenerationSettings

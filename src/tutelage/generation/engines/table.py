@@ -108,6 +108,20 @@ def runs_here(kind: str, options: Mapping[str, Any], asked: AskedModel) -> bool:
     return kind == "local" or not asked.place or elsewhere
 
 
+def engine_of_recipe(kind: str, options: Mapping[str, Any], asked: AskedModel) -> Engine:
+    """The engine that a recipe names, or this process where that one does not run the model.
+
+    Args:
+        kind: name of a row.
+        options: of the engine.
+        asked: a model of the recipe.
+
+    Raises:
+        ServerError: a server is away.
+    """
+    return local(asked) if runs_here(kind, options, asked) else make_engine(kind, options, asked)
+
+
 def what_decides(kind: str, options: Mapping[str, Any], *, ask: bool = False) -> dict[str, Any]:
     """An engine as it is known again: its kind, and the options that decide what is answered.
 

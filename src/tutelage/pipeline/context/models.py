@@ -12,8 +12,8 @@ import torch
 from tutelage.curriculum import TEACHER_SCHEDULES
 from tutelage.data import ends_alike, keep_stops
 from tutelage.errors import ModelError
-from tutelage.generation import AskedModel, Engine, LocalEngine, make_engine
-from tutelage.generation.engines.table import runs_here, what_decides
+from tutelage.generation import AskedModel, Engine
+from tutelage.generation.engines.table import engine_of_recipe, runs_here, what_decides
 from tutelage.hashes import unhashed_bytes
 from tutelage.models import (
     ModelSize,
@@ -227,17 +227,13 @@ class Models:
 
     def engine(self, asked: AskedModel) -> Engine:
         """What answers with a model: the recipe's engine, or this process for one in training."""
-        kind, options = self.recipe.engine.kind, self.recipe.engine.options
-        if runs_here(kind, options, asked):
-            return LocalEngine(asked.load(), asked.tokenizer)
-        return make_engine(kind, options, asked)
+        return engine_of_recipe(self.recipe.engine.kind, self.recipe.engine.options, asked)
 
     def engine_identity(self, asked: AskedModel) -> dict[str, Any]:
         """What decides a model's answers beside the model itself: nothing where it runs here."""
         kind, options = self.recipe.engine.kind, self.recipe.engine.options
-        if runs_here(kind, options, asked):
-            return {}
-        return {"engine": what_decides(kind, options, ask=True)}
+        here = runs_here(kind, options, asked)
+        return {} if here else {"engine": what_decides(kind, options, ask=True)}
 
     def asked_student(self) -> AskedModel:
         """The untrained student, to be asked."""
