@@ -7,9 +7,12 @@ from killing import make_models
 
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.errors import ConfigError, DataError, ModelError
+from tutelage.evaluation.judge import JudgeSettings
 from tutelage.files import read_json, read_jsonl
-from tutelage.generation import LocalEngine
+from tutelage.generation import Answer, LocalEngine
 from tutelage.pipeline.evals import evaluate_models
+from tutelage.pipeline.judging import judge_answers
+from tutelage.report.judged import judged_lines
 
 SAMPLED = [
     "evaluation.sampling_temperature=1",
@@ -112,3 +115,31 @@ def words(folder):
     path = folder / "words.jsonl"
     path.write_text(json.dumps({"prompt": "7+7=", "completion": "fourteen"}) + "\n")
     return path
+
+
+def test_a_judge_who_always_says_the_first_is_shown_to_be_biased(ask, place, tmp_path, monkeypatch):
+    ask(["calm", "teacher"])
+    asked = []
+
+    def first(self, prompts, settings, *, seed=0, progress=None, on_answer=None):
+        asked.append(len(prompts))
+        answers = [Answer("[[A]]", 3, "stop") for _ in prompts]
+        for number, answer in enumerate(answers):
+            on_answer(number, answer)
+        return answers
+
+    monkeypatch.setattr(LocalEngine, "answer", first)
+    folders = [tmp_path / "out" / model / "file" for model in ("calm", "teacher")]
+    options = {"out": tmp_path / "out", "quiet": True}
+    found = judge_answers(*folders, str(place / "calm"), JudgeSettings(), **options)
+    report = found.report
+    assert report.pairs == report.counted == 12
+    assert report.win_rate.mean == 0.5 and report.flips == 1.0 and report.first_shown.mean == 1.0
+    words = "\n".join(judged_lines(found.first, found.second, report))
+    assert "calm wins 50.0 %" in words and "100 % of pairs had another winner" in words
+    assert read_json(found.path)["flips"] == 1.0
+    before = sum(asked)
+    again = judge_answers(*folders, str(place / "calm"), JudgeSettings(), **options)
+    assert sum(asked) == before and again.report.win_rate == report.win_rate, (
+        "nobody is asked twice"
+    )
