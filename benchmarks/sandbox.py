@@ -1,19 +1,21 @@
 """What running a program in the sandbox costs, and what becomes of attacks.
 
 ``python benchmarks/sandbox.py`` measures a program that does next to nothing, on each backend that
-works here: from the request to the verdict with all processes gone, one at a time. Seconds of
-processor time of this process and of all that it started stand beside those of the clock, for
-machines that do other things besides.
+works here: from the request to the verdict with all processes gone, one at a time. Beside it stands
+what two forks of Python cost that end at once: less it cannot be. Processor time is that of this
+process and of all that it started, for machines that do other things besides.
 
 ``python benchmarks/sandbox.py --hostile docs/results/sandbox.md`` runs the attacks of the tests and
 writes their table.
 """
 
 import argparse
+import json
 import os
 import re
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +24,9 @@ from pathlib import Path
 from common import arguments, environment, in_turn, shown, spread, table, write_results
 
 from tutelage.errors import SandboxError
+from tutelage.evaluation import sandbox
 from tutelage.evaluation.sandbox import BACKENDS, Limits, Task
+from tutelage.evaluation.sandbox.backends import Library
 from tutelage.evaluation.sandbox.pool import Worker
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "evaluation"))
@@ -32,6 +36,28 @@ PROGRAMS = {
         "def f(x):\n    return x + 1\n", "for n in range(100):\n    assert f(n) == n + 1", "f"
     ),
 }
+CONTROL = "two forks of Python that end at once"
+FORKS = """
+import gc, json, os, sys, time
+os.register_at_fork = lambda **_: None
+sys.path.insert(0, sys.argv[1])
+from inside.zygote import load
+load()
+gc.collect()
+gc.freeze()
+clock = []
+for _ in range(int(sys.argv[2])):
+    start = time.perf_counter()
+    numbers = []
+    for _ in range(2):
+        numbers.append(os.fork())
+        if not numbers[-1]:
+            os._exit(0)
+    for number in numbers:
+        os.waitpid(number, 0)
+    clock.append(time.perf_counter() - start)
+print(json.dumps([clock, sum(os.times()[:4])]))
+"""
 ATTACKED = Limits(cpu_seconds=2, seconds=20, memory=1 << 28)
 
 
@@ -62,6 +88,11 @@ def working() -> list[str]:
 
 def measure(case: str, repeats: int) -> dict[str, float]:
     """Milliseconds a program: by the clock (median and least) and of processor time (mean)."""
+    if case == CONTROL:
+        home = str(Path(sandbox.__file__).parent)
+        words = [Library().python, "-S", "-c", FORKS, home, str(repeats)]
+        done = subprocess.run(words, capture_output=True, check=True, text=True)
+        return _milliseconds(*json.loads(done.stdout))
     backend, _, program = case.partition(": ")
     worker = Worker(backend)
     try:
@@ -73,16 +104,22 @@ def measure(case: str, repeats: int) -> dict[str, float]:
         used = busy(worker.group) - before
     finally:
         worker.close()
+    return _milliseconds(clock, used)
+
+
+def _milliseconds(clock: list[float], used: float) -> dict[str, float]:
+    """Of each program, from all of them."""
     return {
         "clock_ms": 1e3 * statistics.median(clock),
         "least_ms": 1e3 * min(clock),
-        "processor_ms": 1e3 * used / repeats,
+        "processor_ms": 1e3 * used / len(clock),
     }
 
 
 def costs(options: argparse.Namespace) -> None:
     """Measure, print and write what a program costs."""
     cases = [f"{backend}: {program}" for backend in working() for program in PROGRAMS]
+    cases.append(CONTROL)
     found = in_turn(cases, options.rounds, lambda case: measure(case, options.repeats))
     records = [
         {

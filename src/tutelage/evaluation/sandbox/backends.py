@@ -22,10 +22,18 @@ _INSIDE = Path(__file__).parent / "inside"
 _SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 _SINGLE = ("/etc/ld.so.cache", "/usr/share/zoneinfo", "/etc/localtime")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-_START = (
-    "import sys; sys.path[0] = sys.argv.pop(1)\nfrom inside.zygote import main\nmain()"  # -m would
-    # put the folder where it runs among those of modules
-)
+# What modules would do after every fork (seed `random`, make locks anew) touches pages and is not
+# needed: programs are seeded, and no thread holds a lock. With -m the folder where it runs would be
+# one of modules.
+_START = """
+import os, sys
+sys.path[0] = sys.argv.pop(1)
+register, os.register_at_fork = os.register_at_fork, lambda **_: None
+from inside.zygote import load, serve
+load()
+os.register_at_fork = register
+serve()
+"""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 
-from .seccomp import set_no_new_privileges
+from .seccomp import LIBC, set_no_new_privileges
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 
@@ -34,15 +34,9 @@ class _Beneath(ctypes.Structure):
     _fields_ = [("allowed", ctypes.c_uint64), ("handle", ctypes.c_int32)]
 
 
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    return libc
-
-
 def version() -> int:
     """Which Landlock the kernel has; 0 for none."""
-    return max(0, _libc().syscall(_CREATE, None, ctypes.c_size_t(0), 1))
+    return max(0, LIBC.syscall(_CREATE, None, ctypes.c_size_t(0), 1))
 
 
 def ruleset(allowed: Mapping[str, int]) -> int:
@@ -55,13 +49,13 @@ def ruleset(allowed: Mapping[str, int]) -> int:
     Raises:
         OSError: the kernel has no Landlock.
     """
-    known, libc = version(), _libc()
+    known = version()
     if not known:
         raise OSError("the kernel has no Landlock, or it is switched off")
     every = (1 << _KNOWN.get(known, 16)) - 1
     handled = _Handled(every, _NETWORK if known >= 4 else 0, _SCOPES if known >= 6 else 0)
     size = ctypes.sizeof(_Handled) if known >= 6 else 16 if known >= 4 else 8
-    handle = libc.syscall(_CREATE, ctypes.byref(handled), ctypes.c_size_t(size), 0)
+    handle = LIBC.syscall(_CREATE, ctypes.byref(handled), ctypes.c_size_t(size), 0)
     if handle < 0:
         raise OSError(ctypes.get_errno(), "Landlock takes no rules")
     for path, rights in allowed.items():
@@ -71,7 +65,7 @@ def ruleset(allowed: Mapping[str, int]) -> int:
             continue
         is_folder = os.path.isdir(path)
         rule = _Beneath(rights & every & (every if is_folder else _OF_FILES), opened)
-        if rule.allowed and libc.syscall(_ADD, handle, 1, ctypes.byref(rule), 0):
+        if rule.allowed and LIBC.syscall(_ADD, handle, 1, ctypes.byref(rule), 0):
             raise OSError(ctypes.get_errno(), f"Landlock takes no rule for {path}")
         os.close(opened)
     return handle
@@ -79,7 +73,6 @@ def ruleset(allowed: Mapping[str, int]) -> int:
 
 def restrict(handle: int) -> None:
     """Hold this process to the rules for good."""
-    libc = _libc()
-    set_no_new_privileges(libc)
-    if libc.syscall(_RESTRICT, handle, 0):
+    set_no_new_privileges()
+    if LIBC.syscall(_RESTRICT, handle, 0):
         raise OSError(ctypes.get_errno(), "Landlock does not take hold")

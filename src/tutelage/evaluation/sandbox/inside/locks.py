@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .landlock import restrict
-from .seccomp import load_filter
+from .seccomp import LIBC, load_filter
 
 NOBODY = 65534
 PLACE = "/tmp"
@@ -50,11 +50,10 @@ def limit(limits: Mapping[str, Any]) -> None:
 
 def own_folder(size: int) -> None:
     """Mount a folder that this process alone sees, and that is gone when it ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    _check(libc.unshare(_NEW_MOUNTS | _NEW_IPC), "namespaces are not allowed")
+    _check(LIBC.unshare(_NEW_MOUNTS | _NEW_IPC), "namespaces are not allowed")
     options = f"size={size},nr_inodes=1024,mode=700,uid={_user()},gid={_user()}"
     flags = ctypes.c_ulong(_MOUNT_FLAGS)
-    mounted = libc.mount(b"tmpfs", PLACE.encode(), b"tmpfs", flags, options.encode())
+    mounted = LIBC.mount(b"tmpfs", PLACE.encode(), b"tmpfs", flags, options.encode())
     _check(mounted, "a temporary folder cannot be mounted")
 
 
@@ -68,16 +67,15 @@ def drop_rights(*, stay_root: bool) -> None:
     Args:
         stay_root: keep root's number, without its capabilities, where nobody could not read Python.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     if os.getuid() == 0 and not stay_root:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    _check(libc.capset(header, (ctypes.c_uint32 * 6)()), "capabilities cannot be given up")
+    _check(LIBC.capset(header, (ctypes.c_uint32 * 6)()), "capabilities cannot be given up")
     # After the change of user, which would undo it: end with the process that started this one.
-    _check(libc.prctl(1, signal.SIGKILL, 0, 0, 0), "no signal at the parent's end")
-    _check(libc.prctl(4, 0, 0, 0, 0), "memory cannot be closed to others")  # PR_SET_DUMPABLE
+    _check(LIBC.prctl(1, signal.SIGKILL, 0, 0, 0), "no signal at the parent's end")
+    _check(LIBC.prctl(4, 0, 0, 0, 0), "memory cannot be closed to others")  # PR_SET_DUMPABLE
 
 
 def _check(failed: int, words: str) -> None:
@@ -108,8 +106,6 @@ def lock(
         own_folder(int(limits["files"]))
     drop_rights(stay_root=stay_root)
     os.chdir(folder or "/")
-    os.environ.clear()
-    os.environ |= {"HOME": folder or "/", "TMPDIR": folder or "/", "LANG": "C.UTF-8", "PATH": ""}
     if rules is not None:
         restrict(rules)
         os.close(rules)

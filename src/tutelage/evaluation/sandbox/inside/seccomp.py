@@ -7,7 +7,6 @@ every processor and refuses calls that come by another one's numbers.
 """
 
 import ctypes
-import ctypes.util
 import os
 
 # What Python needs to compute, to read its library and to write into its own folder.
@@ -36,6 +35,9 @@ _ALLOWED_WITH = {
     # One's own limits, which cannot be raised.
     "prlimit64": (0, (0,)),
 }
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+"""The C library, opened once: processes that are forked have it."""
 
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # refused with EPERM
 _EQUAL = 4
@@ -103,14 +105,13 @@ def load_filter(instructions: bytes) -> None:
     Raises:
         OSError: the kernel has no such filters.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     program = _Program(len(instructions) // 8, instructions)
-    set_no_new_privileges(libc)
-    if libc.prctl(22, 2, ctypes.byref(program), 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+    set_no_new_privileges()
+    if LIBC.prctl(22, 2, ctypes.byref(program), 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
         raise OSError(ctypes.get_errno(), "seccomp filters are not allowed")
 
 
-def set_no_new_privileges(libc: ctypes.CDLL) -> None:
+def set_no_new_privileges() -> None:
     """Nothing that this process does gives it more rights than it has."""
-    if libc.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
+    if LIBC.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
         raise OSError(ctypes.get_errno(), "no_new_privs is not allowed")

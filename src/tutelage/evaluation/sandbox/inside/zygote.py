@@ -214,12 +214,19 @@ def _status(number: int) -> dict[str, Any]:
     return {"code": os.waitstatus_to_exitcode(status), "cpu": used.ru_utime + used.ru_stime}
 
 
-def main() -> None:
-    """Serve until the one who started this is gone."""
-    settings = json.loads(sys.argv[1])
-    sys.path.pop(0)  # the folder of this package, whose names are not for programs
+def load() -> None:
+    """Import what programs usually do, once for all of them."""
     for name in _USUAL.split():
         __import__(name)
+
+
+def serve() -> None:
+    """Run programs until the one who started this is gone."""
+    settings = json.loads(sys.argv[1])
+    sys.path.pop(0)  # the folder of this package, whose names are not for programs
+    os.environ.clear()
+    folder = settings["folder"]
+    os.environ |= {"HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "PATH": ""}
     control = socket.socket(fileno=0)
     try:
         zygote = Zygote(**settings)
@@ -239,7 +246,3 @@ def main() -> None:
         for handle in handles:
             os.close(handle)
         control.send(json.dumps(found).encode())
-
-
-if __name__ == "__main__":
-    main()
