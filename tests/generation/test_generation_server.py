@@ -35,6 +35,11 @@ def once(bad):
 BUSY = (429, {"error": {"message": "slow down"}}, {"retry-after": "0.01"})
 
 
+def _named(value):
+    """The same id in every process, for functions too."""
+    return getattr(value, "__name__", str(value)[:40])
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -54,7 +59,7 @@ BUSY = (429, {"error": {"message": "slow down"}}, {"retry-after": "0.01"})
         {"choices": [{"text": 5}]},
         {"error": {"message": "overloaded", "code": 502}},
     ],
-    ids=str,
+    ids=_named,
 )
 def test_what_may_pass_is_asked_again(bad):
     with Hostile(once(bad)) as server:
@@ -80,7 +85,7 @@ def test_a_server_that_takes_too_long_is_asked_again(bad):
         (hang_up, "the connection broke"),
         (stall, "no answer within 0.3 seconds"),
     ],
-    ids=str,
+    ids=_named,
 )
 def test_a_server_that_does_not_mend_is_named_with_its_fault(bad, words):
     with (
