@@ -1,6 +1,7 @@
 """lm-evaluation-harness with a model that is in memory: its tasks as questions and numbers."""
 
 import contextlib
+import importlib
 import io
 import logging
 import math
@@ -104,12 +105,11 @@ class Harness:
         inner = causal_lm(model)
         rows = max(1, suite.generation.batch_tokens // _WINDOW)
         with asking(inner, suite.generation), _quiet():
-            from lm_eval.models.huggingface import HFLM
-
             # Where an answer ends, as for all suites; without it rows run on beside longer ones.
             ends = list(stop_ids(tokenizer, inner))
             inner.generation_config = GenerationConfig(eos_token_id=ends or None)
-            asked = HFLM(pretrained=inner, tokenizer=tokenizer, batch_size=rows)
+            adapter = importlib.import_module("lm_eval.models.huggingface").HFLM
+            asked = adapter(pretrained=inner, tokenizer=tokenizer, batch_size=rows)
             found = _package().evaluate(
                 lm=asked,
                 task_dict=self._load(),
@@ -232,14 +232,13 @@ def _package() -> Any:
     """
     try:
         with _quiet():
-            import lm_eval
-            import lm_eval.tasks
+            importlib.import_module("lm_eval.tasks")
+            return importlib.import_module("lm_eval")
     except ImportError as error:
         raise MissingDependencyError(
             "The suite 'lm-eval' needs lm-evaluation-harness. Install it with:"
             " pip install 'tutelage[lm-eval]'"
         ) from error
-    return lm_eval
 
 
 @contextlib.contextmanager

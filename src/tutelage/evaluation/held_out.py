@@ -118,8 +118,9 @@ class HeldOut:
         from tutelage.models.head import head_size
 
         loaded = load_model(self.teacher, dtype=self.dtype)
+        own: Any = load_tokenizer(self.teacher)
         check_same_tokenizer(
-            load_tokenizer(self.teacher),
+            own,
             tokenizer,
             teacher_head=head_size(loaded),
             student_head=head_size(model),

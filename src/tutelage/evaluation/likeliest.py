@@ -53,13 +53,14 @@ class Likeliest:
                 " does not tell. Ask for an answer in words (way=generate), or a model on this"
                 " machine."
             )
+        reader: Any = engine
         prompts, options = [], []
         for question in questions:
-            prompt = suite.prompt_of(question, engine)
+            prompt = suite.prompt_of(question, reader)
             before = " " if isinstance(prompt, str) else ""
             prompts += [prompt] * len(question.options)
             options += [before + option for option in question.options]
-        found = iter(engine.log_likelihoods(prompts, options, suite.generation, progress=progress))
+        found = iter(reader.log_likelihoods(prompts, options, suite.generation, progress=progress))
         scores: dict[str, list[float]] = {norm: [] for norm in NORMS}
         shown = []
         for question in questions:
