@@ -87,7 +87,7 @@ class Writer:
         prompts: Mapping[str, Sequence[int]],
         sample: int,
         store: TextStore,
-        progress: Callable[[int, int], None],
+        progress: Callable[[int], None],
     ) -> None:
         """Write the texts of one chunk; when it is broken off, those that have come are kept."""
         # By id too: examples with the same prompt get texts of their own.
@@ -95,7 +95,7 @@ class Writer:
             int(fingerprint([self.seed, sample, example_id])[:_SEED_DIGITS], 16)
             for example_id in prompts
         ]
-        ids, waiting, since = list(prompts), [], 0.0
+        ids, waiting, since, kept = list(prompts), [], 0.0, 0
 
         def keep(place: int, answer: Answer) -> None:
             nonlocal since
@@ -105,19 +105,17 @@ class Writer:
                 flush()
 
         def flush() -> None:
+            nonlocal kept
             store.add([self._text(example_id, sample, answer) for example_id, answer in waiting])
+            kept += len(waiting)
             waiting.clear()
+            progress(kept)
 
         try:
-            self.engine.answer(
-                list(prompts.values()),
-                self.settings,
-                seed=seeds,
-                progress=lambda done, _: progress(done, len(ids)),
-                on_answer=keep,
-            )
+            self.engine.answer(list(prompts.values()), self.settings, seed=seeds, on_answer=keep)
         finally:
-            flush()
+            if waiting:
+                flush()
 
     def _text(self, example_id: str, sample: int, answer: Answer) -> WrittenText:
         """An answer with what is known of it."""
@@ -186,10 +184,10 @@ def _any_right(store: TextStore, example_id: str, samples: int) -> bool:
 
 def _shifted(
     progress: Callable[[int, int], None] | None, before: int, total: int
-) -> Callable[[int, int], None]:
+) -> Callable[[int], None]:
     """Tell how far all is, when told how far one chunk is."""
 
-    def report(done: int, _: int) -> None:
+    def report(done: int) -> None:
         if progress is not None:
             progress(before + done, total)
 
