@@ -252,7 +252,9 @@ def _restarts(step_stage: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.flatnonzero(np.diff(step_stage)) + 1
 
 
-def _values(settings: PlanSettings, step_stage: IntArray, kept: _Kept | None) -> dict[str, Any]:
+def _values(
+    settings: PlanSettings, step_stage: NDArray[np.int64], kept: _Kept | None
+) -> dict[str, Any]:
     """Scheduled values of every step; the steps that are kept keep theirs."""
     stages, total = settings.curriculum.stages, len(step_stage)
     values: dict[str, Any] = {

@@ -29,10 +29,10 @@ def default_kinds() -> dict[str, str]:
 
 def _kinds(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     for name, field in model.model_fields.items():
-        default = field.get_default(call_default_factory=True)
+        default: Any = field.get_default(call_default_factory=True)
         for section in models_in(field.annotation):
             kind = section.model_fields.get("kind")
-            if isinstance(default, section) and kind is not None:
+            if kind is not None and type(default) is section:
                 yield name, default.kind
             elif default is None and kind is not None and not kind.is_required():
                 yield name, kind.default
