@@ -29,11 +29,11 @@ def default_kinds() -> dict[str, str]:
 
 def _kinds(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     for name, field in model.model_fields.items():
-        default: Any = field.get_default(call_default_factory=True)
+        default = field.get_default(call_default_factory=True)
         for section in models_in(field.annotation):
             kind = section.model_fields.get("kind")
-            if kind is not None and type(default) is section:
-                yield name, default.kind
+            if kind is not None and isinstance(default, section):
+                yield name, vars(default)["kind"]
             elif default is None and kind is not None and not kind.is_required():
                 yield name, kind.default
             yield from _kinds(section)
