@@ -19,6 +19,8 @@ from tutelage.evaluation.judge import (
 )
 from tutelage.files import atomic_write_json
 from tutelage.generation import make_engine
+from tutelage.generation.engines.server_calls import checked_url
+from tutelage.generation.engines.table import CONCURRENCY
 from tutelage.pipeline.context.display import Display, quiet_libraries
 from tutelage.pipeline.context.subjects import served, slug_of, subjects_of
 
@@ -79,9 +81,12 @@ def judge_answers(
     quiet_libraries()
     answers = [Answers.read(folder, _title(Path(folder))) for folder in (first, second)]
     pairs = pairs_of(*answers, limit=limit)
-    settings = dataclasses.replace(settings, judge=settings.judge or model)
+    # Two servers may call different models by one name.
+    where = "" if server is None else f" at {checked_url(server['base_url'])}"
+    settings = dataclasses.replace(settings, judge=settings.judge or f"{model}{where}")
     cache = kept_verdicts(Path(out) / VERDICTS)
-    estimate = estimate_pairs(pairs, settings, cache)
+    at_once = 1 if server is None else server.get("concurrency", CONCURRENCY)
+    estimate = estimate_pairs(pairs, settings, cache, concurrency=at_once)
     title = f"{answers[0].model} against {answers[1].model}"
     display.note(f"{title}: {_words(estimate, settings)}")
     if estimate_only:

@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal
 from tutelage.components import Component, Limits, bind, lookup
 from tutelage.generation.engine import AskedModel, Engine
 
+CONCURRENCY = 8
+"""Most requests on their way to a server, unless told otherwise."""
+
 
 @dataclass(frozen=True)
 class EngineKind(Component):
@@ -43,7 +46,7 @@ def server(
     runs: str = "teacher",
     api: Literal["auto", "completions", "chat"] = "auto",
     key_env: str = "OPENAI_API_KEY",
-    concurrency: Annotated[int, Limits(1, 1000)] = 8,
+    concurrency: Annotated[int, Limits(1, 1000)] = CONCURRENCY,
     timeout: Annotated[float, Limits(1, 86_400)] = 600.0,
     retries: Annotated[int, Limits(0, 100)] = 6,
 ) -> Engine:
