@@ -112,17 +112,17 @@ def chosen_suites(
     """
     kinds = [name.strip() for name in names.split(",") if name.strip()]
     files: dict[str, list[str]] = {kind: [] for kind in kinds}
-    for one in data:
-        kind, _, file = one.rpartition("=")
+    for said in data:
+        kind, _, file = said.rpartition("=")
         if not kind and len(kinds) > 1:
             raise ConfigError(
-                f"--data {one} does not say which of the suites {', '.join(kinds)} it is for."
-                f" Write --data {kinds[0]}={one}."
+                f"--data {said} does not say which of the suites {', '.join(kinds)} it is for."
+                f" Write --data {kinds[0]}={said}."
             )
         kind = kind or kinds[0]
         if kind not in files:
             raise ConfigError(
-                f"--data {one} is for the suite '{kind}', which --suite does not name"
+                f"--data {said} is for the suite '{kind}', which --suite does not name"
                 f" ({', '.join(kinds)})."
             )
         files[kind].append(file)

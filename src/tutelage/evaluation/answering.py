@@ -67,8 +67,8 @@ def generate(
     for chunk in _chunks(prompts, len(seeds), suite):
         missing: list[tuple[int, int]] = []
         for place, number in chunk:
-            found = kept and kept.get(questions[place].id, number)
-            if found:
+            found = None if kept is None else kept.get(questions[place].id, number)
+            if found is not None:
                 samples[place, number] = Sample(seeds[number], found.text, found.truncated)
             else:
                 missing.append((place, number))
