@@ -5,6 +5,7 @@ import json
 import pytest
 from killing import make_models
 
+from tutelage.cli.evaluation import chosen_suites
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.evaluation.judge import JudgeSettings
@@ -143,3 +144,21 @@ def test_a_judge_who_always_says_the_first_is_shown_to_be_biased(ask, place, tmp
     assert sum(asked) == before and again.report.win_rate == report.win_rate, (
         "nobody is asked twice"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "data", "expected"),
+    [
+        ("file", ["a.jsonl"], [("", "a.jsonl")]),
+        ("file", ["mine=a.jsonl"], [("file-mine", "a.jsonl")]),
+        ("file", ["a.jsonl", "b.jsonl.gz"], [("file-a", "a.jsonl"), ("file-b", "b.jsonl.gz")]),
+        ("file,arc", ["arc=a.jsonl", "file=b.jsonl"], [("", "b.jsonl"), ("", "a.jsonl")]),
+    ],
+)
+def test_files_go_to_their_suites(names, data, expected):
+    suites, settings = chosen_suites(names, data, ["arc.shots=3", "precision=bfloat16"], 7, False)
+    assert [(one.get("name", ""), one["data"]) for one in suites] == expected
+    assert [one.get("shots") for one in suites if one["kind"] == "arc"] in ([], [3])
+    assert settings[-1] == "evaluation.limit=7" and "evaluation.precision=bfloat16" in settings
+    with pytest.raises(ConfigError, match="does not say which of the suites file, arc"):
+        chosen_suites("file,arc", ["a.jsonl"], [], None, False)

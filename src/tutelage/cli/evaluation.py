@@ -25,8 +25,8 @@ def eval_command(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="The suite's file; with several suites NAME=FILE. Several files for one suite are"
-            " several sets of questions."
+            help="The suite's file; with several suites SUITE=FILE. Several files for one suite are"
+            " several sets of questions, called by NAME=FILE or as their files."
         ),
     ] = None,
     set_: Annotated[
@@ -101,43 +101,30 @@ def chosen_suites(
 
     Args:
         names: separated by commas.
-        data: ``FILE``, or ``NAME=FILE``.
+        data: ``FILE``; ``SUITE=FILE`` where there are several suites; for one suite what stands
+            before the ``=`` is what the file is called.
         set_: ``NAME.option=value`` for a suite that is named, else ``key=value`` of a recipe's
             ``evaluation`` section.
         limit: ask so many.
         execute_code: the user lets programs run.
 
     Raises:
-        ConfigError: a file without a suite, or for more than one.
+        ConfigError: a file without a suite.
     """
     kinds = [name.strip() for name in names.split(",") if name.strip()]
-    files: dict[str, list[str]] = {kind: [] for kind in kinds}
-    for said in data:
-        kind, _, file = said.rpartition("=")
-        if not kind and len(kinds) > 1:
-            raise ConfigError(
-                f"--data {said} does not say which of the suites {', '.join(kinds)} it is for."
-                f" Write --data {kinds[0]}={said}."
-            )
-        kind = kind or kinds[0]
-        if kind not in files:
-            raise ConfigError(
-                f"--data {said} is for the suite '{kind}', which --suite does not name"
-                f" ({', '.join(kinds)})."
-            )
-        files[kind].append(file)
+    files = _files(kinds, data)
     from tutelage.families import table_of
     from tutelage.recipe.nodes import parse
 
     known = table_of("suite")
     suites = []
     for kind in kinds:
-        for file in files[kind] or [None]:
+        for label, file in files[kind] or [("", "")]:
             one: dict[str, Any] = {"kind": kind}
-            if file is not None:
+            if file:
                 one["data"] = str(Path(file).expanduser())
-            if len(files[kind]) > 1:
-                one["name"] = f"{kind}-{Path(str(file)).name.partition('.')[0]}"
+            if label or len(files[kind]) > 1:
+                one["name"] = f"{kind}-{label or Path(file).name.partition('.')[0]}"
             if execute_code and kind in known and "execute_code" in known[kind].options:
                 one["execute_code"] = True
             suites.append(one)
@@ -155,6 +142,23 @@ def chosen_suites(
     if limit is not None:
         settings.append(f"evaluation.limit={limit}")
     return suites, settings
+
+
+def _files(kinds: list[str], data: list[str]) -> dict[str, list[tuple[str, str]]]:
+    """By suite its files, each with what the user calls it; empty for no name."""
+    files: dict[str, list[tuple[str, str]]] = {kind: [] for kind in kinds}
+    for said in data:
+        before, _, file = said.rpartition("=")
+        if before in files:
+            files[before].append(("", file))
+        elif len(kinds) == 1:
+            files[kinds[0]].append((before, file))
+        else:
+            raise ConfigError(
+                f"--data {said} does not say which of the suites {', '.join(kinds)} it is for."
+                f" Write --data {kinds[0]}={file}."
+            )
+    return files
 
 
 @app.command("judge")
