@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tutelage.difficulty.scores import TEACHER_FLOOR
+from tutelage.evaluation.judge import length
 from tutelage.pipeline.stages.plan import compile_recipe
 from tutelage.recipe import load_recipe
 from tutelage.training.share import AdaptiveShare
@@ -65,6 +66,7 @@ def taid_end(length):
 
 # A piece of the text, and the numbers in it in their order.
 CLAIMS = {
+    "Both parameters have a weak penalty (0.1)": lambda: [length.PENALTY],
     "printed 82.3 % of the iterations": lambda: [100 * steps("cpd_paper") / steps("kld")],
     "(`min_examples: 1` for the formula alone)": lambda: [
         recipe("cpd_paper").curriculum.min_examples

@@ -79,12 +79,15 @@ class TextStore:
         """Write the manifest, or compare with the one that is there."""
         manifest = self.path / "manifest.json"
         found = read_sealed(manifest)
-        if found is None:
-            if self._file.exists():
+        if found is None and self._file.exists():
+            # Another process may have claimed the folder since: its manifest is there before texts.
+            found = read_sealed(manifest)
+            if found is None:
                 raise RunFolderError(
                     f"'{self.path}' holds texts without the manifest that says what made them, or"
                     " with a damaged one. Choose another folder, or remove this one."
                 )
+        if found is None:
             write_sealed(manifest, {"fingerprint": fingerprint(inputs), "inputs": inputs})
             return
         if found["fingerprint"] == fingerprint(inputs):
