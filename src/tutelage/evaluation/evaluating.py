@@ -13,7 +13,7 @@ from tutelage.errors import ConfigError
 from tutelage.evaluation.answering import Progress, Sample, generate
 from tutelage.evaluation.measure import Measure
 from tutelage.evaluation.metric import bound_metrics
-from tutelage.evaluation.question import Question, check_questions
+from tutelage.evaluation.question import Question
 from tutelage.evaluation.suite import Suite
 from tutelage.evaluation.suites.table import make_suite
 from tutelage.files import atomic_write_json, atomic_write_text
@@ -129,9 +129,7 @@ def evaluate_suite(
         DataError: no questions, ids that repeat, or references that a metric cannot use. Found
             before anything is generated.
     """
-    check_questions(questions)
-    for metric in suite.metrics.values():
-        metric.check(questions)
+    suite.check(questions)
     if suite.measure is not None:
         return _measure(engine, questions, suite, suite.measure, progress)
     samples = generate(engine, suite, questions, kept, progress)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from tutelage.errors import ConfigError
 from tutelage.evaluation.measure import Measure
 from tutelage.evaluation.metric import Metric
-from tutelage.evaluation.question import Question
+from tutelage.evaluation.question import Question, check_questions
 from tutelage.generation import Chat, Engine, GenerationSettings, Prompt
 
 PromptForm = Literal["auto", "chat", "text"]
@@ -77,6 +77,16 @@ class Suite:
         """Its own questions, up to its limit."""
         assert self.read is not None
         return list(self.read())[: self.limit]
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Make sure that these can be asked, and their answers scored, before anything is.
+
+        Raises:
+            DataError: there are none, ids repeat, or a metric cannot use a question.
+        """
+        check_questions(questions)
+        for metric in self.metrics.values():
+            metric.check(questions)
 
     def prompt_of(self, question: Question, engine: Engine) -> Prompt:
         """The form of a question in which an engine is asked it."""

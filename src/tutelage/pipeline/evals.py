@@ -18,7 +18,6 @@ from tutelage.evaluation import (
     save_evaluation,
 )
 from tutelage.evaluation.answering import worth_keeping
-from tutelage.evaluation.question import check_questions
 from tutelage.files import atomic_write_json, read_json
 from tutelage.generation import make_engine
 from tutelage.generation.engines.table import what_decides
@@ -151,9 +150,7 @@ def _questions(suite: Suite) -> list[Question]:
             " data it could ask. Name a suite that reads a file."
         )
     questions = suite.questions()
-    check_questions(questions)
-    for metric in suite.metrics.values():
-        metric.check(questions)
+    suite.check(questions)
     return questions
 
 

@@ -25,7 +25,7 @@ from tutelage.evaluation import OWN, Suite, questions_fingerprint
 from tutelage.files import read_json
 from tutelage.generation import AskedModel
 from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
-from tutelage.pipeline.context.models import loading
+from tutelage.pipeline.context.models import Models, loading
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.context.suites import chosen_suite, validation_suite
 from tutelage.proofs import fingerprint
@@ -96,18 +96,25 @@ def _content(session: Session, split: str) -> dict[str, str]:
     return read_json(session.part("data") / SPLITS_FILE).get(split, {})
 
 
-def teacher_inputs(session: Session, name: str) -> Inputs:
-    """Of a teacher that is cut or fine-tuned."""
-    teacher = session.recipe.ladder[name]
+def teacher_made_from(models: Models, name: str) -> Inputs:
+    """Of a teacher that is cut or fine-tuned: the model and the settings, without the data."""
+    teacher = models.recipe.ladder[name]
     found: Inputs = {
         # It is cut and trained in float32, whatever type it is used in.
-        "base": session.models.identify(
-            session.models.base_teacher(name), {**loading(teacher), "dtype": "float32"}
+        "base": models.identify(
+            models.base_teacher(name), {**loading(teacher), "dtype": "float32"}
         ),
         "layers": teacher.layers,
     }
     if teacher.finetune is not None:
         found["finetune"] = teacher.finetune.model_dump(mode="json", exclude={"checkpoint_every"})
+    return found
+
+
+def teacher_inputs(session: Session, name: str) -> Inputs:
+    """Of a teacher that is cut or fine-tuned."""
+    found = teacher_made_from(session.models, name)
+    if session.recipe.ladder[name].finetune is not None:
         found["data"] = split_of(session, "train")
         found["seed"] = session.recipe.teacher_seed
     return found

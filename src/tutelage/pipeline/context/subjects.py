@@ -15,7 +15,7 @@ from tutelage.models.places import find_model
 from tutelage.pipeline.context.display import Display
 from tutelage.pipeline.context.folder import RECORD, PartsFolder
 from tutelage.pipeline.context.identity import model_identity
-from tutelage.pipeline.context.inputs import STUDENT_START
+from tutelage.pipeline.context.inputs import STUDENT_START, teacher_made_from
 from tutelage.pipeline.context.models import Models, load_alone, loading, on_device
 from tutelage.pipeline.context.session import USED
 from tutelage.proofs import read_sealed
@@ -90,10 +90,7 @@ def _not_here(name: str) -> Any:
 def _model(name: str, options: Mapping[str, Any]) -> Subject:
     place = find_model(name)
     tokenizer = load_tokenizer(place, trust_remote_code=options["trust_remote_code"])
-
-    def load() -> Any:
-        return on_device(load_alone(place, **options)).eval()
-
+    load = functools.partial(_load, place, options)
     # Two students of one run have the same last name.
     last = [part for part in Path(name).parts if part not in ("/", "..", ".")]
     at_arm = len(last) > 2 and last[-1].startswith("student") and last[-3] == "arms"
@@ -148,16 +145,7 @@ def _teacher_place(models: Models, folder: Path, name: str) -> str | None:
         return models.base_teacher(name)
     output = Path(models.recipe.output)
     places = [output / "cache", folder.resolve().parent / "cache"]
-    settings = teacher.finetune and teacher.finetune.model_dump(
-        mode="json", exclude={"checkpoint_every"}
-    )
-    wanted = {
-        "base": models.identify(
-            models.base_teacher(name), {**loading(teacher), "dtype": "float32"}
-        ),
-        "layers": teacher.layers,
-        **({"finetune": settings} if settings else {}),
-    }
+    wanted = teacher_made_from(models, name)
     used = (read_sealed(folder / USED) or {}).get("names", [])
     for cache in places:
         parts = PartsFolder(cache)

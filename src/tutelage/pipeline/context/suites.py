@@ -4,7 +4,6 @@ import dataclasses
 
 from tutelage.errors import unknown_name
 from tutelage.evaluation import OWN, Suite, bound_metrics, make_suite
-from tutelage.evaluation.question import check_questions
 from tutelage.generation import GenerationSettings
 from tutelage.recipe import Recipe
 from tutelage.recipe.evaluation import SuiteChoice
@@ -69,10 +68,7 @@ def check_suites(recipe: Recipe) -> None:
         suites.append(validation_suite(recipe))
     for suite in suites:
         if suite.read is not None:
-            questions = suite.questions()
-            check_questions(questions)
-            for metric in suite.metrics.values():
-                metric.check(questions)
+            suite.check(suite.questions())
 
 
 def chosen_suite(recipe: Recipe, name: str) -> SuiteChoice:
