@@ -53,7 +53,7 @@ class Result:
         num_examples: how many questions.
         scores: by metric, with ``mean``, ``interval``, ``seeds``, ``groups``.
         truncated: share of answers that the length limit ended.
-        seconds: that answering and scoring took, over all tries.
+        seconds: that answering and scoring took, in the try that finished.
         reused: whether it was there.
     """
 
