@@ -15,7 +15,7 @@ ROOT = Path(tutelage.__file__).parent
 LAYERS = [
     {
         "errors", "types", "components", "files", "proofs", "hashes", "interrupts", "lazy",
-        "numerics", "ids", "placeholders", "printing", "settings", "statistics",
+        "numerics", "ids", "placeholders", "printing", "settings", "statistics", "growing",
     },
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},

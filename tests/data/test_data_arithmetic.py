@@ -191,7 +191,7 @@ def test_too_few_prompts_in_a_split():
         ({"label_noise": float("nan")}, "share of the examples"),
         ({"levels": ()}, "names each level once"),
         ({"levels": (1, 1)}, "names each level once"),
-        ({"levels": (1, 6)}, "Choose from 1, 2, 3, 4, 5"),
+        ({"levels": (1, 21)}, "Choose from 1 to 20; the data of the task have 1 to 5"),
         ({"largest": 0}, "start at 1"),
         ({"operations": "*"}, r"Use '\+' or '\+-'"),
     ],

@@ -7,6 +7,7 @@ import scipy.stats
 
 from tutelage.errors import DataError
 from tutelage.evaluation import Answers, compare_answers, compare_models
+from tutelage.evaluation.compare import forms_differ
 from tutelage.evaluation.kept import read_answers
 from tutelage.statistics import holm
 
@@ -131,6 +132,19 @@ def test_other_questions_under_the_same_ids_are_refused(key):
     first, second = scored("A", [1.0, 0.0]), scored("B", [0.0, 0.0])
     second.rows["q1"][key] = "another"
     with pytest.raises(DataError, match=rf"question 'q1' has another {key} .*1 of 2 shared ids"):
+        compare_answers(first, second)
+
+
+def test_one_question_may_be_asked_in_two_forms():
+    first, second = scored("A", [1.0, 0.0]), scored("B", [0.0, 0.0])
+    for one in (first, second):
+        for i in ("q0", "q1"):
+            one.rows[i]["question"] = f"digest of {i}"
+    assert not forms_differ(first, second)
+    second.rows["q1"]["prompt"] = "Question: What is 1?\nAnswer:"
+    assert compare_answers(first, second).num_shared == 2 and forms_differ(first, second)
+    second.rows["q1"]["question"] = "digest of another"
+    with pytest.raises(DataError, match="question 'q1' has another prompt"):
         compare_answers(first, second)
 
 

@@ -178,7 +178,7 @@ def test_an_engine_elsewhere_has_no_probabilities(texts):
         evaluate_suite(Elsewhere(), suite.questions(), suite)
     likely = make_suite("strategyqa", {"data": str(texts), "way": "likelihood"}, ASKED)
     with pytest.raises(ConfigError, match="way=generate"):
-        likely.measure(Elsewhere(), [], likely, None)
+        likely.measure.reader(Elsewhere(), likely)
 
 
 def test_a_text_without_tokens_is_refused(model, tmp_path):

@@ -13,6 +13,7 @@ from tutelage.evaluation import (
     Suite,
     bound_metrics,
     evaluate_suite,
+    make_suite,
     questions_of,
     save_evaluation,
 )
@@ -158,8 +159,8 @@ def test_files_and_back(model, rows, tmp_path):
     assert list(scores["scores"]["rouge_l"]) == ["mean", "seeds", "interval", "groups"]
     answers = [json.loads(line) for line in (tmp_path / "e" / "answers.jsonl").open()]
     assert [row["id"] for row in answers] == list(rows["id"])
-    columns = ["id", "prompt", "reference", "answer", "answer_scores", "group", "cluster"]
-    assert list(answers[0]) == [*columns, "scores", "samples"]
+    columns = ["id", "question", "prompt", "reference", "answer", "answer_scores", "group"]
+    assert list(answers[0]) == [*columns, "cluster", "scores", "samples"]
     samples = answers[3]["samples"]
     assert [sample["seed"] for sample in samples] == [1, 2]
     assert samples[0]["answer"] == answers[3]["answer"]
@@ -236,3 +237,28 @@ def test_rows_that_cannot_be_evaluated(scripted, rows):
 def test_bad_settings(options, message):
     with pytest.raises(ConfigError, match=message):
         suite_of(**options)
+
+
+def test_sums_beyond_the_data_are_made_and_always_the_same():
+    asked = suite_of(EXACT, SAMPLED)
+    suite = make_suite("arithmetic", {"levels": [6, 7], "count": 9}, asked, "long")
+    questions = suite.questions()
+    assert suite.name == "long" and suite.generation.max_new_tokens == 96
+    assert suite.generation.sampling_temperature == SAMPLED.sampling_temperature
+    assert sorted({q.group for q in questions}) == ["6", "7"] and len(questions) == 9
+    for question in questions:
+        total = sum(int(number[::-1]) for number in question.prompt.rstrip("?").split("+"))
+        assert question.references == (str(total)[::-1],)
+        assert question.prompt.count("+") == int(question.group)
+    again = make_suite("arithmetic", {"levels": [6, 7], "count": 9}, asked)
+    assert again.questions() == questions
+    assert make_suite("arithmetic", {"seed": 1}, asked).questions()[:3] != questions[:3]
+
+
+def test_a_file_of_questions_is_read_once(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"prompt": "1?", "completion": "one"}\n')
+    suite = make_suite("file", {"data": str(path)}, suite_of(EXACT))
+    questions = suite.questions()
+    path.write_text('{"prompt": "2?", "completion": "two"}\n')
+    assert suite.questions() == questions

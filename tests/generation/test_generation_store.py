@@ -181,9 +181,9 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch, failing, number)
     for _ in range(2):
         with monkeypatch.context() as patch:
             if failing == "write":
-                patch.setattr("tutelage.generation.store.os.write", full)
+                patch.setattr("tutelage.growing.os.write", full)
             else:
-                patch.setattr("tutelage.generation.store.os.fsync", full)
+                patch.setattr("tutelage.growing.os.fsync", full)
             with pytest.raises(RunFolderError, match=r"(disk is full|quota).*texts\.jsonl"):
                 store.add(CHUNKS[1])
         assert content(tmp_path) == before
@@ -195,9 +195,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch, failing, number)
 
 def test_writes_that_stop_short_are_continued(tmp_path, monkeypatch):
     write = os.write
-    monkeypatch.setattr(
-        "tutelage.generation.store.os.write", lambda fd, rest: write(fd, bytes(rest[:7]))
-    )
+    monkeypatch.setattr("tutelage.growing.os.write", lambda fd, rest: write(fd, bytes(rest[:7])))
     filled(tmp_path)
     assert list(TextStore(tmp_path, INPUTS)) == [t for chunk in CHUNKS for t in chunk]
 

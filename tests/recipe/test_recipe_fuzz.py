@@ -165,7 +165,7 @@ def test_every_option_of_a_schedule_too(kind):
         ("seed=4294967296", "seed: must be 4,294,967,295 or less"),
         ("evaluation.seeds=[3, 3]", "evaluation.seeds: a seed is there twice"),
         ("evaluation.sampling_temperature=1e-30", "0 .greedy. or at least 0.001"),
-        ("data={kind: arithmetic, levels: [9]}", "Choose from 1, 2, 3, 4, 5"),
+        ("data={kind: arithmetic, levels: [21]}", "Choose from 1 to 20"),
         ("data={train: x, template: '{prompt.__class__}'}", "data.template: .* no name of a field"),
         ("data={train: x, template: '{prompt} }'}", "data.template: .*brace '}' at position 10"),
         ("supervision.prompt='{prompt[0]}'", "supervision.prompt: .* no name of a field"),

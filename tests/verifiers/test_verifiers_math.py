@@ -35,6 +35,14 @@ SAME = [
     (r"$1 - \frac{1}{e}$", r"$1 - \frac{1}{\mathrm{e}}$"),
     (r"$\frac{1}{2004!}$", r"\frac{1}{2004!}"),
     (r"$1, 2, \ldots, n$", r"$1, 2, \ldots, n$"),
+    # Amounts of MATH-500, whose dollars are no delimiters; and answers that are nothing else.
+    (r"\boxed{\$32,\!348}", r"\$32,\!348"),
+    ("The answer is $18.90.", r"\$18.90"),
+    (r"\$36", r"\$36"),
+    ("p - q", "p - q"),
+    ("(3,4]", "(3,4]"),
+    ("1,-2", "1,-2"),
+    (r"\begin{pmatrix} -2 \\ -14 \end{pmatrix}", r"\begin{pmatrix} -2 \\ -14 \end{pmatrix}"),
 ]
 DIFFERENT = [
     (r"\boxed{2\sqrt3}", r"\boxed{5\sqrt3}"),
@@ -57,6 +65,9 @@ DIFFERENT = [
     (r"\boxed{50}", "0.5"),
     (r"\begin{pmatrix} -1 \\ 4 \end{pmatrix}", r"\begin{pmatrix} -1 \\ 5 \end{pmatrix}"),
     ("no idea", "5"),
+    (r"\boxed{\$32,\!349}", r"\$32,\!348"),
+    ("p + q", "p - q"),
+    ("(3,4)", "(3,4]"),
 ]
 
 

@@ -33,8 +33,8 @@ def eval_command(
         list[str] | None,
         typer.Option(
             "--set",
-            help="An option of a suite, as in --set gsm8k.shots=4, or of all, as in --set"
-            " precision=bfloat16.",
+            help="An option of a suite, as in --set gsm8k.shots=4, of all, as in --set"
+            " precision=bfloat16, or of the server, as in --set engine.key_env=MY_KEY.",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Ask the first so many questions.")] = None,
@@ -103,8 +103,8 @@ def chosen_suites(
         names: separated by commas.
         data: ``FILE``; ``SUITE=FILE`` where there are several suites; for one suite what stands
             before the ``=`` is what the file is called.
-        set_: ``NAME.option=value`` for a suite that is named, else ``key=value`` of a recipe's
-            ``evaluation`` section.
+        set_: ``NAME.option=value`` for a suite that is named, ``engine.option=value``, else
+            ``key=value`` of a recipe's ``evaluation`` section.
         limit: ask so many.
         execute_code: the user lets programs run.
 
@@ -137,6 +137,8 @@ def chosen_suites(
             given = parse(value, f"--set {key}", lines=False).plain
             for one in meant:
                 one[option] = given
+        elif kind == "engine":
+            settings.append(setting)
         else:
             settings.append(f"evaluation.{setting}")
     if limit is not None:

@@ -31,7 +31,10 @@ ANSWER_MARK = "#"
 """Stands before the final answer."""
 
 LEVELS = (1, 2, 3, 4, 5)
-"""Every level of difficulty; a level is the number of operations."""
+"""The levels of the task's data; a level is the number of operations."""
+
+LONGEST = 20
+"""The highest level that can be asked for."""
 
 PAD_TOKEN, EOS_TOKEN, UNKNOWN_TOKEN = "<pad>", "<eos>", "<unk>"
 
@@ -64,7 +67,7 @@ def arithmetic_examples(
         label_noise: share of the completions, in [0, 1], that hold one wrong step. Its result is
             off by 1 to 9 units or tens and is carried on, so that the answer is wrong too.
             Exactly ``round(label_noise * count)`` completions are wrong.
-        levels: which of ``LEVELS``, each once.
+        levels: whole numbers from 1 to ``LONGEST``, each once.
         largest: largest number in a prompt; the smallest is 1.
         operations: ``"+"``, or ``"+-"`` for subtractions too (half of the steps where the running
             result allows one; no result is negative).
@@ -128,11 +131,15 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
 
 
 def check_levels(levels: Sequence[int]) -> None:
-    """Raise a ``ConfigError`` unless each of ``levels`` is one of ``LEVELS``, named once."""
-    if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(LEVELS):
+    """Raise a ``ConfigError`` unless ``levels`` are from 1 to ``LONGEST``, each named once."""
+    if (
+        not levels
+        or len(set(levels)) != len(levels)
+        or not set(levels) <= set(range(1, LONGEST + 1))
+    ):
         raise ConfigError(
             f"`levels` is {list(levels)}, but it names each level once, at least one of them."
-            f" Choose from {', '.join(map(str, LEVELS))}."
+            f" Choose from 1 to {LONGEST}; the data of the task have {LEVELS[0]} to {LEVELS[-1]}."
         )
 
 

@@ -1,18 +1,14 @@
 """The answers of a model to questions, in pieces that a kill cannot halve."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from tutelage.evaluation.pieces import Kept, pieces_of_answers
 from tutelage.evaluation.question import Question
 from tutelage.evaluation.suite import Suite
-from tutelage.generation import Answer, Chat, Engine, Prompt, TextStore, WrittenText
-
-_BATCHES = 4
-"""About so many batches of an engine are asked at once: enough that sorting by length pays."""
-
-_LETTERS_A_TOKEN = 3
-"""To tell how long a text is before anybody has tokenized it."""
+from tutelage.generation import Answer, Engine, Prompt
 
 _KEEP_EVERY = 0.5
 """Seconds for which answers that have come may wait until they are on the disk."""
@@ -41,7 +37,7 @@ def generate(
     engine: Engine,
     suite: Suite,
     questions: Sequence[Question],
-    kept: TextStore | None = None,
+    kept: Kept | None = None,
     progress: Progress | None = None,
 ) -> list[list[Sample]]:
     """The answers to all questions for each seed of a suite.
@@ -64,15 +60,16 @@ def generate(
     seeds = suite.asked_seeds
     prompts = [suite.prompt_of(question, engine) for question in questions]
     samples: dict[tuple[int, int], Sample] = {}
-    for chunk in _chunks(prompts, len(seeds), suite):
+    for piece in pieces_of_answers(prompts, len(seeds), suite):
         missing: list[tuple[int, int]] = []
-        for place, number in chunk:
-            found = None if kept is None else kept.get(questions[place].id, number)
+        for place, number in piece:
+            found = None if kept is None else kept.find((questions[place].id, number))
             if found is not None:
-                samples[place, number] = Sample(seeds[number], found.text, found.truncated)
+                read = Sample(seeds[number], found["text"], found["truncated"])
+                samples[place, number] = read
             else:
                 missing.append((place, number))
-        with _Keeper(kept, suite) as keeper:
+        with _Keeper(kept) as keeper:
             asked = [(questions[place].id, number, seeds[number]) for place, number in missing]
             answers = _ask(
                 engine,
@@ -115,7 +112,7 @@ def _ask(
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress:
-    """Tell how far all is, when told how far one chunk is."""
+    """Tell how far all is, when told how far one piece is."""
 
     def report(done: int, _: int) -> None:
         if progress is not None:
@@ -124,19 +121,12 @@ def _shifted(progress: Progress | None, before: int, total: int) -> Progress:
     return report
 
 
-def worth_keeping(suite: Suite, questions: Sequence[Question]) -> bool:
-    """Whether an engine that answers all at once is asked more than once."""
-    chunks = _chunks([question.prompt for question in questions], len(suite.asked_seeds), suite)
-    return next(chunks, None) is not None and next(chunks, None) is not None
-
-
 class _Keeper:
     """Puts answers into a store, those that come close together at once; and all when it ends."""
 
-    def __init__(self, kept: TextStore | None, suite: Suite) -> None:
+    def __init__(self, kept: Kept | None) -> None:
         self._kept = kept
-        self._temperature = suite.generation.sampling_temperature
-        self._waiting: list[WrittenText] = []
+        self._waiting: list[dict[str, Any]] = []
         self._last = time.monotonic()
 
     def __enter__(self) -> "_Keeper":
@@ -148,18 +138,15 @@ class _Keeper:
     def add(self, asked: Asked, answer: Answer) -> None:
         """Take an answer."""
         example, number, seed = asked
-        text = WrittenText(
-            id=example,
-            sample=number,
-            text=answer.text,
-            writer="",
-            num_tokens=answer.num_tokens,
-            truncated=answer.truncated,
-            score=None,
-            seed=seed,
-            sampling_temperature=self._temperature,
+        self._waiting.append(
+            {
+                "id": example,
+                "sample": number,
+                "seed": seed,
+                "text": answer.text,
+                "truncated": answer.truncated,
+            }
         )
-        self._waiting.append(text)
         if time.monotonic() - self._last > _KEEP_EVERY:
             self._flush()
 
@@ -168,34 +155,3 @@ class _Keeper:
             self._kept.add(self._waiting)
         self._waiting = []
         self._last = time.monotonic()
-
-
-def _chunks(
-    prompts: Sequence[Prompt], num_seeds: int, suite: Suite
-) -> Iterator[list[tuple[int, int]]]:
-    """Which answers (position of the question, number of the seed) are asked for at once.
-
-    The longest prompts come first, so that a time left that is read off the first ones is not too
-    short.
-    """
-    sizes = [_size(prompt) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda place: -sizes[place])
-    budget = _BATCHES * suite.generation.batch_tokens
-    chunk: list[tuple[int, int]] = []
-    width = 0
-    for place in order:
-        for sample in range(num_seeds):
-            width = width or sizes[place] + suite.generation.max_new_tokens
-            if chunk and (len(chunk) + 1) * width > budget:
-                yield chunk
-                chunk, width = [], sizes[place] + suite.generation.max_new_tokens
-            chunk.append((place, sample))
-    if chunk:
-        yield chunk
-
-
-def _size(prompt: Prompt) -> int:
-    """How many tokens a prompt has, more or less."""
-    if isinstance(prompt, Chat):
-        return sum(len(turn.content) for turn in prompt.messages) // _LETTERS_A_TOKEN
-    return len(prompt) // _LETTERS_A_TOKEN if isinstance(prompt, str) else len(prompt)

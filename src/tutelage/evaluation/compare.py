@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -183,8 +184,10 @@ def compare_answers(first: Answers, second: Answers, metric: str = "") -> Paired
 def check_same_questions(first: Answers, second: Answers) -> None:
     """Refuse answers to other questions under the same ids: they are no pairs."""
     shared = [i for i in first.rows if i in second.rows]
+    # One question may have been asked as a conversation and as a text.
+    unsure = [i for i in shared if not _same_question(first.rows[i], second.rows[i])]
     for key in ("prompt", "reference"):
-        other = [i for i in shared if first.rows[i].get(key) != second.rows[i].get(key)]
+        other = [i for i in unsure if first.rows[i].get(key) != second.rows[i].get(key)]
         if other:
             raise DataError(
                 f"'{first.model}' and '{second.model}' were not asked the same: question"
@@ -192,6 +195,20 @@ def check_same_questions(first: Answers, second: Answers) -> None:
                 " ids), so their answers are no pairs. Evaluate both with the same data, options of"
                 " the suite and form of the prompt."
             )
+
+
+def _same_question(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether both rows are known to be of the same question, in whatever form it was asked."""
+    return bool(one.get("question")) and one.get("question") == other.get("question")
+
+
+def forms_differ(first: Answers, second: Answers) -> bool:
+    """Whether a question of both was asked in another form, or after another text."""
+    return any(
+        row.get("prompt") != second.rows[i].get("prompt")
+        for i, row in first.rows.items()
+        if i in second.rows
+    )
 
 
 def _metric(first: Answers, second: Answers, asked: str) -> str:

@@ -11,13 +11,14 @@ import numpy as np
 
 from tutelage.errors import ConfigError
 from tutelage.evaluation.answering import Progress, Sample, generate
-from tutelage.evaluation.measure import Measure
+from tutelage.evaluation.measuring import measured
 from tutelage.evaluation.metric import bound_metrics
-from tutelage.evaluation.question import Question
+from tutelage.evaluation.pieces import Kept
+from tutelage.evaluation.question import Question, question_digest
 from tutelage.evaluation.suite import Suite
 from tutelage.evaluation.suites.table import make_suite
 from tutelage.files import atomic_write_json, atomic_write_text
-from tutelage.generation import Engine, LocalEngine, TextStore
+from tutelage.generation import Engine, LocalEngine
 from tutelage.statistics import Interval, bootstrap, bootstrap_sums, pass_at_k
 from tutelage.types import Evaluation, Score
 
@@ -114,7 +115,7 @@ def evaluate_suite(
     suite: Suite,
     progress: Progress | None = None,
     *,
-    kept: TextStore | None = None,
+    kept: Kept | None = None,
 ) -> Evaluated:
     """Ask a model all questions for every seed, and score the answers.
 
@@ -123,7 +124,7 @@ def evaluate_suite(
         questions: all of these are asked.
         suite: metrics, generation, seeds.
         progress: called with (answers done, answers in all), over all seeds.
-        kept: answers of a run that was cut off, to which new ones are added.
+        kept: what a run that was cut off has found, to which more is added.
 
     Raises:
         DataError: no questions, ids that repeat, or references that a metric cannot use. Found
@@ -131,7 +132,7 @@ def evaluate_suite(
     """
     suite.check(questions)
     if suite.measure is not None:
-        return _measure(engine, questions, suite, suite.measure, progress)
+        return _measure(engine, questions, suite, kept, progress)
     samples = generate(engine, suite, questions, kept, progress)
     asked = [*questions] * len(samples)
     answers = [sample.answer for row in samples for sample in row]
@@ -153,11 +154,11 @@ def _measure(
     engine: Engine,
     questions: Sequence[Question],
     suite: Suite,
-    measure: Measure,
+    kept: Kept | None,
     progress: Progress | None,
 ) -> Evaluated:
     """What a suite finds that generates nothing."""
-    found = measure(engine, questions, suite, progress)
+    found = measured(engine, questions, suite, kept, progress)
     row = [
         Sample(
             suite.seeds[0],
@@ -225,11 +226,11 @@ def evaluate(
 def save_evaluation(folder: str | Path, evaluated: Evaluated) -> None:
     """Write an evaluation into a folder, each file wholly or not at all.
 
-    ``answers.jsonl`` has a row for each question: ``id``, ``prompt``, ``reference`` (the first),
-    ``answer`` and ``answer_scores`` (of the first seed), ``group``, ``cluster``, ``scores`` (means
-    over seeds) and ``samples`` (``seed``, ``answer``, ``truncated`` and ``scores`` of each seed).
-    ``scores.json`` has ``num_examples``, ``truncated`` and ``scores`` by metric, and is written
-    last.
+    ``answers.jsonl`` has a row for each question: ``id``, ``question`` (a digest of all that it
+    is), ``prompt`` (as it was asked), ``reference`` (the first), ``answer`` and ``answer_scores``
+    (of the first seed), ``group``, ``cluster``, ``scores`` (means over seeds) and ``samples``
+    (``seed``, ``answer``, ``truncated`` and ``scores`` of each seed). ``scores.json`` has
+    ``num_examples``, ``truncated`` and ``scores`` by metric, and is written last.
 
     Args:
         folder: where to write; made when it is not there.
@@ -239,6 +240,7 @@ def save_evaluation(folder: str | Path, evaluated: Evaluated) -> None:
     rows = [
         {
             "id": question.id,
+            "question": question_digest(question),
             "prompt": evaluated.prompts[place],
             "reference": question.references[0] if question.references else "",
             "answer": found.answers[question.id],

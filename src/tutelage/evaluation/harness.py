@@ -1,6 +1,7 @@
 """lm-evaluation-harness with a model that is in memory: its tasks as questions and numbers."""
 
 import contextlib
+import functools
 import importlib
 import io
 import logging
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.errors import ConfigError, DataError, MissingDependencyError, did_you_mean, first_line
-from tutelage.evaluation.measure import Measured, Progress, local_model
+from tutelage.evaluation.measure import Measured, Progress, Read, local_model
 from tutelage.evaluation.question import Question
 from tutelage.evaluation.suite import Suite
 from tutelage.files import plain_json
@@ -83,25 +84,37 @@ class Harness:
                 )
         return questions
 
-    def __call__(
-        self, engine: Any, questions: Sequence[Question], suite: Suite, progress: Progress | None
-    ) -> Measured:
-        """What the harness finds for these questions."""
+    # The harness draws solved examples question by question from one stream: asked for a part of
+    # the questions, it would put others in front of them.
+    whole = True
+
+    def reader(self, engine: Any, suite: Suite) -> Read:
+        """Asks the harness, and gives what it logged of each question."""
+        model, tokenizer = local_model(engine, suite.name)
+        if self.chat and not tokenizer.chat_template:
+            raise ConfigError(
+                f"The suite '{suite.name}' was to ask in the model's chat template, and the"
+                " tokenizer has none. Ask as text (chat=false), or a model tuned for chats."
+            )
+        return functools.partial(self._read, model, tokenizer, suite)
+
+    def _read(
+        self,
+        model: Any,
+        tokenizer: Any,
+        suite: Suite,
+        questions: Sequence[Question],
+        progress: Progress,
+    ) -> list[list[Mapping[str, Any]]]:
         from transformers import GenerationConfig
 
         from tutelage.data.ending import stop_ids
         from tutelage.generation.engines.local import asking
         from tutelage.models.head import causal_lm
 
-        model, tokenizer = local_model(engine, suite.name)
         samples: dict[str, list[int]] = {}
         for question in questions:
             samples.setdefault(question.extra["task"], []).append(question.extra["doc"])
-        if self.chat and not tokenizer.chat_template:
-            raise ConfigError(
-                f"The suite '{suite.name}' was to ask in the model's chat template, and the"
-                " tokenizer has none. Ask as text (chat=false), or a model tuned for chats."
-            )
         inner = causal_lm(model)
         rows = max(1, suite.generation.batch_tokens // _WINDOW)
         with asking(inner, suite.generation), _quiet():
@@ -118,9 +131,16 @@ class Harness:
                 apply_chat_template=self.chat,
                 fewshot_as_multiturn=self.chat,
             )
-        if progress is not None:
-            progress(len(questions), len(questions))
-        return _measured(questions, found["samples"], self.task)
+        progress(len(questions), len(questions))
+        logged_of: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+        for name, logged in found["samples"].items():
+            for sample in logged:
+                logged_of.setdefault((name, sample["doc_id"]), []).append(sample)
+        return [logged_of[one.extra["task"], one.extra["doc"]] for one in questions]
+
+    def conclude(self, questions: Sequence[Question], found: Sequence[Any]) -> Measured:
+        """What the harness found for each question, and for all where it has no more."""
+        return _measured(found, self.task)
 
     def _load(self) -> Any:
         """The task as the harness loads it."""
@@ -151,15 +171,8 @@ class Harness:
         return loaded
 
 
-def _measured(
-    questions: Sequence[Question], samples: Mapping[str, Sequence[Mapping[str, Any]]], task: str
-) -> Measured:
-    """What the harness logged of each document, in the order of the questions."""
-    rows: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for name, logged in samples.items():
-        for sample in logged:
-            rows.setdefault((name, sample["doc_id"]), []).append(sample)
-    mine = [rows[question.extra["task"], question.extra["doc"]] for question in questions]
+def _measured(mine: Sequence[Sequence[Mapping[str, Any]]], task: str) -> Measured:
+    """Numbers from what the harness logged of each question."""
     values: dict[str, list[Any]] = {}
     for logged in mine:
         for sample in logged:
@@ -171,7 +184,7 @@ def _measured(
     weights: dict[str, list[float]] = {}
     overall: dict[str, Interval] = {}
     for name, found in values.items():
-        if len(found) != len(questions):
+        if len(found) != len(mine):
             continue  # of some tasks of a group only
         if all(isinstance(value, int | float | np.number) for value in found):
             scores[name] = [float(value) for value in found]

@@ -1,5 +1,6 @@
 """How well a model predicts held-out text, and how close it is to a teacher there."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.errors import DataError
-from tutelage.evaluation.measure import Measured, Progress, local_model
+from tutelage.evaluation.measure import Measured, Progress, Read, local_model
 from tutelage.evaluation.question import Question
 from tutelage.evaluation.suite import Suite
 from tutelage.statistics import Interval, bootstrap_sums
@@ -53,37 +54,59 @@ class HeldOut:
             "dtype": self.dtype,
         }
 
-    def __call__(
-        self, engine: Any, questions: Sequence[Question], suite: Suite, progress: Progress | None
-    ) -> Measured:
-        """Numbers of each text, weighted by its tokens (bits per byte by its bytes)."""
+    whole = False
+
+    def reader(self, engine: Any, suite: Suite) -> Read:
+        """Adds up what the model makes of the tokens of some texts."""
+        model, tokenizer = local_model(engine, suite.name)
+        return functools.partial(self._read, engine, suite, self._teacher(model, tokenizer))
+
+    def _read(
+        self,
+        engine: Any,
+        suite: Suite,
+        teacher: Any,
+        questions: Sequence[Question],
+        progress: Progress,
+    ) -> list[dict[str, Any]]:
         from tutelage.data.collate import padding_id
         from tutelage.evaluation.token_sums import token_sums
         from tutelage.generation.engines.local import asking
         from tutelage.models.head import causal_lm
 
-        model, tokenizer = local_model(engine, suite.name)
         rows, owners = self._windows(engine, suite, questions)
-        teacher = self._teacher(model, tokenizer)
-        inner = causal_lm(model)
+        inner: Any = causal_lm(engine.model)
         with asking(inner, suite.generation):
             found = token_sums(
                 inner,
                 rows,
-                vocab_size=len(tokenizer),
+                vocab_size=len(engine.tokenizer),
                 batch_tokens=suite.generation.batch_tokens,
-                pad_token_id=padding_id(tokenizer),
+                pad_token_id=padding_id(engine.tokenizer),
                 teacher=teacher,
                 progress=progress,
             )
         count = len(questions)
         numbers = {
-            name: np.bincount(owners, weights=values, minlength=count)
+            name: np.bincount(owners, weights=values, minlength=count).tolist()
             for name, values in found.numbers.items()
         }
         bins = np.zeros((count, *found.bins.shape[1:]))
         np.add.at(bins, owners, found.bins)
-        return _measured(questions, numbers, bins)
+        return [
+            {
+                "numbers": {name: values[place] for name, values in numbers.items()},
+                "bins": bins[place].tolist(),
+            }
+            for place in range(count)
+        ]
+
+    def conclude(self, questions: Sequence[Question], found: Sequence[Any]) -> Measured:
+        """Numbers of each text, weighted by its tokens (bits per byte by its bytes)."""
+        numbers = {
+            name: np.array([one["numbers"][name] for one in found]) for name in found[0]["numbers"]
+        }
+        return _measured(questions, numbers, np.array([one["bins"] for one in found]))
 
     def _windows(
         self, engine: Any, suite: Suite, questions: Sequence[Question]

@@ -1,12 +1,14 @@
 """Which option a model finds likeliest: choices without a word of generated text."""
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tutelage.errors import ConfigError
-from tutelage.evaluation.measure import Found, Measured, Progress
+from tutelage.evaluation.measure import Found, Measured, Progress, Read
 from tutelage.evaluation.question import Question
 from tutelage.evaluation.suite import Suite
 from tutelage.generation import ScoringEngine
@@ -43,39 +45,50 @@ class Likeliest:
         """Of the way in which options are compared."""
         return {"measure": "likeliest"}
 
-    def __call__(
-        self, engine: Any, questions: Sequence[Question], suite: Suite, progress: Progress | None
-    ) -> Measured:
-        """The likeliest option of each question, and whether it is right."""
+    whole = False
+
+    def reader(self, engine: Any, suite: Suite) -> Read:
+        """Tells the log-probability in nats and the tokens of each option of some questions."""
         if not isinstance(engine, ScoringEngine):
             raise ConfigError(
                 f"The suite '{suite.name}' compares the likelihoods of options, which this engine"
                 " does not tell. Ask for an answer in words (way=generate), or a model on this"
                 " machine."
             )
-        reader: Any = engine
-        prompts, options = [], []
-        for question in questions:
-            prompt = suite.prompt_of(question, reader)
-            before = " " if isinstance(prompt, str) else ""
-            prompts += [prompt] * len(question.options)
-            options += [before + option for option in question.options]
-        found = iter(reader.log_likelihoods(prompts, options, suite.generation, progress=progress))
+        return functools.partial(_read, engine, suite)
+
+    def conclude(self, questions: Sequence[Question], found: Sequence[Any]) -> Measured:
+        """The likeliest option of each question, and whether it is right."""
         scores: dict[str, list[float]] = {norm: [] for norm in NORMS}
         shown = []
-        for question in questions:
-            mine = [next(found) for _ in question.options]
+        for question, options in zip(questions, found, strict=True):
             lengths = {
-                "acc": [1] * len(mine),
+                "acc": [1] * len(options),
                 "acc_norm": [len(option) for option in question.options],
                 "acc_bytes": [len(option.encode()) for option in question.options],
-                "acc_tokens": [one.num_tokens for one in mine],
+                "acc_tokens": [num_tokens for _, num_tokens in options],
             }
             for norm, sizes in lengths.items():
-                each = [one.logprob / size for one, size in zip(mine, sizes, strict=True)]
+                each = [logprob / size for (logprob, _), size in zip(options, sizes, strict=True)]
                 scores[norm].append(float(each.index(max(each)) == question.extra["right"]))
-            shown.append(_shown(question.options, [one.logprob for one in mine]))
+            shown.append(_shown(question.options, [logprob for logprob, _ in options]))
         return Measured(shown, scores)
+
+
+def _read(
+    engine: Any, suite: Suite, questions: Sequence[Question], progress: Progress
+) -> list[list[tuple[float, int]]]:
+    prompts, options = [], []
+    for question in questions:
+        prompt = suite.prompt_of(question, engine)
+        before = " " if isinstance(prompt, str) else ""
+        prompts += [prompt] * len(question.options)
+        options += [before + option for option in question.options]
+    found = iter(engine.log_likelihoods(prompts, options, suite.generation, progress=progress))
+    return [
+        [(one.logprob, one.num_tokens) for one in itertools.islice(found, len(question.options))]
+        for question in questions
+    ]
 
 
 def _shown(options: Sequence[str], logprobs: Sequence[float]) -> str:

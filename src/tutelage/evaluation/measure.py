@@ -29,6 +29,10 @@ class Measured:
     overall: Mapping[str, Interval] = field(default_factory=dict)
 
 
+Read = Callable[[Sequence[Question], Progress], list[Any]]
+"""Finds something of each of some questions, as JSON; is told (done, in all) of these."""
+
+
 class Measure(Protocol):
     """Finds numbers for questions."""
 
@@ -37,20 +41,25 @@ class Measure(Protocol):
         """What its numbers depend on besides model, questions, batches and precision, as JSON."""
         ...
 
-    def __call__(
-        self, engine: Any, questions: Sequence[Question], suite: Any, progress: Progress | None
-    ) -> Measured:
-        """Measure a model.
+    @property
+    def whole(self) -> bool:
+        """Whether all questions must be read at once: what is found of one is not kept then."""
+        ...
+
+    def reader(self, engine: Any, suite: Any) -> Read:
+        """What reads questions with a model.
 
         Args:
             engine: with the model.
-            questions: all of them.
             suite: with batches and precision in ``generation``, and ``prompt_of``.
-            progress: called with (done, in all).
 
         Raises:
             ConfigError: the engine cannot do what is needed.
         """
+        ...
+
+    def conclude(self, questions: Sequence[Question], found: Sequence[Any]) -> Measured:
+        """The numbers of all questions, from what was found of each."""
         ...
 
 

@@ -86,6 +86,11 @@ def check_questions(questions: Sequence[Question]) -> None:
     check_unique([question.id for question in questions])
 
 
+def question_digest(question: Question) -> str:
+    """What two evaluations share that asked one question, whether as a text or in a chat."""
+    return fingerprint(asdict(question))[:16]
+
+
 def questions_fingerprint(questions: Sequence[Question]) -> str:
     """What changes when a question does: another prompt, reference or test."""
     return fingerprint([asdict(question) for question in questions])

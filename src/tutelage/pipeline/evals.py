@@ -17,7 +17,7 @@ from tutelage.evaluation import (
     questions_fingerprint,
     save_evaluation,
 )
-from tutelage.evaluation.answering import worth_keeping
+from tutelage.evaluation.pieces import worth_keeping
 from tutelage.files import atomic_write_json, read_json
 from tutelage.generation import make_engine
 from tutelage.generation.engines.table import what_decides
@@ -116,7 +116,7 @@ def evaluate_models(
         load = functools.cache(subject.asked.load)
         one = dataclasses.replace(subject, asked=dataclasses.replace(subject.asked, load=load))
         for suite, questions in asked:
-            results.append(_evaluate(recipe, folder, one, suite, questions, display))
+            results.append(_evaluate(recipe, folder, _Asked(one, suite, questions), display))
     # The page is of what was asked for now; the first model is what the others are held against.
     shown = [ModelResult.read(one.folder, one.model, one.suite) for one in results]
     write_evaluation_page(shown, folder.path / PAGE)
@@ -154,65 +154,69 @@ def _questions(suite: Suite) -> list[Question]:
     return questions
 
 
-def _evaluate(
-    recipe: Recipe,
-    folder: PartsFolder,
-    subject: Subject,
-    suite: Suite,
-    questions: list[Question],
-    display: Display,
-) -> Result:
-    name = f"{subject.slug}/{suite.name}"
-    values = effective(recipe)["evaluation"]
+@dataclass(frozen=True)
+class _Asked:
+    """One model and one suite."""
+
+    subject: Subject
+    suite: Suite
+    questions: list[Question]
+
+    @property
+    def part(self) -> str:
+        """Where the results are."""
+        return f"{self.subject.slug}/{self.suite.name}"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.subject.title}, {self.suite.name}"
+
+
+def _evaluate(recipe: Recipe, folder: PartsFolder, asked: _Asked, display: Display) -> Result:
+    suite, values = asked.suite, effective(recipe)["evaluation"]
     inputs = {
-        "model": dict(subject.identity),
-        "questions": questions_fingerprint(questions),
+        "model": dict(asked.subject.identity),
+        "questions": questions_fingerprint(asked.questions),
         "suite": suite_inputs(chosen_suite(recipe, suite.name), suite),
         "engine": values.get("engine", "local"),
         "precision": values["precision"],
     }
-    title = f"{subject.title}, {suite.name}"
-    reused = folder.fresh(name, inputs)
+    reused = folder.fresh(asked.part, inputs)
     if reused:
-        display.note(f"{title}: reused")
+        display.note(f"{asked.title}: reused")
     else:
-        _make(recipe, folder, name, inputs, subject, suite, questions, display, title)
-    return _read(folder.part(name), subject.title, suite.name, reused)
+        _make(recipe, folder, asked, inputs, display)
+    return _read(folder.part(asked.part), asked.subject.title, suite.name, reused)
 
 
 def _make(
-    recipe: Recipe,
-    folder: PartsFolder,
-    name: str,
-    inputs: dict[str, Any],
-    subject: Subject,
-    suite: Suite,
-    questions: list[Question],
-    display: Display,
-    title: str,
+    recipe: Recipe, folder: PartsFolder, asked: _Asked, inputs: dict[str, Any], display: Display
 ) -> None:
     """Ask, score and write."""
     begun = time.monotonic()
-    place = folder.part(_UNFINISHED) / part_digest(name, inputs)[:16]
-    wanted = recipe.engine.kind != "local" or worth_keeping(suite, questions)
+    suite, model = asked.suite, asked.subject.asked
+    place = folder.part(_UNFINISHED) / part_digest(asked.part, inputs)[:16]
+    wanted = recipe.engine.kind != "local" or worth_keeping(suite, asked.questions)
     with (
-        display.task(f"Evaluating {title}") as report,
+        display.task(f"Evaluating {asked.title}") as report,
         kept_answers(place, inputs, wanted=wanted) as kept,
     ):
         if kept:
-            display.note(f"{title}: {len(kept):,} answers are there from a run that was cut off")
+            there = f"{len(kept):,} answers are there from a run that was cut off"
+            display.note(f"{asked.title}: {there}")
         options = dict(recipe.engine.options)
         if recipe.engine.kind == "server":
-            options["model"] = subject.asked.place
-        engine = make_engine(recipe.engine.kind, options, subject.asked)
-        evaluated = evaluate_suite(engine, questions, suite, report, kept=kept)
-        with folder.making(name, inputs) as part:
+            options["model"] = model.place
+        engine = make_engine(recipe.engine.kind, options, model)
+        evaluated = evaluate_suite(engine, asked.questions, suite, report, kept=kept)
+        with folder.making(asked.part, inputs) as part:
             save_evaluation(part, evaluated)
             atomic_write_json(
                 part / SUITE_FILE,
                 {
-                    "model": subject.title,
-                    "place": subject.asked.place,
+                    "model": asked.subject.title,
+                    "place": model.place,
                     "suite": suite.name,
                     "asked": inputs["suite"],
                     "seconds": round(time.monotonic() - begun, 1),

@@ -23,12 +23,16 @@ from tutelage.pipeline.context.locks import used
 from tutelage.pipeline.context.models import Models, lacks_bfloat16
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.context.suites import check_suites
 from tutelage.pipeline.stages.checks import check_controls, check_models
 from tutelage.pipeline.stages.cost import check_disk
 from tutelage.pipeline.stages.data import prepare_data, training_rows
 from tutelage.pipeline.stages.difficulty import measure_difficulty
-from tutelage.pipeline.stages.evaluate import evaluate_arm, evaluate_references, make_validator
+from tutelage.pipeline.stages.evaluate import (
+    check_suites,
+    evaluate_arm,
+    evaluate_references,
+    make_validator,
+)
 from tutelage.pipeline.stages.forecast import forecast
 from tutelage.pipeline.stages.plan import prepare_plan, write_next_plan
 from tutelage.pipeline.stages.positions import check_positions
@@ -138,7 +142,7 @@ def prepared(
             )
         by_first = session.processes.by_first
         by_first(check_models, session)
-        by_first(check_suites, session.recipe)
+        by_first(check_suites, session)
         by_first(forecast, session, replace=replace)
         by_first(prepare_data, session)
         by_first(check_controls, session)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tutelage.evaluation.compare import Change, PairedComparison
+from tutelage.evaluation.compare import Answers, Change, PairedComparison, forms_differ
 from tutelage.report.comparison import Metric, natural
 from tutelage.report.evaluations import ModelResult, SuiteResults
 from tutelage.report.outcome_plots import GroupScores, differences_figure, results_figure
@@ -245,9 +245,15 @@ def changes_of(suite: SuiteResults, pair: PairedComparison, limit: int) -> dict[
     evaluated = {result.model: result.evaluated for result in suite.results}
     chosen = _from_both(pair.first_better, pair.second_better, limit)
     first, second = evaluated[pair.first].answers, evaluated[pair.second].answers
+    counts = _counts(pair, len(chosen))
+    if forms_differ(Answers(pair.first, first), Answers(pair.second, second)):
+        counts += (
+            " The two were asked the same questions in different forms, as text and as"
+            f" conversations; shown is that of {pair.first}."
+        )
     return {
         "title": f"{suite.name}: {pair.first} and {pair.second}",
-        "counts": _counts(pair, len(chosen)),
+        "counts": counts,
         "items": [
             {
                 "id": change.id,

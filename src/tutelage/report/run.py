@@ -217,7 +217,8 @@ def _load_further(folder: Path, suites: Sequence[str]) -> dict[str, dict[str, Ev
     for kind in ("arms", "references"):
         for scores in folder.glob(f"{kind}/*/evaluation*-*/scores.json"):
             part, _, suite = scores.parent.name.partition("-")
-            evaluated = _scores_alone(scores.parent)
+            # What a recipe asked before it was changed may be there still, of other models.
+            evaluated = None if places and suite not in places else _scores_alone(scores.parent)
             if evaluated is not None:
                 place = scores.parent.with_name(part).relative_to(folder).as_posix()
                 found.setdefault(place, {})[suite] = evaluated

@@ -28,8 +28,10 @@ RELATIVE = 1e-5
 _DOTS = re.compile(r"\\(?:ldots|dots|cdots|dotsc)|\.\.\.|\u2026")
 _PERCENT = re.compile(r"\\?%")
 _CONSTANT = re.compile(r"\\(?:mathrm|text|operatorname)\{\s*([ei\u03c0])\s*\}")
-_DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\begin\{")
+_DELIMITED = re.compile(r"(?<!\\)\$|\\\(|\\\[|\\boxed|\\begin\{")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_COMMAND = re.compile(r"\\(?:begin|end)\s*\{[a-z*]*\}|\\[a-zA-Z]+")
+_WORD = re.compile(r"[a-zA-Z]{2}")
 _JOINED = re.compile(r"[\s$,;]*(?:and|or|\\text\{\s*(?:and|or)\s*\})?[\s$,;]*")
 _LEAD = re.compile(r".*(?:####|answer\s*(?:is|:|=)|=>|\u21d2)\s*:?", re.IGNORECASE)
 
@@ -114,6 +116,7 @@ def parsed(text: str, *, bare: bool) -> list[Any]:
         bare: a text without delimiters is one expression; otherwise only if it looks like one.
     """
     text = boxed(plain(text))
+    bare = bare or wordless(text)
     marked = list(_MARKED.finditer(text))
     if marked and not _BOX.search(text):  # dollars before it would be taken for delimiters
         text = marked[-1][1]
@@ -129,6 +132,12 @@ def parsed(text: str, *, bare: bool) -> list[Any]:
     if bare and "####" in text:
         text = end
     return parse(text)
+
+
+def wordless(text: str) -> bool:
+    """Whether a text is one line without a word, so that all of it is the expression."""
+    line = text.strip()
+    return "\n" not in line and not _WORD.search(_COMMAND.sub(" ", line))
 
 
 def broken(found: list[Any]) -> bool:

@@ -6,12 +6,14 @@ parameters are its options.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from tutelage.components import Component, bind
 from tutelage.evaluation.suite import Suite
 from tutelage.evaluation.suites.arc import arc
+from tutelage.evaluation.suites.arithmetic import arithmetic
 from tutelage.evaluation.suites.choice import choice
 from tutelage.evaluation.suites.code import humaneval, mbpp
 from tutelage.evaluation.suites.file import file
@@ -66,6 +68,9 @@ SUITES: dict[str, Component] = {
         "questions of several steps, answered yes or no",
         "Geva et al. 2021, arXiv:2101.02235",
     ),
+    "arithmetic": Component(
+        arithmetic, "chained sums of the embedded task, of any length and size"
+    ),
     "perplexity": Component(
         perplexity, "how well held-out text is predicted, and how well calibrated"
     ),
@@ -89,4 +94,6 @@ def make_suite(kind: str, options: Mapping[str, Any], asked: Suite, name: str = 
         ConfigError: there is no such suite or option, or an option is missing.
     """
     suite = bind(SUITES, "suite", kind, options)(asked)
-    return dataclasses.replace(suite, name=name or kind)
+    # Read once, so that what is asked at the end is what was looked at before.
+    read = None if suite.read is None else functools.cache(suite.read)
+    return dataclasses.replace(suite, name=name or kind, read=read)

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
+from tutelage.evaluation.pieces import Kept, keep_in
 from tutelage.files import disk_errors, remove_directory
-from tutelage.generation import TextStore
 
 
 @contextlib.contextmanager
 def kept_answers(
     folder: Path, inputs: Mapping[str, Any], *, wanted: bool = True
-) -> Iterator[TextStore | None]:
+) -> Iterator[Kept | None]:
     """A store of answers for the time of the block; what was there of other inputs goes before.
 
     The store stays when the block fails or is killed, and is removed when it ends well.
@@ -29,10 +29,10 @@ def kept_answers(
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        store = TextStore(folder, inputs)
+        store = keep_in(folder, inputs)
     except RunFolderError:
         # Of other inputs, or damaged: nothing that anybody would want to put right by hand.
         remove_directory(folder)
-        store = TextStore(folder, inputs)
+        store = keep_in(folder, inputs)
     yield store
     remove_directory(folder)

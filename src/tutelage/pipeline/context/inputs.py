@@ -27,7 +27,7 @@ from tutelage.generation import AskedModel
 from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
 from tutelage.pipeline.context.models import Models, loading
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.context.suites import chosen_suite, validation_suite
+from tutelage.pipeline.context.suites import chosen_suite
 from tutelage.proofs import fingerprint
 from tutelage.recipe import Recipe, effective
 from tutelage.recipe.evaluation import SuiteChoice
@@ -322,7 +322,7 @@ def validates(session: Session, recipe: Recipe) -> bool:
 def _validation(session: Session) -> Inputs:
     """What the scores on the validation data depend on, by which a student is selected."""
     settings = session.recipe.evaluation
-    chosen, suite = session.recipe.selection.suite, validation_suite(session.recipe)
+    chosen, suite = session.recipe.selection.suite, session.validation_suite
     return {
         "data": split_of(session, "validation")
         if suite.read is None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
+from tutelage.evaluation import Suite
 from tutelage.files import read_json_or
 from tutelage.pipeline.context.changes import changes, reason
 from tutelage.pipeline.context.clock import Clock
@@ -18,6 +19,7 @@ from tutelage.pipeline.context.locks import held
 from tutelage.pipeline.context.models import Models
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.shared import SharedParts
+from tutelage.pipeline.context.suites import suites_of, validation_suite
 from tutelage.proofs import fingerprint, read_sealed, write_sealed
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import TeacherStore
@@ -69,6 +71,16 @@ class Session:
     def recipe(self) -> Recipe:
         """The main recipe."""
         return self.loaded.recipe
+
+    @functools.cached_property
+    def suites(self) -> dict[str, Suite]:
+        """What is asked at the end; see ``suites_of``."""
+        return suites_of(self.recipe)
+
+    @functools.cached_property
+    def validation_suite(self) -> Suite:
+        """What is asked in training, to select the best."""
+        return validation_suite(self.recipe)
 
     @property
     def main_arm(self) -> str:

@@ -56,21 +56,6 @@ def validation_suite(recipe: Recipe) -> Suite:
     )
 
 
-def check_suites(recipe: Recipe) -> None:
-    """Read the questions of all suites that have their own, before anything is made.
-
-    Raises:
-        ConfigError: a suite cannot be made.
-        DataError: questions cannot be read, or a metric cannot score their answers.
-    """
-    suites = [*suites_of(recipe).values()]
-    if recipe.selection.metric is not None:
-        suites.append(validation_suite(recipe))
-    for suite in suites:
-        if suite.read is not None:
-            suite.check(suite.questions())
-
-
 def chosen_suite(recipe: Recipe, name: str) -> SuiteChoice:
     """How a recipe asks for a suite of a name."""
     return next(chosen for chosen in recipe.evaluation.suites if chosen.called == name)

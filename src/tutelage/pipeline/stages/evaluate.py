@@ -16,13 +16,13 @@ from tutelage.evaluation import (
     save_evaluation,
     teacher_agreement,
 )
-from tutelage.evaluation.answering import worth_keeping
+from tutelage.evaluation.pieces import worth_keeping
 from tutelage.files import remove_directory
 from tutelage.generation import AskedModel
 from tutelage.pipeline.context.answers import kept_answers
 from tutelage.pipeline.context.inputs import Inputs, evaluation_inputs, split_of, validates
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.context.suites import agreement_asked, suites_of, validation_suite
+from tutelage.pipeline.context.suites import agreement_asked
 from tutelage.pipeline.stages.data import rows_of, rows_to_compare
 from tutelage.pipeline.stages.signal import strongest_signal
 
@@ -46,11 +46,26 @@ class Tested:
     compared: bool
 
 
+def check_suites(session: Session) -> None:
+    """Read the questions of all suites that have their own, before anything is made.
+
+    Raises:
+        ConfigError: a suite cannot be made.
+        DataError: questions cannot be read, or a metric cannot score their answers.
+    """
+    suites = [*session.suites.values()]
+    if session.recipe.selection.metric is not None:
+        suites.append(session.validation_suite)
+    for suite in suites:
+        if suite.read is not None:
+            suite.check(suite.questions())
+
+
 def make_validator(session: Session) -> Callable[[Any], dict[str, float]] | None:
     """Named metrics of a model on what is asked in training; None when nothing is."""
     if not validates(session, session.recipe):
         return None
-    suite, models = validation_suite(session.recipe), session.models
+    suite, models = session.validation_suite, session.models
     questions = _questions(session, suite)
 
     def validate(model: Any) -> dict[str, float]:
@@ -63,7 +78,7 @@ def make_validator(session: Session) -> Callable[[Any], dict[str, float]] | None
 
 def results_of(session: Session, tested: Tested) -> Iterator[tuple[str, Suite, Inputs]]:
     """Where the results of a model are, suite by suite, and what they are made from."""
-    for ending, suite in suites_of(session.recipe).items():
+    for ending, suite in session.suites.items():
         if _has_questions(session, suite):
             compared = tested.compared and suite.name == OWN
             inputs = evaluation_inputs(
@@ -194,7 +209,7 @@ def tested_students(session: Session, arm: str) -> Iterator[Tested]:
 
 
 def _anything_to_ask(session: Session) -> bool:
-    return any(_has_questions(session, suite) for suite in suites_of(session.recipe).values())
+    return any(_has_questions(session, suite) for suite in session.suites.values())
 
 
 def _compares(session: Session) -> bool:

@@ -8,7 +8,6 @@ from tutelage.models import load_config
 from tutelage.models.positions import Positions, positions_of
 from tutelage.pipeline.context.models import loading
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.context.suites import suites_of, validation_suite
 from tutelage.pipeline.stages.data import rows_of
 
 
@@ -23,9 +22,9 @@ def check_positions(session: Session) -> None:
     longest = max(summary["max_total_tokens"] for summary in summaries.values())
     for who, positions in _readers(session):
         check_length(session, who, positions, longest, "the longest example")
-    suites = [*suites_of(session.recipe).values()]
+    suites = [*session.suites.values()]
     if session.recipe.selection.metric is not None:
-        suites.append(validation_suite(session.recipe))
+        suites.append(session.validation_suite)
     for suite in suites:
         # Other questions are tokenized when they are asked, by each model as it reads them.
         rows = None if suite.read is not None else rows_of(session, suite.split)
