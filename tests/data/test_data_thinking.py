@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import thinking
-import torch
 from tokenizers import AddedToken
 
 from tutelage.data import (
@@ -14,8 +13,9 @@ from tutelage.data import (
     tokenize_examples,
     tokenize_written,
 )
+from tutelage.data.collate import collate
 from tutelage.errors import DataError
-from tutelage.training.on_policy import _prompt
+from tutelage.training.on_policy import _visits
 from tutelage.types import Example, Message
 
 SPECIAL = ["<|User|>", "<|Assistant|>", "<|eot|>", "<|eos|>", "<|user|>", "<|start|>"]
@@ -119,7 +119,8 @@ def test_what_a_teacher_wrote_is_learned_after_what_it_was_asked(
         assert row["num_prompt_tokens"] == len(asked) and row["completion"] == text
         assert row["references"] == rows[0]["references"]
         # On-policy steps ask what stands before the first label.
-        assert _prompt(*map(torch.tensor, (row["input_ids"], row["labels"]))) == asked
+        batch = {**collate([row], 0), "ids": ["a"], "places": [0]}
+        assert list(_visits(batch)[0].prompt_with(0.0)) == asked
         opens = row["prompt"].rstrip().endswith("<think>")
         inside = cut and "</think>" not in text and ("<think>" in text or opens)
         assert split.counts == {"too_long": 0, "no_response_tokens": 0, "cut_in_thoughts": inside}

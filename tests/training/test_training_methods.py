@@ -299,45 +299,6 @@ def test_on_policy_steps_learn_from_what_the_student_writes(tmp_path):
             assert row["ce_weight"] == 0.0
 
 
-def test_own_answers_keep_the_prompt_and_label_the_answer():
-    tokenizer = build_tokenizer()
-    own = OwnAnswers(tokenizer, GenerationSettings(max_new_tokens=4))
-    model = tiny_model(seed=1)
-    rows = random_rows(3)
-    batch = {**collate(list(rows), 0), "step": 5, "ids": rows["id"]}
-    after = own.replace(model, batch, 0, 0)
-    assert after["step"] == 5 and after["ids"] == rows["id"]
-    for number, row in enumerate(rows):
-        prompt = [t for t, label in zip(row["input_ids"], row["labels"], strict=True) if label < 0]
-        assert after["input_ids"][number, : len(prompt)].tolist() == prompt
-        labels = after["labels"][number]
-        assert (labels[: len(prompt)] == -100).all() and 1 <= (labels != -100).sum() <= 4
-        learned = labels != -100
-        assert (after["input_ids"][number][learned] == labels[learned]).all()
-
-
-def test_own_answers_end_where_a_turn_ends_and_cut_ones_do_not(rows):
-    tokenizer = build_tokenizer()
-    end = 7
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": [tokenizer.convert_ids_to_tokens(end)]}
-    )
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}4{% endfor %}"
-    assert tokenizer.convert_ids_to_tokens(end) == "4"
-    model = tiny_model(seed=1)
-    batch = {**collate(list(rows), 0), "step": 1, "ids": rows["id"]}
-    warm = GenerationSettings(max_new_tokens=8, sampling_temperature=1.5)
-    labels = OwnAnswers(tokenizer, warm).replace(model, batch, 0, 0)["labels"]
-    learned = [row[row >= 0].tolist() for row in labels]
-    stops = {end, tokenizer.eos_token_id, model.generation_config.eos_token_id}
-    ended = [answer for answer in learned if answer[-1] in stops]
-    cut = [answer for answer in learned if answer[-1] not in stops]
-    assert ended and cut
-    assert any(answer[-1] == end for answer in ended)
-    assert all(len(answer) == 8 for answer in cut)
-    assert all(not stops & set(answer[:-1]) for answer in learned)
-
-
 def test_a_saved_student_stops_where_its_turns_end(tmp_path, rows):
     tokenizer = build_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["4"]})

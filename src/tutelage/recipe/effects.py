@@ -68,8 +68,8 @@ def effective(recipe: Recipe) -> dict[str, Any]:
         values["selection"].pop("suite")
     if values["selection"]["metric"] is None:
         values["selection"] = {"metric": None}
-    if not recipe.on_policy.is_used:
-        values["on_policy"] = {"fraction": 0.0}
+    used = recipe.on_policy.is_used
+    values["on_policy"] = recipe.on_policy.as_before if used else {"fraction": 0.0}
     if recipe.loss.is_cross_entropy_alone:
         values["loss"] = {name: values["loss"][name] for name in LOSS_VALUES}
     if not recipe.uses_text:

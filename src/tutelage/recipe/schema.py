@@ -292,6 +292,21 @@ class Recipe(Strict):
                     )
             if fault := range_fault(name, *schedule_range(spec, stages)):
                 raise SettingError(path, fault)
+        self._check_own_answers(stages)
+
+    def _check_own_answers(self, stages: int) -> None:
+        own = self.on_policy
+        for name, low, high in (("horizon", 1, own.max_new_tokens), ("prefix", 0, 1)):
+            spec = getattr(own, name)
+            if spec is None:
+                continue
+            least, most = schedule_range(spec, stages)
+            if not low <= least <= most <= high:
+                raise SettingError(
+                    f"on_policy.{name}",
+                    f"must stay between {low} and {high}, and is {least:g} to {most:g}."
+                    + (" Its end is on_policy.max_new_tokens." if name == "horizon" else ""),
+                )
 
     def missing(self) -> list[str]:
         """What a run needs and the recipe lacks, as dotted keys."""

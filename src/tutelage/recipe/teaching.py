@@ -1,6 +1,6 @@
 """The sections about who teaches whom, and with what; see ``sections`` for the others."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -220,12 +220,39 @@ class OnPolicy(Strict):
     )
     top_p: float = same_as(GenerationSettings, "top_p")
     top_k: int = same_as(GenerationSettings, "top_k")
+    horizon: ScheduleSpec | None = Field(
+        default=None, description="Most new tokens where that moves; never above max_new_tokens."
+    )
+    prefix: ScheduleSpec = Field(
+        default=0.0, description="Share of the data's answer that is given with the prompt."
+    )
+    reuse: int = Field(
+        default=1, ge=1, le=1_000_000, description="Updates that an answer is learned from."
+    )
+    max_age: Positive | None = Field(
+        default=None, description="With reuse: steps after which an answer is too old."
+    )
+    store_gb: float = Field(
+        default=20.0, gt=0, description="With reuse: disk for answers and what the teacher says."
+    )
 
     @model_validator(mode="after")
     def _known(self) -> "OnPolicy":
-        with below("fraction"):
-            check_schedule(self.fraction)
+        for name in ("fraction", "horizon", "prefix"):
+            spec = getattr(self, name)
+            if spec is not None:
+                with below(name):
+                    check_schedule(spec)
         return self
+
+    @property
+    def as_before(self) -> dict[str, Any]:
+        """Its values, without those that say nothing new: answers are known again by them."""
+        quiet = {"horizon": None, "prefix": 0.0, "reuse": 1}
+        values = self.model_dump(mode="json")
+        if self.reuse == 1:
+            values = {k: v for k, v in values.items() if k not in ("max_age", "store_gb")}
+        return {k: v for k, v in values.items() if k not in quiet or v != quiet[k]}
 
     @property
     def is_used(self) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tutelage.data.collate import collate
@@ -16,12 +15,13 @@ from tutelage.errors import DataError
 from tutelage.ids import Ids
 from tutelage.types import Plan
 
-Visit = tuple[int, int]
-"""Row of the data set (-1 for a filler) and step of the plan (from 0)."""
+Visit = tuple[int, int, int]
+"""Row of the data set (-1 for a filler), step of the plan, and number of the visit in that step
+(all from 0)."""
 
 
 class PlannedRows(Dataset):
-    """The data set, read by visits; each item also knows its step and its id."""
+    """The data set, read by visits; each item also knows its step, its place in it and its id."""
 
     def __init__(self, rows: Any, ids: Sequence[str]) -> None:
         self.rows = rows.select_columns(["input_ids", "labels"])
@@ -32,8 +32,8 @@ class PlannedRows(Dataset):
 
     def __getitem__(self, visit: Visit) -> tuple[int, Mapping[str, Any] | None]:
         """The step, and the row or None for a filler."""
-        row, step = visit
-        return step, None if row < 0 else {**self.rows[row], "id": self.ids[row]}
+        row, step, place = visit
+        return step, None if row < 0 else {**self.rows[row], "id": self.ids[row], "place": place}
 
 
 class PlanSampler(Sampler[list[Visit]]):
@@ -77,10 +77,11 @@ class PlanSampler(Sampler[list[Visit]]):
             span = slice(self.plan.offsets[step], self.plan.offsets[step + 1])
             rows = self.rows[self.plan.visit_teacher[span], self.plan.visits[span]]
             assert (rows >= 0).all(), "the plan visits a pair that the data does not have"
-            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
-            parts = np.array_split(rows, self.accumulation * self.num_processes)
+            order = np.argsort(self.lengths[rows], kind="stable")
+            parts = np.array_split(order, self.accumulation * self.num_processes)
             for part in parts[self.process_index :: self.num_processes]:
-                yield [(int(row), step) for row in part] or [(-1, step)]
+                visits = [(int(rows[place]), step, int(place)) for place in part]
+                yield visits or [(-1, step, -1)]
 
 
 def visits_loader(
@@ -174,11 +175,12 @@ def join_by_id(
 
 def collate_visits(
     items: Sequence[tuple[int, Mapping[str, Any] | None]], pad_token_id: int
-) -> dict[str, Tensor | int | list[str]]:
-    """One micro-batch: tensors, the step they belong to, and the ids of the rows."""
+) -> dict[str, Any]:
+    """One micro-batch: tensors, the step they belong to, ids of the rows and places in the step."""
     rows = [row for _, row in items]
     return {
         **collate(rows, pad_token_id),
         "step": items[0][0],
         "ids": [row["id"] for row in rows if row is not None],
+        "places": [row["place"] for row in rows if row is not None],
     }

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 TENSORS = ("input_ids", "attention_mask", "labels")
+LISTS = ("ids", "places", "states")
 
 
 def split_by_tokens(
@@ -16,7 +17,7 @@ def split_by_tokens(
 
     Args:
         batch: ``input_ids``, ``attention_mask`` and ``labels`` of shape ``[B, T]``, padded on the
-            right; ``ids`` of the rows; whatever else is the same for all parts.
+            right; lists of what rows have (``LISTS``); whatever else is the same for all parts.
         budget: most tokens of a part; a longer row is a part by itself. None for one part.
         packed: count real tokens, not the padding up to the longest row of a part.
     """
@@ -38,7 +39,7 @@ def split_by_tokens(
 
 def _rows(batch: Mapping[str, Any], rows: slice, columns: int) -> dict[str, Any]:
     cut: dict[str, Tensor] = {name: batch[name][rows, :columns] for name in TENSORS}
-    return {**batch, **cut, "ids": batch["ids"][rows]}
+    return {**batch, **cut, **{name: batch[name][rows] for name in LISTS if name in batch}}
 
 
 def count_labels(batches: list[dict[str, Any]], device: torch.device) -> Tensor:

@@ -1,26 +1,37 @@
-"""On-policy steps: the student answers the prompts of a batch, and learns from its own answers.
+"""On-policy steps: the student answers the prompts of a step, and learns from its own answers.
 
 The answers are data: nothing is differentiated through the sampling. The draw of an answer depends
 on the seed, the step, the prompt and its place in the step alone, so a resumed run writes the same
-answers.
+answers, and so do any number of processes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tutelage.curriculum.reuse import plan_reuse
 from tutelage.data.collate import IGNORED, collate
 from tutelage.errors import ConfigError
 from tutelage.generation import Engine, GenerationSettings, LocalEngine
+from tutelage.training.rollouts import Place, Rollout, RolloutStore
 from tutelage.types import Plan
+
+_PRIME = 1_000_003
+"""More than any step has visits, so that seeds of two places differ."""
+
+Batch = dict[str, Any]
+Encode = Callable[[Batch], list[Tensor]]
+"""What the teacher says of the rows of a micro-batch."""
 
 
 @dataclass(frozen=True)
 class OwnAnswers:
-    """How the student answers on on-policy steps (GKD).
+    """How the student answers on on-policy steps (GKD), and how often it learns from an answer.
 
     Attributes:
         tokenizer: knows the end-of-sequence and padding tokens.
@@ -28,6 +39,15 @@ class OwnAnswers:
         seed: of the sampling.
         engine: answers with the student as it is now, given the student and the tokenizer; it must
             give the tokens that it drew.
+        horizon: most tokens of an answer at each step, shape ``[S]``; None: the settings'.
+        prefix: share of the data's answer that is given with the prompt at each step, so that the
+            student goes on from there, shape ``[S]``; None: nothing of it.
+        reuse: updates that an answer is learned from, at most; see ``plan_reuse``.
+        max_age: steps after which an answer is too old; None: never.
+        most_kept: answers that are kept at once, at most; None for all.
+        folder: where they are kept; None: ``rollouts`` in the trainer's output folder.
+        forgets: remove answers that the plan does not ask for any more; not where another plan may
+            follow.
 
     References:
         Agarwal et al., On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649.
@@ -37,69 +57,236 @@ class OwnAnswers:
     settings: GenerationSettings
     seed: int = 0
     engine: Callable[[nn.Module, Any], Engine] = LocalEngine
+    horizon: Sequence[float] | None = None
+    prefix: Sequence[float] | None = None
+    reuse: int = 1
+    max_age: int | None = None
+    most_kept: int | None = None
+    folder: Path | None = None
+    forgets: bool = True
 
-    def answered(
-        self, model: nn.Module, batches: Sequence[dict[str, Any]], process: int, pad_token_id: int
-    ) -> list[dict[str, Any]]:
-        """The micro-batches of a process in one step with the student's own answers.
+    def settings_at(self, step: int) -> GenerationSettings:
+        """How answers of a step (from 0) are generated."""
+        if self.horizon is None:
+            return self.settings
+        return replace(self.settings, max_new_tokens=max(1, round(self.horizon[step])))
+
+    def seed_at(self, step: int, place: int) -> int:
+        """The seed of one visit of a step; a prompt that is there twice gets two answers."""
+        return (self.seed * _PRIME + step) * _PRIME + place
+
+
+class OnPolicySteps:
+    """Carries out the on-policy steps of a plan.
+
+    Args:
+        own: how the student answers.
+        plan: the plan.
+        folder: where rollouts are kept that are learned from again.
+        process: number of this process.
+        pad_token_id: fills the rows.
+        device: where the teacher reads.
+
+    Attributes:
+        reuse: which visits write, and which learn from what is there.
+        written: the rollouts that this process wrote for the last step.
+    """
+
+    def __init__(
+        self,
+        own: OwnAnswers,
+        plan: Plan,
+        folder: Path,
+        process: int,
+        pad_token_id: int,
+        device: torch.device,
+    ) -> None:
+        self.own = own
+        self.plan = plan
+        self.reuse = plan_reuse(plan, own.reuse, own.max_age, own.most_kept)
+        self.written: list[Rollout] = []
+        self._store = RolloutStore(own.folder or folder, process)
+        self._step_of = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
+        self._pad = pad_token_id
+        self._device = device
+
+    @classmethod
+    def of(cls, trainer: Any, pad_token_id: int) -> "OnPolicySteps | None":
+        """Those of a trainer's plan; None where it has none.
+
+        Raises:
+            ConfigError: it has some, and how the student answers was not said.
+        """
+        plan, own, args = trainer.plan, trainer.own_answers, trainer.args
+        if not plan.on_policy.any():
+            return None
+        if own is None:
+            raise ConfigError(
+                "The plan has on-policy steps, and how the student answers on them was not said."
+                " Pass `own_answers=OwnAnswers(tokenizer, GenerationSettings(...))`."
+            )
+        folder = Path(str(args.output_dir)) / "rollouts"
+        return cls(own, plan, folder, args.process_index, pad_token_id, args.device)
+
+    def answered(self, trainer: Any, batches: Sequence[Batch]) -> list[Batch]:
+        """The micro-batches of this process in one step with the student's answers in them.
 
         Args:
-            model: the student.
+            trainer: with the student, and the teacher where the step asks one.
             batches: as the collator made them.
-            process: number of the process.
-            pad_token_id: fills the rows.
         """
-        first = process * len(batches)
-        return [
-            self.replace(model, batch, first + number, pad_token_id)
-            for number, batch in enumerate(batches)
-        ]
-
-    def replace(
-        self, model: nn.Module, batch: Mapping[str, Any], place: int, pad_token_id: int
-    ) -> dict[str, Any]:
-        """The batch with the student's answers in place of the data's.
-
-        Args:
-            model: the student.
-            batch: a micro-batch as the collator made it.
-            place: number of the micro-batch among all of its step, over all processes.
-            pad_token_id: fills the rows.
-        """
-        prompts = [
-            prompt
-            for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
-            if (prompt := _prompt(ids, labels))
-        ]
-        if not prompts:
-            return dict(batch)
-        # One for each row: a prompt that is there twice is to get two answers.
-        first = (self.seed * 1_000_003 + batch["step"] * 1_009 + place) * 1_009
-        seeds = range(first, first + len(prompts))
-        engine = self.engine(model, self.tokenizer)
-        answers = engine.answer(prompts, self.settings, seed=seeds)
-        rows = [
-            {
-                "input_ids": [*prompt, *answer.tokens],
-                "labels": [IGNORED] * len(prompt) + list(answer.tokens),
-            }
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        device = batch["input_ids"].device
-        tensors = {k: v.to(device) for k, v in collate(rows, pad_token_id).items()}
-        return {**batch, **tensors}
-
-
-def check_on_policy(plan: Plan, own_answers: OwnAnswers | None) -> None:
-    """Raise a ``ConfigError`` where a plan has on-policy steps and nobody said how to answer."""
-    if own_answers is None and plan.on_policy.any():
-        raise ConfigError(
-            "The plan has on-policy steps, and how the student answers on them was not said."
-            " Pass `own_answers=OwnAnswers(tokenizer, GenerationSettings(...))`."
+        step = batches[0]["step"]
+        asks = self.own.reuse > 1 and trainer.step_values(step).needs_teacher
+        return self.answered_by(
+            trainer.student, batches, trainer.step_loss.teacher_states if asks else None
         )
 
+    def answered_by(
+        self, model: nn.Module, batches: Sequence[Batch], encode: Encode | None
+    ) -> list[Batch]:
+        """The same, from a student and what its teacher says of rows; None to keep nothing."""
+        step = batches[0]["step"]
+        visits = [visit for batch in batches for visit in _visits(batch)]
+        sources = {visit.place: self._source(step, visit.place) for visit in visits}
+        found = self._store.read({s for place, s in sources.items() if s != (step, place)})
+        # What is damaged or in another machine's folder is written anew.
+        missing = [visit for visit in visits if sources[visit.place] not in found]
+        self.written = self._write(model, step, missing)
+        rollouts = [*self.written]
+        for visit in visits:
+            if sources[visit.place] in found:
+                rollouts.append(replace(found[sources[visit.place]], id=visit.id))
+        made = self._batches(step, rollouts, len(batches), encode)
+        if encode is not None:
+            self._store.write(step, [one for one in made.rollouts if one.step == step])
+        return made.batches
 
-def _prompt(ids_T: Tensor, labels_T: Tensor) -> list[int]:
-    """Tokens before the first label; empty for a row without response tokens."""
-    labelled = torch.nonzero(labels_T != IGNORED)
-    return [] if not len(labelled) else ids_T[: int(labelled[0])].tolist()
+    def forget(self, oldest: int) -> None:
+        """Remove what no step from ``oldest`` on learns from."""
+        if self.own.forgets:
+            last = self.reuse.last_use
+            self._store.forget([step for step in self._store.steps if last[step] < oldest])
+
+    def clear(self) -> None:
+        """Remove all that was kept."""
+        self._store.clear()
+
+    def _source(self, step: int, place: int) -> Place:
+        """Which rollout a visit learns from."""
+        first = self.plan.offsets[step]
+        visit = int(self.reuse.source[first + place])
+        wrote = int(self._step_of[visit])
+        return wrote, visit - int(self.plan.offsets[wrote])
+
+    def _write(self, model: nn.Module, step: int, visits: Sequence["_Visit"]) -> list[Rollout]:
+        """The student's answers to the prompts of some visits of a step."""
+        if not visits:
+            return []
+        share = 0.0 if self.own.prefix is None else self.own.prefix[step]
+        prompts = [visit.prompt_with(share) for visit in visits]
+        engine = self.own.engine(model, self.own.tokenizer)
+        seeds = [self.own.seed_at(step, visit.place) for visit in visits]
+        answers = engine.answer(prompts, self.own.settings_at(step), seed=seeds)
+        return [
+            Rollout(
+                visit.id,
+                step,
+                visit.place,
+                prompt,
+                answer.tokens,
+                answer.truncated,
+                answer.logprobs,
+            )
+            for visit, prompt, answer in zip(visits, prompts, answers, strict=True)
+        ]
+
+    def _batches(
+        self, step: int, rollouts: Sequence[Rollout], count: int, encode: Encode | None
+    ) -> "_Made":
+        """Rollouts as so many micro-batches, of neighbours in length.
+
+        Args:
+            step: of the plan.
+            rollouts: all of this process.
+            count: of micro-batches; those without a row have a filler.
+            encode: asks the teacher about rollouts that have no states yet.
+        """
+        ordered = sorted(rollouts, key=lambda r: (len(r.prompt) + len(r.tokens), r.step, r.place))
+        made = _Made([], [])
+        for part in np.array_split(np.arange(len(ordered)), count):
+            rows = [ordered[number] for number in part]
+            if encode is not None:
+                rows = self._encoded(step, rows, encode)
+            batch = self._batch(step, rows)
+            if encode is not None:
+                batch["states"] = [one.states for one in rows]
+            made.batches.append(batch)
+            made.rollouts.extend(rows)
+        return made
+
+    def _encoded(self, step: int, rows: Sequence[Rollout], encode: Encode) -> list[Rollout]:
+        """The same rollouts, each with what the teacher says of it."""
+        new = [one for one in rows if one.states is None]
+        if not new:
+            return list(rows)
+        batch = self._batch(step, new)
+        tensors = {k: v.to(self._device) for k, v in batch.items() if isinstance(v, Tensor)}
+        states = dict(zip(map(id, new), encode({**batch, **tensors}), strict=True))
+        return [replace(one, states=states.get(id(one), one.states)) for one in rows]
+
+    def _batch(self, step: int, rows: Sequence[Rollout]) -> Batch:
+        return {
+            **collate([_row(one) for one in rows] or [None], self._pad),
+            "step": step,
+            "ids": [one.id for one in rows],
+            "places": [one.place for one in rows],
+        }
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Micro-batches, and the rollouts in them in the same order."""
+
+    batches: list[Batch]
+    rollouts: list[Rollout]
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """A row of the data that is to be answered.
+
+    Attributes:
+        id: of the example.
+        place: number of the visit in its step.
+        tokens: prompt and answer of the data.
+        start: where the answer begins.
+    """
+
+    id: str
+    place: int
+    tokens: tuple[int, ...]
+    start: int
+
+    def prompt_with(self, share: float) -> tuple[int, ...]:
+        """The prompt with so much of the data's answer, which is never given whole."""
+        given = min(int(share * (len(self.tokens) - self.start)), len(self.tokens) - self.start - 1)
+        return self.tokens[: self.start + max(given, 0)]
+
+
+def _visits(batch: Batch) -> list[_Visit]:
+    """The visits of a micro-batch; none for a filler."""
+    rows = zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True)
+    found = []
+    for (tokens, labels), example, place in zip(rows, batch["ids"], batch["places"], strict=False):
+        learned = [number for number, label in enumerate(labels) if label != IGNORED]
+        # Nothing comes before a first token, so it cannot be learned and is given.
+        start = max(learned[0], 1)
+        found.append(_Visit(example, place, tuple(tokens[: learned[-1] + 1]), start))
+    return found
+
+
+def _row(rollout: Rollout) -> dict[str, list[int]]:
+    return {
+        "input_ids": [*rollout.prompt, *rollout.tokens],
+        "labels": [IGNORED] * len(rollout.prompt) + list(rollout.tokens),
+    }

@@ -97,7 +97,7 @@ class _Rows(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for visits in self._inner:
-            yield [row for row, _ in visits]
+            yield [row for row, _, _ in visits]
 
 
 def _ids(trainer: Trainer, ids: Sequence[str] | None) -> Sequence[str]:

@@ -15,6 +15,7 @@ from tutelage.files import atomic_write_json, read_json, remove_directory
 from tutelage.models.saving import disk_checked
 from tutelage.training.checkpoints import (
     checkpoint_step,
+    checkpoints,
     damage,
     last_checkpoint,
     mark_complete,
@@ -94,6 +95,19 @@ def _close(trainer: Any, folder: str | Path, logs: Sequence[str | Path]) -> None
     # With load_best_model_at_end, transformers goes back to the best one.
     best = trainer.state.best_model_checkpoint if args.load_best_model_at_end else None
     rotate(str(args.output_dir), args.keep_checkpoints, best)
+
+
+def forget_rollouts(trainer: Any) -> None:
+    """Remove rollouts that no checkpoint could ask for: all of them when the plan is done."""
+    if trainer.on_policy is None:
+        return
+    if trainer.state.global_step >= trainer.plan.total_steps:
+        trainer.accelerator.wait_for_everyone()
+        if trainer.args.should_save:
+            trainer.on_policy.clear()
+        return
+    kept = [checkpoint_step(path) for path in checkpoints(str(trainer.args.output_dir))]
+    trainer.on_policy.forget(min(kept, default=0))
 
 
 def load_beside(trainer: Any, folder: str | Path) -> None:

@@ -100,6 +100,17 @@ class StepLoss:
             padding_free=self._args.padding_free,
         )
 
+    def teacher_states(self, inputs: Mapping[str, Any]) -> list[Tensor]:
+        """What the step's teacher encodes the response tokens of each row to, ``[n, H]`` each.
+
+        Args:
+            inputs: a micro-batch, on the device.
+        """
+        rows = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        teacher = self._teachers[self._plan.teacher_of(inputs["step"])]
+        counts = (inputs["labels"][:, 1:] >= 0).sum(1).tolist()
+        return list(teacher.encode(inputs["ids"], *rows).split(counts))
+
     def __call__(
         self,
         model: nn.Module,
@@ -121,7 +132,12 @@ class StepLoss:
         teacher = teacher_hidden_NH = None
         if values.needs_teacher:
             teacher = self._teachers[self._plan.teacher_of(inputs["step"])]
-            teacher_hidden_NH = teacher.encode(inputs["ids"], *rows)
+            states = inputs.get("states")
+            teacher_hidden_NH = (
+                teacher.encode(inputs["ids"], *rows)
+                if states is None
+                else torch.cat(states).to(hidden_NH.device)
+            )
         sums = self.distill(model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH)
         parts = sums.parts.clone()
         parts[[CE, KD, TARGET_ENTROPY]] /= num_tokens

@@ -23,7 +23,7 @@ from tutelage.training.config import DistillConfig
 from tutelage.training.half import half_precision_note
 from tutelage.training.inputs import given_inputs
 from tutelage.training.loss import StepValues
-from tutelage.training.on_policy import OwnAnswers, check_on_policy
+from tutelage.training.on_policy import OnPolicySteps, OwnAnswers
 from tutelage.training.optimizer import plan_scheduler
 from tutelage.training.plain import plain_plan
 from tutelage.training.share import AdaptiveShare
@@ -117,7 +117,6 @@ class DistillTrainer(Trainer):
         args.num_train_epochs = 1
         self.validator = validator
         self.own_answers = own_answers
-        check_on_policy(self.plan, own_answers)
         controller = args.share_controller
         self.adaptive = None if controller is None else AdaptiveShare(controller, self.plan)
         self.step_loss = StepLoss(
@@ -135,6 +134,7 @@ class DistillTrainer(Trainer):
             if note:
                 LOG.warning(note)
         self._pad_token_id = 0 if processing_class is None else padding_id(processing_class)
+        self.on_policy = OnPolicySteps.of(self, self._pad_token_id)
         self.step_ids: list[str] = []
         self.sums = StepSums(args.device)
         self.finite_losses: list[tuple[Tensor, list[str]]] = []
@@ -157,11 +157,9 @@ class DistillTrainer(Trainer):
     ) -> tuple[list, Tensor]:
         """The micro-batches of one step and the number of their response tokens everywhere."""
         batches = [next(epoch_iterator) for _ in range(num_batches)]
-        if self.plan.on_policy[batches[0]["step"]]:
-            assert self.own_answers is not None
-            batches = self.own_answers.answered(
-                self.student, batches, self.args.process_index, self._pad_token_id
-            )
+        step = batches[0]["step"]
+        if self.on_policy is not None and self.plan.on_policy[step]:
+            batches = self.on_policy.answered(self, batches)
         self.finite_losses.clear()
         self.step_ids = [example_id for batch in batches for example_id in batch["ids"]]
         count = self.over_processes(count_labels(batches, device))
@@ -282,7 +280,9 @@ class DistillTrainer(Trainer):
         self._resumed_at, checkpoint = resume.checkpoint_asked(resume_from_checkpoint, folder)
         if checkpoint is not None:
             resume.load_beside(self, checkpoint)
-        return super().train(resume_from_checkpoint=checkpoint, **keywords)
+        done = super().train(resume_from_checkpoint=checkpoint, **keywords)
+        resume.forget_rollouts(self)
+        return done
 
     def set_initial_training_values(self, *arguments: Any, **keywords: Any) -> Any:
         """No pass over the data where the checkpoint stands at the last step already.
@@ -296,3 +296,4 @@ class DistillTrainer(Trainer):
         """Save, then mark as whole, then remove older ones: a kill at any moment loses nothing."""
         with resume.saving_checkpoint(self, self._logs):
             super()._save_checkpoint(model, trial)
+        resume.forget_rollouts(self)

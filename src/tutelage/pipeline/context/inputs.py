@@ -47,6 +47,9 @@ _ROWS_VERSION = 2
 _DRAWS = {"draws": 2}
 """Of what is sampled. Rises when the same seeds draw other answers; greedy ones have no part."""
 
+_OWN_DRAWS = {"draws": 3}
+"""The same of what a student draws while it learns."""
+
 
 def data_inputs(session: Session) -> Inputs:
     """Of the tokenized data: settings, files, tokenizer, and the seed where it draws."""
@@ -290,7 +293,7 @@ def training_inputs(session: Session, arm: str, validate_after: Sequence[int]) -
         "seed": recipe.student_seed,
     }
     if recipe.on_policy.is_used and recipe.on_policy.sampling_temperature > 0:
-        found |= _DRAWS
+        found |= _OWN_DRAWS
     if not recipe.loss.is_cross_entropy_alone:
         found["teachers"] = {n: session.models.teacher_identity(n) for n in recipe.teachers_used}
         found["teacher_schedule"] = values["teacher_schedule"]

@@ -16,8 +16,10 @@ from tutelage.pipeline.context.inputs import training_inputs
 from tutelage.pipeline.context.session import Session, training_stage
 from tutelage.pipeline.stages.job import Job, carry_out, start_over_unless_same
 from tutelage.pipeline.stages.plan import refreshes
+from tutelage.pipeline.stages.rollouts import most_rollouts
 from tutelage.pipeline.stages.saved import save_students, with_lora
 from tutelage.recipe import Recipe
+from tutelage.schedules import scheduled
 from tutelage.training import DistillConfig, DistillSettings
 from tutelage.training.on_policy import OwnAnswers
 from tutelage.types import Plan
@@ -135,23 +137,35 @@ def _job(
         tensorboard=work.parent / "tracking"
         if "tensorboard" in recipe.training.report_to
         else None,
-        own_answers=_own_answers(session, recipe),
+        own_answers=_own_answers(session, recipe, plan),
         log_after=tuple(_steps_of(plan, stages) for stages in refreshes(recipe)),
     )
 
 
-def _own_answers(session: Session, recipe: Recipe) -> OwnAnswers | None:
-    settings = recipe.on_policy
-    if not settings.is_used:
+def _own_answers(session: Session, recipe: Recipe, plan: Plan) -> OwnAnswers | None:
+    own = recipe.on_policy
+    if not own.is_used:
         return None
+    stages = recipe.curriculum.stages
     return OwnAnswers(
         session.models.tokenizer,
-        settings.values_of(
+        own.values_of(
             GenerationSettings,
             max_total_tokens=getattr(recipe.data, "max_length", None),
             precision=recipe.training.precision,
         ),
         recipe.student_seed,
+        horizon=None
+        if own.horizon is None
+        else scheduled(own.horizon).values(plan.step_stage, stages).tolist(),
+        prefix=scheduled(own.prefix).values(plan.step_stage, stages).tolist()
+        if own.prefix
+        else None,
+        reuse=own.reuse,
+        max_age=own.max_age,
+        most_kept=most_rollouts(session, recipe),
+        # The plan that follows may ask for what this one does not.
+        forgets=recipe.difficulty.refresh is None,
     )
 
 
