@@ -262,6 +262,12 @@ def _healing_lines(session: Session) -> list[str]:
 
 def _cost_lines(cost: Cost) -> tuple[str, ...]:
     lines = [f"tokens: the student reads {cost.tokens:,}, the teacher {cost.teacher_tokens:,}"]
+    if cost.written:
+        lines.append(
+            f"own answers: the student writes {cost.written:,} and learns {cost.learned:,} times"
+            f" from one, about {cost.generated_tokens:,} tokens if they are as long as the data's"
+            + (f"; kept on at most {size_text(cost.rollout_bytes)}" if cost.rollout_bytes else "")
+        )
     if cost.seconds is not None and cost.baseline_seconds is not None:
         lines.append(
             f"training time: about {duration(cost.seconds)} on this machine (estimated from the"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.curriculum import load_plan, plan_folder
+from tutelage.curriculum.reuse import ReusePlan
 from tutelage.data.lengths import NUM_TOKENS, stored_lengths
 from tutelage.errors import RunFolderError
 from tutelage.files import read_json
@@ -17,6 +18,7 @@ from tutelage.models import ModelSize
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import rows_of
+from tutelage.pipeline.stages.rollouts import reuse_of, rollout_bytes
 from tutelage.pipeline.stages.signal import decide_signals
 from tutelage.pipeline.stages.store import LIVE, store_needs
 from tutelage.recipe import Recipe
@@ -25,6 +27,9 @@ from tutelage.types import Plan
 
 BACKWARD = 3.0
 """A training step costs about this many forward passes of the student."""
+
+GENERATION = 6.0
+"""A token that is generated costs about as much as so many that are read."""
 
 ACTIVATION_BYTES = 34 * 2
 """Bytes of activations for each token, layer and hidden unit, roughly."""
@@ -42,6 +47,10 @@ class Cost:
         disk_bytes: checkpoints, the student and the run's files, and what the teacher store lacks.
         store_bytes: of these, what the teacher store lacks, which arms may share.
         baseline_seconds: time of the plain run with the same teacher.
+        written: answers that the student writes on on-policy steps.
+        learned: how often it learns from one of them.
+        generated_tokens: tokens of these answers, if they are as long as the data's.
+        rollout_bytes: of the disk, what answers take that are learned from again, at most.
     """
 
     tokens: int
@@ -51,6 +60,10 @@ class Cost:
     disk_bytes: int
     store_bytes: int
     baseline_seconds: float | None
+    written: int = 0
+    learned: int = 0
+    generated_tokens: int = 0
+    rollout_bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The estimate as plain values."""
@@ -77,6 +90,8 @@ class Scale:
         signal: where the teacher's distributions come from: live, hidden or topk.
         tokens_to_store: tokens that the teacher still has to read for its store.
         store_bytes: disk that the store still needs.
+        reuse: which visits write and which learn once more; None where no step is on-policy.
+        rollout_bytes: disk of one answer that is kept, at most.
     """
 
     parameters: int
@@ -94,27 +109,39 @@ class Scale:
     signal: str = "live"
     tokens_to_store: int = 0
     store_bytes: int = 0
+    reuse: ReusePlan | None = None
+    rollout_bytes: int = 0
 
 
-def estimate(plan: Plan, lengths: NDArray[np.int64], scale: Scale) -> Cost:
+def estimate(
+    plan: Plan,
+    lengths: NDArray[np.int64],
+    scale: Scale,
+    answers: NDArray[np.int64] | None = None,
+) -> Cost:
     """Estimate a plan from the length of each example and the speed of the student's forward pass.
 
     Args:
         plan: the plan.
         lengths: tokens of each example, in the order of ``plan.ids``.
         scale: sizes and measured speed.
+        answers: tokens of each example's answer, likewise; the student's are taken to be as long.
     """
     per_visit = lengths[plan.visits]
     step_of_visit = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
     tokens = int(per_visit.sum())
     live = scale.signal == "live"
-    teacher_tokens = (
-        int(per_visit[plan.takes_logits[step_of_visit]].sum()) if live else scale.tokens_to_store
-    )
+    asks = plan.takes_logits[step_of_visit]
+    writes = np.zeros(len(per_visit), dtype=bool)
+    if scale.reuse is not None:
+        writes = scale.reuse.source == np.arange(len(per_visit))
+        asks &= writes | (scale.reuse.source < 0)  # what it said of a kept answer is kept, too
+    generated = 0 if answers is None else int(answers[plan.visits][writes].sum())
+    teacher_tokens = int(per_visit[asks].sum()) if live else scale.tokens_to_store
     ratio = scale.teacher_parameters / max(scale.parameters, 1)
     seconds = baseline_seconds = None
     if scale.forward_tokens_per_second:
-        forwards = BACKWARD * tokens + ratio * teacher_tokens
+        forwards = BACKWARD * tokens + ratio * teacher_tokens + GENERATION * generated
         seconds = forwards / scale.forward_tokens_per_second
         plain = lengths.mean() * plan.baseline_steps * plan.batch_size
         share = ratio * (plain if live and teacher_tokens else teacher_tokens)
@@ -133,14 +160,19 @@ def estimate(plan: Plan, lengths: NDArray[np.int64], scale: Scale) -> Cost:
     # A checkpoint holds the weights and Adam's two moments; one more is there while it is written.
     checkpoint = 4 * scale.parameters + 8 * scale.trainable
     disk = (scale.checkpoints + 1) * checkpoint + 2 * 4 * scale.parameters + scale.store_bytes
+    rollouts = 0 if scale.reuse is None else scale.reuse.most_kept * scale.rollout_bytes
     return Cost(
         tokens,
         teacher_tokens,
         seconds,
         int(memory),
-        int(disk),
+        int(disk + rollouts),
         scale.store_bytes,
         baseline_seconds,
+        written=0 if scale.reuse is None else scale.reuse.num_written,
+        learned=0 if scale.reuse is None else scale.reuse.num_learned,
+        generated_tokens=generated,
+        rollout_bytes=int(rollouts),
     )
 
 
@@ -155,6 +187,7 @@ def cost_of(session: Session, arm: str) -> Cost:
     signal = decide_signals(session).get(arm, LIVE)
     needs = store_needs(session, arm, signal) if signal != LIVE else []
     head_bytes = 0 if teacher is None else 4 * teacher.hidden_size * session.models.vocab_size
+    plan = load_plan(_carried_out(session, arm))
     scale = Scale(
         parameters=student.parameters,
         trainable=_trainable(student, recipe),
@@ -171,9 +204,15 @@ def cost_of(session: Session, arm: str) -> Cost:
         signal=signal,
         tokens_to_store=sum(need.tokens for need in needs),
         store_bytes=sum(need.bytes for need in needs),
+        reuse=reuse_of(session, recipe, plan),
+        rollout_bytes=rollout_bytes(session, recipe) if plan.on_policy.any() else 0,
     )
-    plan = load_plan(_carried_out(session, arm))
-    return estimate(plan, lengths[Ids(rows["id"]).locate(plan.ids)], scale)
+    order = Ids(rows["id"]).locate(plan.ids)
+    answers = None
+    if scale.reuse is not None:
+        prompts = np.asarray(rows["num_prompt_tokens"])
+        answers = np.minimum(lengths - prompts, recipe.on_policy.max_new_tokens)[order]
+    return estimate(plan, lengths[order], scale, answers)
 
 
 def _carried_out(session: Session, arm: str) -> Path:
