@@ -63,7 +63,7 @@ def methods_recipe(folder, output):
     recipe["controls"] = {
         "dynamic": {"extends": "cpd_dynamic", **arm},
         "taid": {"extends": "taid", **arm},
-        "gkd": {"extends": "gkd", "on_policy": {"max_new_tokens": 6}, **arm},
+        "gkd": {"extends": "gkd", "on_policy": {"max_new_tokens": 6, "reuse": 2}, **arm},
         "seqkd": {
             "extends": "seqkd",
             "supervision": {"max_new_tokens": 6, "sampling_temperature": 1.0},

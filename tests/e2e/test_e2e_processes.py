@@ -31,6 +31,11 @@ def folder(request, tmp_path_factory):
     recipe["loss"] = {"divergence": {"kind": "reverse_kl"}, "ce_weight": 0.5}
     recipe["selection"] = {"metric": None}
     recipe["data"] |= {"validation": 0, "test": 4}
+    own = {"max_new_tokens": 6, "reuse": 2}
+    recipe["controls"]["own"] = {
+        **{"extends": "on_policy", "on_policy": own},
+        "curriculum": recipe["controls"]["sft"]["curriculum"],
+    }
     assert run_in_child({**recipe, "output": str(folder / "alone")}, folder / "one")
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({**recipe, "output": str(folder / "together")}))
@@ -43,7 +48,7 @@ def folder(request, tmp_path_factory):
 
 
 def test_two_processes_give_the_trajectory_of_one(folder):
-    for arm in ("cpd", "sft"):
+    for arm in ("cpd", "sft", "own"):
         one, two = (trajectory(folder / name, arm) for name in ("one", "two"))
         assert [row["step"] for row in one] == [row["step"] for row in two]
         for a, b in zip(one, two, strict=True):
