@@ -225,6 +225,7 @@ REMAKES = {
     "curriculum.kind=baby_steps": PLAN, "curriculum.stages=4": PLAN, "curriculum.passes=3": PLAN,
     "curriculum.order=hard_first": PLAN, "curriculum.remainder=drop": PLAN,
     "loss.divergence.kind=reverse_kl": CPD, "loss.tau2_scaling=false": CPD, "loss.top_k=4": CPD,
+    "loss.divergence.kind=reverse_kl && loss.sampled=true": CPD,
     "loss.adaptive={kind: taid}": PLAN, "loss.ce_weight=0.25": PLAN, "loss.student_share=0.2": PLAN,
     "training.learning_rate=0.02": BOTH, "training.weight_decay=0.5": BOTH,
     "training.adam_beta1=0.5": BOTH, "training.adam_beta2=0.5": BOTH,

@@ -9,7 +9,7 @@ from tutelage.divergences import forward_kl, reverse_kl
 from tutelage.models.head import head_logits, response_hidden
 from tutelage.targets import probability_mix
 from tutelage.teachers import LiveTeacher
-from tutelage.training.loss import DistillLoss, StepValues
+from tutelage.training.loss import DistillLoss, StepValues, at_drawn_tokens
 
 
 @pytest.fixture
@@ -183,3 +183,44 @@ def test_sixteen_bits_only_in_the_matrix_product(student, teacher, batch):
     rounded = tiled(student, teacher, batch, values, autocast_dtype=torch.bfloat16).total
     assert rounded.dtype == torch.float32
     assert rounded.item() == pytest.approx(exact.item(), rel=0.02)
+
+
+def test_drawn_tokens_estimate_reverse_kl_and_its_gradient():
+    torch.manual_seed(3)
+    logits = torch.randn(5, VOCAB, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(5, VOCAB, dtype=torch.float64).log_softmax(-1)
+    logp = logits.log_softmax(-1)
+    # Over every token with the probability of drawing it: the expectation, not a sample.
+    expected = torch.zeros(5, dtype=torch.float64)
+    gradient = torch.zeros_like(logits)
+    for token in range(VOCAB):
+        drawn = torch.full((5,), token)
+        value = at_drawn_tokens(target, logits.log_softmax(-1), drawn)
+        chance = logp[:, token].exp().detach()
+        expected += chance * value.detach()
+        gradient += torch.autograd.grad((chance * value).sum(), logits)[0]
+    q, m = (log_softmax(x.detach().numpy(), axis=-1) for x in (logits, target))
+    whole = (torch.tensor(q).exp() * torch.tensor(q - m)).sum(-1)
+    torch.testing.assert_close(expected, whole)
+    exact = reverse_kl(target, logits.log_softmax(-1)).sum()
+    torch.testing.assert_close(gradient, torch.autograd.grad(exact, logits)[0])
+
+
+def test_sampled_loss_is_that_of_the_drawn_tokens(batch):
+    student, teacher = tiny_model(seed=1), tiny_model(seed=2)
+    values = StepValues(0.25, 1.5, 0.0)
+    hidden, targets = response_hidden(student, *batch)
+    signal = LiveTeacher(teacher, VOCAB)
+    states = signal.encode([], *batch)
+    loss = DistillLoss(reverse_kl, probability_mix, vocab_size=VOCAB, tile_tokens=3)
+    found = loss(student, hidden, targets, values, signal, states, sampled=True)
+    with torch.no_grad():
+        student_logp, teacher_logp = (
+            (head_logits(model, h, VOCAB).double() / 1.5).log_softmax(-1)
+            for model, h in ((student, hidden), (teacher, states))
+        )
+    mixed = (0.25 * student_logp.exp() + 0.75 * teacher_logp.exp()).log()
+    each = [float(student_logp[i, t] - mixed[i, t]) for i, t in enumerate(targets.tolist())]
+    assert float(found.total.detach()) == pytest.approx(1.5**2 * sum(each), rel=1e-4)
+    found.total.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in student.parameters())

@@ -70,6 +70,8 @@ def effective(recipe: Recipe) -> dict[str, Any]:
         values["selection"] = {"metric": None}
     used = recipe.on_policy.is_used
     values["on_policy"] = recipe.on_policy.as_before if used else {"fraction": 0.0}
+    if not recipe.loss.sampled:  # as it was before there was a choice
+        values["loss"].pop("sampled")
     if recipe.loss.is_cross_entropy_alone:
         values["loss"] = {name: values["loss"][name] for name in LOSS_VALUES}
     if not recipe.uses_text:

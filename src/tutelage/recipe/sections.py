@@ -188,10 +188,16 @@ class Loss(Strict):
         description="Moves the student's share beyond its schedule while training; see `tutelage"
         " ls controllers`.",
     )
+    sampled: bool = same_as(DistillSettings, "sampled")
     top_k: int | None = same_as(DistillSettings, "top_k")
 
     @model_validator(mode="after")
     def _known(self) -> "Loss":
+        if self.sampled and (self.divergence.kind != "reverse_kl" or self.top_k is not None):
+            raise ValueError(
+                "`sampled` is an estimate of reverse KL over all tokens: it goes with"
+                " divergence: {kind: reverse_kl} and without top_k"
+            )
         for family in ("divergence", "target"):
             component: Choice = getattr(self, family)
             # The tables of these two import torch, which takes a second; the defaults are known.

@@ -41,6 +41,7 @@ class DistillConfig(TrainingArguments):
     distill_temperature: float = _told_by(PlanSettings, "distill_temperature", "Without a plan.")
     student_share: float = _told_by(PlanSettings, "student_share", "Without a plan.")
     tau2_scaling: bool = _told_by(DistillSettings, "tau2_scaling")
+    sampled: bool = _told_by(DistillSettings, "sampled")
     top_k: int | None = _told_by(DistillSettings, "top_k")
     share_controller: dict[str, Any] | None = field(
         default=None,

@@ -112,6 +112,8 @@ class DistillLoss:
         values: StepValues,
         teacher: TeacherSignal | None = None,
         teacher_hidden_NH: Tensor | None = None,
+        *,
+        sampled: bool = False,
     ) -> LossSums:
         """Sum the loss over the response tokens of a batch.
 
@@ -122,6 +124,10 @@ class DistillLoss:
             values: scheduled values of the step.
             teacher: where the teacher's logits come from; needed where ``values.needs_teacher``.
             teacher_hidden_NH: the teacher's hidden states at the same positions.
+            sampled: the student drew the response tokens: compare at these alone. With target m,
+                a token's part is log q - log m at the token x that was drawn, whose expectation
+                over x is reverse KL; its gradient is (log q(x) - log m(x)) times that of log q(x),
+                as in the policy gradient of on-policy distillation with no discount.
         """
         parameters = head_parameters(student)
         trained = torch.is_grad_enabled() and (hidden_NH.requires_grad or bool(parameters))
@@ -139,7 +145,7 @@ class DistillLoss:
             head,
             logit_transform(student),
             targets_N,
-            lambda block: self.block_sums(block, values),
+            lambda block: self.block_sums(block, values, sampled=sampled),
             teacher_tiles,
             tile_tokens,
             self.block_tokens or block_rows(hidden_NH.device, self.vocab_size),
@@ -148,12 +154,15 @@ class DistillLoss:
         parts[KD_TOKENS] = len(targets_N) if values.needs_teacher else 0
         return LossSums(total, parts)
 
-    def block_sums(self, block: Block, values: StepValues) -> tuple[Tensor, Tensor]:
+    def block_sums(
+        self, block: Block, values: StepValues, *, sampled: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Loss and parts of one block, from logits; sums over its tokens.
 
         Args:
             block: logits, response tokens and teacher.
             values: scheduled values of the step.
+            sampled: compare at the response tokens alone.
         """
         logits_rV, tau = block.logits_rV, values.distill_temperature
         student_logp_rV = logits_rV.log_softmax(-1)
@@ -164,13 +173,13 @@ class DistillLoss:
         total = values.ce_weight * ce if values.ce_weight else torch.zeros_like(ce)
         if block.teacher is not None:
             soft_rV = student_logp_rV if tau == 1.0 else (logits_rV / tau).log_softmax(-1)
-            kd, agreed, entropy = self._distillation(block, soft_rV, values)
+            kd, agreed, entropy = self._distillation(block, soft_rV, values, sampled=sampled)
             total = total + (1.0 - values.ce_weight) * kd
         parts = [ce, kd, agreed, torch.zeros_like(ce), entropy]
         return total, torch.stack([part.detach().double() for part in parts])
 
     def _distillation(
-        self, block: Block, soft_rV: Tensor, values: StepValues
+        self, block: Block, soft_rV: Tensor, values: StepValues, *, sampled: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Distillation, agreeing tokens and entropy of the target, summed over a block.
 
@@ -178,6 +187,7 @@ class DistillLoss:
             block: whose teacher is given.
             soft_rV: the student's log-probabilities at the step's temperature.
             values: scheduled values of the step.
+            sampled: compare at the response tokens alone.
         """
         assert block.teacher is not None
         (tile, rows), tau = block.teacher, values.distill_temperature
@@ -203,5 +213,35 @@ class DistillLoss:
         entropy = torch.zeros_like(agreed)
         if self.target_entropy:
             entropy = -expectation(target.detach(), target.detach()).sum(dtype=torch.float64)
-        kd = self.divergence(target, soft_rV).sum(dtype=torch.float64)
+        kd_r = (
+            at_drawn_tokens(target, soft_rV, block.targets_r)
+            if sampled
+            else self.divergence(target, soft_rV)
+        )
+        kd = kd_r.sum(dtype=torch.float64)
         return (kd * tau**2 if self.tau2_scaling else kd), agreed, entropy
+
+
+def at_drawn_tokens(target_logp_rV: Tensor, student_logp_rV: Tensor, drawn_r: Tensor) -> Tensor:
+    r"""One-sample estimate of reverse KL at tokens that the student drew.
+
+    .. math:: \log q(x) - \log m(x), \quad x \sim q
+
+    Its gradient is that of the expectation, estimated likewise: the value times the gradient of
+    log q(x).
+
+    Args:
+        target_logp_rV: log-probabilities of the target m.
+        student_logp_rV: of the student q.
+        drawn_r: the tokens.
+
+    Returns:
+        Nats, shape ``[r]``; may be negative.
+
+    References:
+        Lu and Thinking Machines Lab, On-Policy Distillation, 2025.
+    """
+    where = drawn_r.unsqueeze(-1)
+    student_r = student_logp_rV.gather(-1, where).squeeze(-1)
+    excess_r = (student_r - target_logp_rV.gather(-1, where).squeeze(-1)).detach()
+    return excess_r + excess_r * (student_r - student_r.detach())

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tutelage.errors import ConfigError
 from tutelage.settings import check_settings, count, setting
 
 
@@ -13,6 +14,7 @@ class DistillSettings:
         divergence: name in ``DIVERGENCES``.
         target: name in ``TARGETS``.
         tau2_scaling: multiply the divergence by the temperature squared, whichever it is.
+        sampled: on on-policy steps, the one-sample estimate of reverse KL; see ``DistillLoss``.
         top_k: compare so many of the teacher's likeliest tokens, and all the others as one.
         tile_tokens: response tokens whose logits are in memory at once.
         padding_free: run a batch as one row without padding, where the model can.
@@ -26,6 +28,9 @@ class DistillSettings:
     divergence: str = setting("forward_kl", "How far the student is from its target.")
     target: str = setting("probability_mix", "What the student is pulled towards.")
     tau2_scaling: bool = setting(True, "Multiply KD by the temperature squared.")
+    sampled: bool = setting(
+        False, "On-policy steps: compare at the tokens that were drawn alone, not at all tokens."
+    )
     top_k: int | None = count(
         None, "Compare the teacher's k likeliest tokens and one tail bucket alone."
     )
@@ -42,3 +47,9 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.sampled and self.divergence != "reverse_kl":
+            raise ConfigError(
+                f"sampled=True estimates reverse KL, and the divergence is '{self.divergence}':"
+                " other divergences are no expectation over the student's tokens. Set it to"
+                " reverse_kl, or leave sampled out."
+            )

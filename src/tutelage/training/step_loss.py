@@ -138,7 +138,10 @@ class StepLoss:
                 if states is None
                 else torch.cat(states).to(hidden_NH.device)
             )
-        sums = self.distill(model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH)
+        sampled = self._args.sampled and bool(self._plan.on_policy[inputs["step"]])
+        sums = self.distill(
+            model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH, sampled=sampled
+        )
         parts = sums.parts.clone()
         parts[[CE, KD, TARGET_ENTROPY]] /= num_tokens
         total, routers = sums.total / num_tokens, None

@@ -194,6 +194,7 @@ def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, 
         divergence=loss.divergence.kind,
         target=loss.target.kind,
         top_k=loss.top_k,
+        sampled=loss.sampled,
         tau2_scaling=loss.tau2_scaling,
     )
     processes = session.processes.count
