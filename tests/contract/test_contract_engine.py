@@ -2,14 +2,16 @@
 
 import contextlib
 import copy
+import sys
 
 import pytest
 import torch
 
+import fake_vllm
 from conftest_models import tiny_model
 from loopback import serving
 from tutelage.data.arithmetic import build_tokenizer
-from tutelage.errors import ConfigError, DataError
+from tutelage.errors import ConfigError, DataError, MissingDependencyError
 from tutelage.generation import (
     ENGINES,
     AskedModel,
@@ -41,8 +43,22 @@ def server(model):
         yield {"base_url": running.url}
 
 
-REACHED = {"local": local, "server": server}
+@contextlib.contextmanager
+def vllm(model):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "vllm", fake_vllm)
+        yield {}
+
+
+REACHED = {"local": local, "server": server, "vllm": vllm}
 """What gives the options by which an engine reaches the tiny model, as long as it is asked."""
+
+
+def test_an_engine_without_its_package_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    asked = AskedModel(str(tmp_path), lambda: None, TOKENIZER)
+    with pytest.raises(MissingDependencyError, match=r"needs a GPU.*tutelage\[vllm\].*kind: local"):
+        make_engine("vllm", {}, asked)
 
 
 def test_every_row_is_reached():

@@ -72,6 +72,42 @@ def server(
     return ServerEngine(one, name, asked.tokenizer, api=api, concurrency=concurrency)
 
 
+def vllm(
+    asked: AskedModel,
+    *,
+    runs: str = "teacher",
+    dtype: str = "auto",
+    tensor_parallel_size: Annotated[int, Limits(1, 1024)] = 1,
+    gpu_memory_utilization: Annotated[float, Limits(0.01, 1.0)] = 0.9,
+    max_model_len: Annotated[int, Limits(1, 10_000_000)] | None = None,
+) -> Engine:
+    """Run the model with vLLM in this process.
+
+    Args:
+        asked: the model, which must be on the disk or on the hub.
+        runs: which model of a recipe it runs; a student in training is asked without vLLM.
+        dtype: type of the weights, as vLLM calls it.
+        tensor_parallel_size: GPUs that share the model.
+        gpu_memory_utilization: share of a GPU's memory that vLLM takes.
+        max_model_len: longest prompt and answer together; None for what the model can.
+    """
+    from tutelage.generation.engines.vllm import VllmEngine
+
+    options = {
+        "dtype": dtype,
+        "tensor_parallel_size": tensor_parallel_size,
+        "gpu_memory_utilization": gpu_memory_utilization,
+    }
+    if max_model_len is not None:
+        options["max_model_len"] = max_model_len
+    return VllmEngine(asked.place, asked.tokenizer, options)
+
+
+def _vllm_decides(options: Mapping[str, Any], *, ask: bool) -> Mapping[str, Any]:
+    """How it is spread and how much memory it takes changes no answer but in its last bits."""
+    return {"dtype": options.get("dtype", "auto")}
+
+
 def _server_decides(options: Mapping[str, Any], *, ask: bool) -> Mapping[str, Any]:
     from tutelage.generation.engines.server import what_decides
 
@@ -82,6 +118,9 @@ ENGINES: dict[str, Component] = {
     "local": EngineKind(local, "in this process, with transformers"),
     "server": EngineKind(
         server, "an OpenAI-compatible server: vLLM, SGLang, llama.cpp...", decides=_server_decides
+    ),
+    "vllm": EngineKind(
+        vllm, "in this process, with vLLM on a GPU (nobody has run it yet)", decides=_vllm_decides
     ),
 }
 
