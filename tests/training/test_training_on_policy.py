@@ -195,7 +195,17 @@ def test_every_reuse_is_of_the_same_example_young_and_counted(reuse, max_age, mo
         assert 0 < age <= (max_age or age) and source == newest[plan.visits[visit]]
     assert uses.max() <= reuse
     assert found.num_written == (uses > 0).sum() and found.num_learned == uses.sum()
-    assert found.most_kept <= (most or len(plan.ids))
+    again = np.zeros(len(step_of), dtype=bool)
+    again[found.source[(found.source >= 0) & (found.source != np.arange(len(step_of)))]] = True
+    assert (found.again == again).all()
+    # Rollouts of a step go together: so many are there at once, by counting at every step.
+    alive = [
+        sum(again[v] for v in range(len(again)) if step_of[v] <= now <= found.last_use[step_of[v]])
+        for now in range(plan.total_steps)
+    ]
+    assert found.most_kept(plan) == max(alive)
+    # A step that has just written may be above the limit until the next one.
+    assert found.most_kept(plan) <= (len(plan.visits) if most is None else max(most, 6))
     if reuse == 1:
         assert found.num_written == found.num_learned
     elif max_age is None and most is None and fraction == 1.0:

@@ -156,10 +156,21 @@ class OnPolicySteps:
         for visit in visits:
             if sources[visit.place] in found:
                 rollouts.append(replace(found[sources[visit.place]], id=visit.id))
-        made = self._batches(step, rollouts, len(batches), encode)
+        keeps = self._kept_places(step)
+        # Rows that come with what the teacher said stand beside rows that must have it too.
+        made = self._batches(step, rollouts, len(batches), encode if keeps or found else None)
         if encode is not None:
-            self._store.write(step, [one for one in made.rollouts if one.step == step])
+            kept = [one for one in made.rollouts if one.step == step and one.place in keeps]
+            self._store.write(step, kept)
         return made.batches
+
+    def _kept_places(self, step: int) -> set[int]:
+        """Of the rollouts that are written at a step, those that are learned from again."""
+        visits = slice(self.plan.offsets[step], self.plan.offsets[step + 1])
+        again = self.reuse.again[visits]
+        if not self.own.forgets and self.own.reuse > 1:
+            again = np.ones_like(again)
+        return set(np.flatnonzero(again).tolist())
 
     def forget(self, oldest: int) -> None:
         """Remove what no step from ``oldest`` on learns from."""

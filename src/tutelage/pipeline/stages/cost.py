@@ -160,7 +160,7 @@ def estimate(
     # A checkpoint holds the weights and Adam's two moments; one more is there while it is written.
     checkpoint = 4 * scale.parameters + 8 * scale.trainable
     disk = (scale.checkpoints + 1) * checkpoint + 2 * 4 * scale.parameters + scale.store_bytes
-    rollouts = 0 if scale.reuse is None else scale.reuse.most_kept * scale.rollout_bytes
+    rollouts = 0 if scale.reuse is None else scale.reuse.most_kept(plan) * scale.rollout_bytes
     return Cost(
         tokens,
         teacher_tokens,
