@@ -204,8 +204,8 @@ def test_every_reuse_is_of_the_same_example_young_and_counted(reuse, max_age, mo
         for now in range(plan.total_steps)
     ]
     assert found.most_kept(plan) == max(alive)
-    # A step that has just written may be above the limit until the next one.
-    assert found.most_kept(plan) <= (len(plan.visits) if most is None else max(most, 6))
+    # What goes to make room for a step may have been learned from in that very step.
+    assert found.most_kept(plan) <= (len(plan.visits) if most is None else max(most, 6) + 6)
     if reuse == 1:
         assert found.num_written == found.num_learned
     elif max_age is None and most is None and fraction == 1.0:
