@@ -11,6 +11,7 @@ from tutelage.difficulty.scores import TEACHER_FLOOR
 from tutelage.evaluation.judge import length
 from tutelage.pipeline.stages.plan import compile_recipe
 from tutelage.recipe import load_recipe
+from tutelage.schedules import TEXT_CONTROLLERS, TextState
 from tutelage.training.share import AdaptiveShare
 from tutelage.types import DifficultyProfile
 
@@ -62,6 +63,17 @@ def taid_moves_nothing_below():
 def taid_end(length):
     shares = plan("taid", f"curriculum.total_steps={length}").student_share
     return length * shares[-1]
+
+
+def text_rule():
+    adaptive = recipe("distillm_skl").on_policy.adaptive
+    return TEXT_CONTROLLERS[adaptive.kind].function(**adaptive.options)
+
+
+def own_text(progress, chance, draw):
+    rule = text_rule()
+    full = rule.keeping(TextState(chance), [(0, place) for place in range(rule.capacity)])
+    return rule.source(full, progress, draw)
 
 
 # A piece of the text, and the numbers in it in their order.
@@ -150,6 +162,18 @@ CLAIMS = {
         recipe("on_policy").on_policy.fraction,
         recipe("gkd").on_policy.sampling_temperature,
     ],
+    "Skewed KL (`skew` 0.1) without cross-entropy": lambda: [
+        options("distillm_srkl", "divergence")["skew"]
+    ],
+    "The chance of own text begins at 0.": lambda: [text_rule().start().chance],
+    "grown by 0.1 nats since": lambda: [text_rule().epsilon],
+    "the chance rises by 0.1.": lambda: [text_rule().rise],
+    "falls to 0 at the last step, or while fewer than 1,000 answers": lambda: [
+        next(c for c in range(100) if own_text(1.0, chance=1.0, draw=c / 100) == "replayed"),
+        text_rule().capacity,
+    ],
+    "their LLaMA runs begin at 0.2 and ask for 0.2 nats": lambda: [0.2, 0.2],
+    "fine-tuned for 3 epochs before": lambda: [3],
     "rises from 0.4 at least": lambda: [1 - recipe("taid").loss.student_share["start"]],
     "(alpha 5e-4, beta 0.99)": lambda: [
         *(recipe("taid").loss.adaptive.options[name] for name in ("alpha", "beta"))

@@ -40,6 +40,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "schedules": Family("schedule", "tutelage.schedules.table", "SCHEDULES"),
     "controllers": Family("controller", "tutelage.schedules.controllers", "CONTROLLERS"),
+    "text_controllers": Family(
+        "text controller", "tutelage.schedules.text_sources", "TEXT_CONTROLLERS"
+    ),
     "difficulties": Family("difficulty", "tutelage.difficulty.table", "DIFFICULTIES"),
     "metrics": Family("metric", "tutelage.verifiers.table", "VERIFIERS"),
     "engines": Family("engine", "tutelage.generation.engines.table", "ENGINES"),

@@ -217,6 +217,7 @@ REMAKES = {
     "on_policy.top_p=0.5": set(), "on_policy.sampling_temperature=2": set(),
     "on_policy.horizon=3": set(), "on_policy.prefix=0.5": set(), "on_policy.reuse=2": set(),
     "on_policy.max_age=9": set(), "on_policy.store_gb=1": set(),
+    "on_policy.adaptive={kind: distillm}": set(),
     "data.train=41": DATA, "data.validation=7": DATA, "data.test=11": DATA,
     "data.levels=[1,2]": DATA,
     "data.label_noise=0.1": DATA, "data.data_seed=3": DATA, "data.max_length=64": DATA,

@@ -98,6 +98,7 @@ PLACES = {
     "divergence": "loss.divergence",
     "target": "loss.target",
     "controller": "loss.adaptive",
+    "text controller": "on_policy.adaptive",
     "teacher schedule": "teacher_schedule",
     "curriculum": "curriculum",
     "difficulty": "difficulty",

@@ -89,11 +89,16 @@ def place(tmp_path_factory):
             tiny(family, seed, hidden).save_pretrained(folder / family / name)
             tokenizer.save_pretrained(folder / family / name)
     rng = np.random.default_rng(0)
-    with (folder / "train.jsonl").open("w") as file:
-        for number in range(24):
-            a, b = rng.integers(0, 50, 2).tolist()
-            row = {"id": f"e{number}", "question": f"{a}+{b}?", "answer": f"{a}+{b}={a + b}"}
-            file.write(json.dumps(row) + "\n")
+    for split, count in (("train", 24), ("validation", 8)):
+        with (folder / f"{split}.jsonl").open("w") as file:
+            for number in range(count):
+                a, b = rng.integers(0, 50, 2).tolist()
+                row = {
+                    "id": f"{'e' if split == 'train' else 'v'}{number}",
+                    "question": f"{a}+{b}?",
+                    "answer": f"{a}+{b}={a + b}",
+                }
+                file.write(json.dumps(row) + "\n")
     return folder
 
 
@@ -123,6 +128,11 @@ def settings(place, method, family, output):
         changes["selection.metric"] = "null"  # there is no validation data here
     if recipe.on_policy.is_used:
         changes["on_policy.max_new_tokens"] = 8
+    if recipe.on_policy.rule is not None:
+        changes["data.validation"] = str(place / "validation.jsonl")
+        # On own text from the beginning: two steps do not overfit.
+        changes["on_policy.adaptive.init"] = 1.0
+        changes["on_policy.adaptive.capacity"] = 4
     if recipe.uses_text:
         changes["supervision.max_new_tokens"] = 8
         # The long prompt does not fit into 64 positions; greedy answers of random models are empty.

@@ -15,7 +15,8 @@ def ls_command(
         str | None,
         typer.Argument(
             help="One of recipes, methods, divergences, targets, curricula, teacher_schedules,"
-            " schedules, controllers, difficulties, metrics, engines, suites; all otherwise."
+            " schedules, controllers, text_controllers, difficulties, metrics, engines, suites; all"
+            " otherwise."
         ),
     ] = None,
     json_: JsonOption = False,

@@ -37,6 +37,7 @@ from tutelage.pipeline.stages.forecast import forecast
 from tutelage.pipeline.stages.plan import prepare_plan, write_next_plan
 from tutelage.pipeline.stages.positions import check_positions
 from tutelage.pipeline.stages.report import finish
+from tutelage.pipeline.stages.rollouts import check_held_out
 from tutelage.pipeline.stages.signal import prepare_stores, teachers_of
 from tutelage.pipeline.stages.store import LIVE
 from tutelage.pipeline.stages.student import prepare_student
@@ -146,6 +147,7 @@ def prepared(
         by_first(forecast, session, replace=replace)
         by_first(prepare_data, session)
         by_first(check_controls, session)
+        by_first(check_held_out, session)
         by_first(check_positions, session)
         prepare_teachers(session)
         prepare_student(session)

@@ -264,7 +264,8 @@ def _cost_lines(cost: Cost) -> tuple[str, ...]:
     lines = [f"tokens: the student reads {cost.tokens:,}, the teacher {cost.teacher_tokens:,}"]
     if cost.written:
         lines.append(
-            f"own answers: the student writes {cost.written:,} and learns {cost.learned:,} times"
+            f"own answers{', at most' * cost.at_most}: the student writes {cost.written:,} and"
+            f" learns {cost.learned:,} times"
             f" from one, about {cost.generated_tokens:,} tokens if they are as long as the data's"
             + (f"; kept on at most {size_text(cost.rollout_bytes)}" if cost.rollout_bytes else "")
         )

@@ -360,7 +360,8 @@ _EXAMPLES = {
     "student.model": "--set student.model=FOLDER_OR_HUB_NAME",
     "teacher.model": "--set teacher.model=FOLDER_OR_HUB_NAME",
     "data.train": "--set data.train=FILE.jsonl",
-    "data.validation": "--set data.validation_share=0.1 (or selection.metric=null)",
+    "data.validation": "--set data.validation_share=0.1 (or null for what looks at it:"
+    " selection.metric, on_policy.adaptive)",
 }
 
 

@@ -307,6 +307,12 @@ class Recipe(Strict):
                     f"must stay between {low} and {high}, and is {least:g} to {most:g}."
                     + (" Its end is on_policy.max_new_tokens." if name == "horizon" else ""),
                 )
+        if own.most_replayed is not None and own.most_replayed < self.training.batch_size:
+            raise SettingError(
+                "on_policy.adaptive.capacity",
+                f"a replayed step needs training.batch_size={self.training.batch_size} answers, and"
+                f" {own.most_replayed} are kept. Keep more, or lower the batch size.",
+            )
 
     def missing(self) -> list[str]:
         """What a run needs and the recipe lacks, as dotted keys."""
@@ -317,9 +323,14 @@ class Recipe(Strict):
             lacks.append("teacher.model")
         if self.data is None or (isinstance(self.data, FileData) and self.data.train is None):
             lacks.append("data.train")
-        if not lacks and self.selection.metric is not None and self.selection.suite is None:
+        if not lacks and self._looks_at_validation:
             data = self.data
             share = data.validation_share if isinstance(data, FileData) else 0.0
             if not (data and data.validation) and not share:
                 lacks.append("data.validation")
         return lacks
+
+    @property
+    def _looks_at_validation(self) -> bool:
+        selects = self.selection.metric is not None and self.selection.suite is None
+        return selects or self.on_policy.rule is not None

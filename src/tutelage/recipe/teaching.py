@@ -19,7 +19,7 @@ from tutelage.recipe.base import (
 )
 from tutelage.recipe.names import check_component, check_schedule, check_style
 from tutelage.recipe.words import below
-from tutelage.schedules import Course
+from tutelage.schedules import TEXT_CONTROLLERS, Course
 
 
 class FineTune(Strict):
@@ -235,6 +235,11 @@ class OnPolicy(Strict):
     store_gb: float = Field(
         default=20.0, gt=0, description="With reuse: disk for answers and what the teacher says."
     )
+    adaptive: Choice | None = Field(
+        default=None,
+        description="Decides while training which of these steps are on own answers, new or kept;"
+        " see `tutelage ls text_controllers`.",
+    )
 
     @model_validator(mode="after")
     def _known(self) -> "OnPolicy":
@@ -243,12 +248,30 @@ class OnPolicy(Strict):
             if spec is not None:
                 with below(name):
                     check_schedule(spec)
+        if self.adaptive is not None:
+            with below("adaptive"):
+                check_component("text controller", self.adaptive.kind, self.adaptive.options)
+            if self.reuse > 1:
+                raise ValueError(
+                    "give either `reuse` or `adaptive`: both say what is learned again"
+                )
         return self
+
+    @property
+    def rule(self) -> Choice | None:
+        """What decides while training whose text a step learns from; None: the plan does."""
+        return self.adaptive if self.is_used else None
+
+    @property
+    def most_replayed(self) -> int | None:
+        """How many answers are kept to be replayed; None where that is not decided by a rule."""
+        one = self.rule
+        return None if one is None else TEXT_CONTROLLERS[one.kind].function(**one.options).capacity
 
     @property
     def as_before(self) -> dict[str, Any]:
         """Its values, without those that say nothing new: answers are known again by them."""
-        quiet = {"horizon": None, "prefix": 0.0, "reuse": 1}
+        quiet = {"horizon": None, "prefix": 0.0, "reuse": 1, "adaptive": None}
         values = self.model_dump(mode="json")
         if self.reuse == 1:
             values = {k: v for k, v in values.items() if k not in ("max_age", "store_gb")}

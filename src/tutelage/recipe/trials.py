@@ -91,6 +91,12 @@ def _controller(kind: str, options: Mapping[str, Any]) -> None:
     CONTROLLERS[kind].function(ControllerState(0.5, 0.0, 1.0), 0.9, 0.1, **options)
 
 
+def _text_controller(kind: str, options: Mapping[str, Any]) -> None:
+    from tutelage.schedules import TEXT_CONTROLLERS
+
+    TEXT_CONTROLLERS[kind].function(**options)
+
+
 def _teacher_schedule(kind: str, options: Mapping[str, Any]) -> None:
     import numpy as np
 
@@ -117,6 +123,7 @@ _TRIALS: dict[str, Callable[[str, Mapping[str, Any]], None]] = {
     "target": _target,
     "metric": _metric,
     "controller": _controller,
+    "text controller": _text_controller,
     "engine": _engine,
     "teacher schedule": _teacher_schedule,
 }

@@ -11,17 +11,21 @@ from tutelage.schedules.grid import GRIDS, progress_at
 from tutelage.schedules.learning_rate import LR_SCHEDULES, Course, learning_rate_factors
 from tutelage.schedules.spec import ScheduledValue, scheduled, words_of
 from tutelage.schedules.table import SCHEDULES
+from tutelage.schedules.text_sources import TEXT_CONTROLLERS, Distillm, TextState
 
 __all__ = [
     "CONTROLLERS",
     "GRIDS",
     "LR_SCHEDULES",
     "SCHEDULES",
+    "TEXT_CONTROLLERS",
     "Controller",
     "ControllerState",
     "Course",
+    "Distillm",
     "Schedule",
     "ScheduledValue",
+    "TextState",
     "constant",
     "cosine",
     "join",

@@ -22,8 +22,9 @@ class MetricsFile(TrainerCallback):
     stands in the file once.
 
     In a row ``loss``, ``ce``, ``kd``, ``token_agreement`` and ``response_tokens`` are means over
-    the steps since the row before, ``seconds`` counts from the beginning, and all others are the
-    values of the last step.
+    the steps since the row before, ``fresh_steps`` and ``replayed_steps`` count those of them that
+    learned from the student's own text, ``seconds`` counts from the beginning, and all others are
+    the values of the last step.
 
     Args:
         path: the file.

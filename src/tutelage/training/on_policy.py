@@ -5,7 +5,7 @@ on the seed, the step, the prompt and its place in the step alone, so a resumed 
 answers, and so do any number of processes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tutelage.data.collate import IGNORED, collate
 from tutelage.errors import ConfigError
 from tutelage.generation import Engine, GenerationSettings, LocalEngine
 from tutelage.training.rollouts import Place, Rollout, RolloutStore
+from tutelage.training.text_source import TextSource
 from tutelage.types import Plan
 
 _PRIME = 1_000_003
@@ -48,6 +49,9 @@ class OwnAnswers:
         folder: where they are kept; None: ``rollouts`` in the trainer's output folder.
         forgets: remove answers that the plan does not ask for any more; not where another plan may
             follow.
+        adaptive: ``{kind: name in TEXT_CONTROLLERS, options}``: decides at each on-policy step of
+            the plan whether the student answers, learns from answers that are kept, or from the
+            data; None: it answers at all of them, but for ``reuse``.
 
     References:
         Agarwal et al., On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649.
@@ -64,6 +68,14 @@ class OwnAnswers:
     most_kept: int | None = None
     folder: Path | None = None
     forgets: bool = True
+    adaptive: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.adaptive is not None and self.reuse > 1:
+            raise ConfigError(
+                "An answer is learned from again as `adaptive` says or as `reuse` does: give one of"
+                " the two."
+            )
 
     def settings_at(self, step: int) -> GenerationSettings:
         """How answers of a step (from 0) are generated."""
@@ -89,7 +101,9 @@ class OnPolicySteps:
 
     Attributes:
         reuse: which visits write, and which learn from what is there.
+        source: decides whose text a step learns from, where that is decided while training.
         written: the rollouts that this process wrote for the last step.
+        pad_token_id: fills the rows.
     """
 
     def __init__(
@@ -104,10 +118,12 @@ class OnPolicySteps:
         self.own = own
         self.plan = plan
         self.reuse = plan_reuse(plan, own.reuse, own.max_age, own.most_kept)
+        adaptive = own.adaptive
+        self.source = None if adaptive is None else TextSource(adaptive, plan, own.seed)
         self.written: list[Rollout] = []
         self._store = RolloutStore(own.folder or folder, process)
         self._step_of = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
-        self._pad = pad_token_id
+        self.pad_token_id = pad_token_id
         self._device = device
 
     @classmethod
@@ -115,15 +131,23 @@ class OnPolicySteps:
         """Those of a trainer's plan; None where it has none.
 
         Raises:
-            ConfigError: it has some, and how the student answers was not said.
+            ConfigError: it has some, and how the student answers was not said; or there is nothing
+                to look at for whoever decides whether it does.
         """
         plan, own, args = trainer.plan, trainer.own_answers, trainer.args
+        rows = trainer.eval_dataset
         if not plan.on_policy.any():
             return None
         if own is None:
             raise ConfigError(
                 "The plan has on-policy steps, and how the student answers on them was not said."
                 " Pass `own_answers=OwnAnswers(tokenizer, GenerationSettings(...))`."
+            )
+        if own.adaptive is not None and (rows is None or isinstance(rows, dict) or not len(rows)):
+            raise ConfigError(
+                "on_policy.adaptive needs data.validation: the loss on it decides when the student"
+                " learns from its own answers. Give validation rows (to the trainer as"
+                " `eval_dataset`, one set of them), or leave `adaptive` out."
             )
         folder = Path(str(args.output_dir)) / "rollouts"
         return cls(own, plan, folder, args.process_index, pad_token_id, args.device)
@@ -136,7 +160,8 @@ class OnPolicySteps:
             batches: as the collator made them.
         """
         step = batches[0]["step"]
-        asks = self.own.reuse > 1 and trainer.step_values(step).needs_teacher
+        keeps = self.own.reuse > 1 or self.source is not None
+        asks = keeps and trainer.step_values(step).needs_teacher
         return self.answered_by(
             trainer.student, batches, trainer.step_loss.teacher_states if asks else None
         )
@@ -144,22 +169,25 @@ class OnPolicySteps:
     def answered_by(
         self, model: nn.Module, batches: Sequence[Batch], encode: Encode | None
     ) -> list[Batch]:
-        """The same, from a student and what its teacher says of rows; None to keep nothing."""
+        """The same, from a student and what its teacher says of rows; None to ask nobody."""
         step = batches[0]["step"]
         visits = [visit for batch in batches for visit in _visits(batch)]
-        sources = {visit.place: self._source(step, visit.place) for visit in visits}
-        found = self._store.read({s for place, s in sources.items() if s != (step, place)})
+        sources = self._sources(step, visits)
+        if sources is None:
+            self.written = []
+            return list(batches)
+        found = self._kept(step, {s for place, s in sources.items() if s != (step, place)})
         # What is damaged or in another machine's folder is written anew.
         missing = [visit for visit in visits if sources[visit.place] not in found]
         self.written = self._write(model, step, missing)
         rollouts = [*self.written]
         for visit in visits:
             if sources[visit.place] in found:
-                rollouts.append(replace(found[sources[visit.place]], id=visit.id))
+                rollouts.append(found[sources[visit.place]])
         keeps = self._kept_places(step)
         # Rows that come with what the teacher said stand beside rows that must have it too.
         made = self._batches(step, rollouts, len(batches), encode if keeps or found else None)
-        if encode is not None:
+        if encode is not None or self.source is not None:
             kept = [one for one in made.rollouts if one.step == step and one.place in keeps]
             self._store.write(step, kept)
         return made.batches
@@ -168,13 +196,16 @@ class OnPolicySteps:
         """Of the rollouts that are written at a step, those that are learned from again."""
         visits = slice(self.plan.offsets[step], self.plan.offsets[step + 1])
         again = self.reuse.again[visits]
-        if not self.own.forgets and self.own.reuse > 1:
+        if self.source is not None or (not self.own.forgets and self.own.reuse > 1):
             again = np.ones_like(again)
         return set(np.flatnonzero(again).tolist())
 
     def forget(self, oldest: int) -> None:
         """Remove what no step from ``oldest`` on learns from."""
-        if self.own.forgets:
+        if self.source is not None:
+            first = self.source.first_asked(oldest)
+            self._store.forget([step for step in self._store.steps if step < first])
+        elif self.own.forgets:
             last = self.reuse.last_use
             self._store.forget([step for step in self._store.steps if last[step] < oldest])
 
@@ -182,8 +213,24 @@ class OnPolicySteps:
         """Remove all that was kept."""
         self._store.clear()
 
+    def _sources(self, step: int, visits: Sequence["_Visit"]) -> dict[int, Place] | None:
+        """Which rollout each visit learns from, by place; None where all learn from the data."""
+        if self.source is None:
+            return {visit.place: self._source(step, visit.place) for visit in visits}
+        taken = self.source.take(step)
+        return None if taken is None else {visit.place: taken[visit.place] for visit in visits}
+
+    def _kept(self, step: int, places: set[Place]) -> dict[Place, Rollout]:
+        """Rollouts of earlier steps; what another teacher said of one is left out."""
+        found = self._store.read(places)
+        teacher = self.plan.teacher_of(step)
+        return {
+            place: one if self.plan.teacher_of(place[0]) == teacher else replace(one, states=None)
+            for place, one in found.items()
+        }
+
     def _source(self, step: int, place: int) -> Place:
-        """Which rollout a visit learns from."""
+        """Which rollout a visit learns from, by the plan."""
         first = self.plan.offsets[step]
         visit = int(self.reuse.source[first + place])
         wrote = int(self._step_of[visit])
@@ -247,10 +294,11 @@ class OnPolicySteps:
 
     def _batch(self, step: int, rows: Sequence[Rollout]) -> Batch:
         return {
-            **collate([_row(one) for one in rows] or [None], self._pad),
+            **collate([_row(one) for one in rows] or [None], self.pad_token_id),
             "step": step,
             "ids": [one.id for one in rows],
             "places": [one.place for one in rows],
+            "of_student": True,
         }
 
 

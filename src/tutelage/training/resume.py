@@ -21,6 +21,7 @@ from tutelage.training.checkpoints import (
     mark_complete,
     rotate,
 )
+from tutelage.training.text_source import text_source_of
 
 CHECKPOINT_SHARE = 20
 """Checkpoints by time take at most one part in so many of the training's time."""
@@ -78,13 +79,15 @@ def saving_checkpoint(trainer: Any, logs: Sequence[str | Path]) -> Iterator[None
 
 
 def _save_beside(trainer: Any, folder: str | Path) -> None:
-    """Write what transformers does not know of: a controller's state, and the open log record.
+    """Write what transformers does not know of: controllers' states, and the open log record.
 
     Of that the sums since the last record, by each process its own: so a record covers the same
     steps in a resumed run, wherever its checkpoints are.
     """
     if trainer.adaptive is not None and trainer.args.should_save:
         trainer.adaptive.save(folder)
+    if (source := text_source_of(trainer)) is not None:
+        source.save(folder, trainer.state.global_step, write=trainer.args.should_save)
     atomic_write_json(_window_file(trainer, folder), trainer.sums.state())
 
 
@@ -117,6 +120,8 @@ def load_beside(trainer: Any, folder: str | Path) -> None:
     """
     if trainer.adaptive is not None:
         trainer.adaptive.load(folder)
+    if (source := text_source_of(trainer)) is not None:
+        source.load(folder, checkpoint_step(Path(folder)))
     path = _window_file(trainer, folder)
     if path.is_file():
         trainer.sums.load(read_json(path))

@@ -138,7 +138,7 @@ class StepLoss:
                 if states is None
                 else torch.cat(states).to(hidden_NH.device)
             )
-        sampled = self._args.sampled and bool(self._plan.on_policy[inputs["step"]])
+        sampled = self._args.sampled and inputs.get("of_student", False)
         sums = self.distill(
             model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH, sampled=sampled
         )

@@ -30,6 +30,7 @@ from tutelage.training.share import AdaptiveShare
 from tutelage.training.signals import Teacher
 from tutelage.training.step_loss import StepLoss
 from tutelage.training.sums import StepSums
+from tutelage.training.text_source import WatchValidation, text_record
 from tutelage.training.validation import Validator, cross_entropy, undisturbed
 from tutelage.types import Plan
 
@@ -140,8 +141,8 @@ class DistillTrainer(Trainer):
         self.finite_losses: list[tuple[Tensor, list[str]]] = []
         self._last_values: StepValues | None = None
         self._logs = tuple(logs)
-        self.add_callback(GradientCheck(self))
-        self.add_callback(RestartsAndShare(self))
+        for callback in (GradientCheck, RestartsAndShare, WatchValidation):
+            self.add_callback(callback(self))
         self.add_callback(resume.TimedCheckpoints(self, args.checkpoint_minutes))
 
     # ---- data -------------------------------------------------------------------------------
@@ -229,13 +230,10 @@ class DistillTrainer(Trainer):
         if "loss" in logs:
             done, routers = self.state.global_step, bool(self.step_loss.routers.weight)
             logs.update(self.sums.record(done, self.over_processes, with_routers=routers))
+            logs.update(text_record(self))
             stage = self.plan.stage_of(done - 1)
             values = self._last_values or self.step_values(done - 1)
-            logs.update(
-                stage=stage.stage,
-                **vars(values),
-                teacher=stage.teacher,  # type: ignore[arg-type]
-            )
+            logs.update(stage=stage.stage, **vars(values), teacher=stage.teacher)  # type: ignore[arg-type]
         super().log(logs, start_time)
 
     @torch.no_grad()

@@ -263,6 +263,7 @@ def plan_inputs(
         "name": recipe.name,
         "difficulty.refresh": recipe.difficulty.refresh,
         "loss.adaptive": values["loss"].get("adaptive"),
+        **({} if recipe.on_policy.rule is None else {"text": recipe.on_policy.rule.kind}),
         **({} if recipe.rounded_step is None else {"rounded_step": recipe.rounded_step}),
     }
 
@@ -304,6 +305,9 @@ def training_inputs(session: Session, arm: str, validate_after: Sequence[int]) -
             **difficulty_inputs(session, recipe),
             "curriculum": values["curriculum"],
         }
+    if recipe.on_policy.rule is not None:
+        limit = recipe.selection.limit
+        found["held_out"] = {"data": split_of(session, "validation"), "limit": limit}
     if validates(session, recipe):
         found["validation"] = {**_validation(session), "after": list(validate_after)}
     return found

@@ -1,7 +1,7 @@
 """What training an arm will cost: tokens, time, memory, disk. Estimates, said to be so."""
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Cost:
         learned: how often it learns from one of them.
         generated_tokens: tokens of these answers, if they are as long as the data's.
         rollout_bytes: of the disk, what answers take that are learned from again, at most.
+        at_most: whether training may write less: that is decided on the way.
     """
 
     tokens: int
@@ -64,6 +65,7 @@ class Cost:
     learned: int = 0
     generated_tokens: int = 0
     rollout_bytes: int = 0
+    at_most: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The estimate as plain values."""
@@ -212,7 +214,8 @@ def cost_of(session: Session, arm: str) -> Cost:
     if scale.reuse is not None:
         prompts = np.asarray(rows["num_prompt_tokens"])
         answers = np.minimum(lengths - prompts, recipe.on_policy.max_new_tokens)[order]
-    return estimate(plan, lengths[order], scale, answers)
+    found = estimate(plan, lengths[order], scale, answers)
+    return replace(found, at_most=recipe.on_policy.rule is not None)
 
 
 def _carried_out(session: Session, arm: str) -> Path:

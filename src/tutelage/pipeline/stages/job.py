@@ -58,6 +58,7 @@ class Job:
         tensorboard: folder of TensorBoard's files; None to write none.
         own_answers: how the student answers on on-policy steps.
         log_after: steps after which a record is written, whatever else is logged.
+        held_out: rows whose loss decides whose text is learned, where that is decided in training.
     """
 
     title: str
@@ -75,6 +76,7 @@ class Job:
     tensorboard: Path | None = None
     own_answers: OwnAnswers | None = None
     log_after: tuple[int, ...] = ()
+    held_out: Any = None
 
     @property
     def validations(self) -> Path:
@@ -132,6 +134,7 @@ def _train(session: Session, job: Job, rows: Any) -> Trained:
             vocab_size=session.models.vocab_size,
             validator=job.validator,
             own_answers=job.own_answers,
+            eval_dataset=job.held_out,
             logs=job.logs,
         )
         for callback in _callbacks(job, trainer, report, session.clock.spent, rows):

@@ -222,6 +222,13 @@ def plan_notes(recipe: Recipe, plan: Plan, done: int | None = None) -> list[str]
         )
     if recipe.loss.adaptive is not None:
         notes.append(_share_note(recipe.loss.adaptive.model_dump(), plan))
+    rule = recipe.on_policy.rule
+    if rule is not None:
+        notes.append(
+            f"Which of the {int(plan.on_policy.sum())} steps that may be on the student's own text"
+            f" are so, the validation loss decides while training"
+            f" ({rule.kind})."
+        )
     step = recipe.rounded_step
     if step is not None:
         notes.append(

@@ -1,7 +1,12 @@
-"""How many of the student's own answers a run keeps, and what they take."""
+"""What on-policy steps need: room for the student's own answers, and rows that are held out."""
+
+from dataclasses import replace
+from typing import Any
 
 from tutelage.curriculum.reuse import ReusePlan, plan_reuse
+from tutelage.errors import ConfigError
 from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.data import rows_of, rows_to_compare
 from tutelage.recipe import Recipe
 from tutelage.types import Plan
 
@@ -32,4 +37,38 @@ def reuse_of(session: Session, recipe: Recipe, plan: Plan) -> ReusePlan | None:
     own = recipe.on_policy
     if not plan.on_policy.any():
         return None
-    return plan_reuse(plan, own.reuse, own.max_age, most_rollouts(session, recipe))
+    found = plan_reuse(plan, own.reuse, own.max_age, most_rollouts(session, recipe))
+    if own.most_replayed is None:
+        return found
+    # Beside those that may be replayed, those that were written since the oldest checkpoint.
+    training = recipe.training
+    since = training.checkpoint_every * training.keep_checkpoints * training.batch_size
+    return replace(found, most_kept=min(found.num_written, own.most_replayed + since))
+
+
+def held_out_rows(session: Session, recipe: Recipe) -> Any:
+    """Validation rows whose loss decides whose text is learned; None where the plan decides.
+
+    As many as students are validated on, and of these the ones that have an answer to be read.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if recipe.on_policy.rule is None:
+        return None
+    rows = rows_of(session, "validation")
+    found = None if rows is None else rows_to_compare(rows)
+    if not found:
+        raise ConfigError(
+            "on_policy.adaptive needs data.validation: the loss on its answers decides when the"
+            " student learns from its own, and there is no validation row with an answer. Give"
+            " some, for example with data.validation_share=0.1, or say on_policy.adaptive=null."
+        )
+    limit = recipe.selection.limit
+    return found if limit is None else found.select(range(min(limit, len(found))))
+
+
+def check_held_out(session: Session) -> None:
+    """Refuse at once an arm that would lack them; see ``held_out_rows``."""
+    for recipe in session.loaded.arms.values():
+        held_out_rows(session, recipe)

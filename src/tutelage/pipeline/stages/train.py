@@ -16,7 +16,7 @@ from tutelage.pipeline.context.inputs import training_inputs
 from tutelage.pipeline.context.session import Session, training_stage
 from tutelage.pipeline.stages.job import Job, carry_out, start_over_unless_same
 from tutelage.pipeline.stages.plan import refreshes
-from tutelage.pipeline.stages.rollouts import most_rollouts
+from tutelage.pipeline.stages.rollouts import held_out_rows, most_rollouts
 from tutelage.pipeline.stages.saved import save_students, with_lora
 from tutelage.recipe import Recipe
 from tutelage.schedules import scheduled
@@ -139,6 +139,7 @@ def _job(
         else None,
         own_answers=_own_answers(session, recipe, plan),
         log_after=tuple(_steps_of(plan, stages) for stages in refreshes(recipe)),
+        held_out=held_out_rows(session, recipe),
     )
 
 
@@ -166,6 +167,7 @@ def _own_answers(session: Session, recipe: Recipe, plan: Plan) -> OwnAnswers | N
         most_kept=most_rollouts(session, recipe),
         # The plan that follows may ask for what this one does not.
         forgets=recipe.difficulty.refresh is None,
+        adaptive=None if own.rule is None else own.rule.model_dump(),
     )
 
 
