@@ -56,6 +56,10 @@ def small_recipe(folder, **training):
     }
 
 
+ADAPTIVE = {"init": 0.9, "epsilon": 0.0, "fresh": "constant", "capacity": 8, "every": 3}
+"""Fresh text, kept text and the data in a few steps."""
+
+
 def methods_recipe(folder, output):
     """Arms that plan anew, move their share, write their own answers, or learn from a teacher's."""
     recipe = small_recipe(folder)
@@ -64,6 +68,11 @@ def methods_recipe(folder, output):
         "dynamic": {"extends": "cpd_dynamic", **arm},
         "taid": {"extends": "taid", **arm},
         "gkd": {"extends": "gkd", "on_policy": {"max_new_tokens": 6, "reuse": 2}, **arm},
+        "distillm": {
+            "extends": "distillm_skl",
+            "on_policy": {"max_new_tokens": 6, "adaptive": ADAPTIVE},
+            **arm,
+        },
         "seqkd": {
             "extends": "seqkd",
             "supervision": {"max_new_tokens": 6, "sampling_temperature": 1.0},

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 import yaml
-from killing import in_processes, make_models, run_in_child, small_recipe, students
+from killing import ADAPTIVE, in_processes, make_models, run_in_child, small_recipe, students
 
 from tutelage.errors import ConfigError
 from tutelage.pipeline.context.processes import Processes
@@ -30,12 +30,17 @@ def folder(request, tmp_path_factory):
     recipe["teacher"]["signal"] = request.param
     recipe["loss"] = {"divergence": {"kind": "reverse_kl"}, "ce_weight": 0.5}
     recipe["selection"] = {"metric": None}
-    recipe["data"] |= {"validation": 0, "test": 4}
+    recipe["data"] |= {"validation": 4, "test": 4}
     own = {"max_new_tokens": 6, "reuse": 2}
     recipe["controls"]["own"] = {
         **{"extends": "on_policy", "on_policy": own},
         "curriculum": recipe["controls"]["sft"]["curriculum"],
     }
+    if request.param == "live":  # the slow one
+        recipe["controls"]["distillm"] = {
+            **{"extends": "distillm_skl", "on_policy": {"max_new_tokens": 6, "adaptive": ADAPTIVE}},
+            "curriculum": recipe["controls"]["sft"]["curriculum"],
+        }
     assert run_in_child({**recipe, "output": str(folder / "alone")}, folder / "one")
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({**recipe, "output": str(folder / "together")}))
@@ -48,13 +53,18 @@ def folder(request, tmp_path_factory):
 
 
 def test_two_processes_give_the_trajectory_of_one(folder):
-    for arm in ("cpd", "sft", "own"):
+    for path in (folder / "one" / "arms").iterdir():
+        arm = path.name
         one, two = (trajectory(folder / name, arm) for name in ("one", "two"))
         assert [row["step"] for row in one] == [row["step"] for row in two]
         for a, b in zip(one, two, strict=True):
             assert a["response_tokens"] == b["response_tokens"]
             for name in ("loss", "ce", "grad_norm"):
                 assert a[name] == pytest.approx(b[name], rel=2e-4)
+            for name in ("fresh_steps", "replayed_steps", "own_text_chance"):
+                assert a.get(name) == b.get(name)
+        if arm == "distillm":
+            assert {row["fresh_steps"] - row["replayed_steps"] for row in one} == {1, 0, -1}
     first, second = students(folder / "one"), students(folder / "two")
     assert first
     for key, tensor in first.items():

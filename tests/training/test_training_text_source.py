@@ -312,6 +312,14 @@ def test_steps_that_the_plan_leaves_to_the_data_stay_so(tmp_path, rows):
     assert own == plan.on_policy.astype(int).tolist()
 
 
+def test_the_data_is_not_taken_for_what_was_drawn(tmp_path, rows, plan):
+    never = {"kind": "distillm", "init": 0.0, "rise": 0.0}
+    for name, sampled in (("all", False), ("drawn", True)):
+        options = {"divergence": "reverse_kl", "sampled": sampled, "max_steps": 3}
+        make(tmp_path / name, rows, plan, never, **options).train()
+    assert logged(tmp_path / "all") == logged(tmp_path / "drawn")
+
+
 # ---- what a user can get wrong ---------------------------------------------------------------
 
 
