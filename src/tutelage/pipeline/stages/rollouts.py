@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tutelage.curriculum.reuse import ReusePlan, plan_reuse
 from tutelage.errors import ConfigError
 from tutelage.pipeline.context.session import Session
@@ -40,10 +42,12 @@ def reuse_of(session: Session, recipe: Recipe, plan: Plan) -> ReusePlan | None:
     found = plan_reuse(plan, own.reuse, own.max_age, most_rollouts(session, recipe))
     if own.most_replayed is None:
         return found
-    # Beside those that may be replayed, those that were written since the oldest checkpoint.
+    # If all steps write: what may be replayed stays, and what a checkpoint may ask for does too.
     training = recipe.training
-    since = training.checkpoint_every * training.keep_checkpoints * training.batch_size
-    return replace(found, most_kept=min(found.num_written, own.most_replayed + since))
+    stay = -(-own.most_replayed // training.batch_size)
+    stay += training.checkpoint_every * training.keep_checkpoints
+    last_use = np.minimum(found.last_use + stay, plan.total_steps - 1)
+    return replace(found, again=found.source >= 0, last_use=last_use)
 
 
 def held_out_rows(session: Session, recipe: Recipe) -> Any:
