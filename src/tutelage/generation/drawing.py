@@ -1,4 +1,4 @@
-"""Draws of next tokens from private random streams, one for each row of a batch.
+"""Choosing next tokens: the likeliest, or one that a row's private stream of numbers draws.
 
 A row's stream follows from its seed and its prompt, and its n-th token takes the n-th number of it.
 So neither the neighbours of a row, nor its place among them, nor padding has a part in a draw.
@@ -6,6 +6,7 @@ So neither the neighbours of a row, nor its place among them, nor padding has a 
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
     LogitsProcessor,
-    LogitsProcessorList,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -39,49 +39,64 @@ def private_stream(seed: int, prompt: Sequence[int], count: int) -> NDArray[np.f
     return np.asarray(raw >> np.uint64(11), dtype=np.float64) * 2.0**-53
 
 
-class Draw(LogitsProcessor):
-    """Leaves one token to choose in each row: the one that the row's stream draws.
+def drawn(scores_BV: Tensor, uniforms_B: Tensor) -> Tensor:
+    """The token that a number draws in each row, shape ``[B]``.
 
-    It comes after everything that shapes the distribution. A token is found where the running sum
-    of the probabilities, in float64, passes the number of the stream.
-
-    Args:
-        uniforms_BL: what each row draws with, token by token, float64.
-        width: tokens of a row before the first one that is drawn.
-    """
-
-    def __init__(self, uniforms_BL: Tensor, width: int) -> None:
-        self.uniforms_BL = uniforms_BL
-        self.width = width
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores that are minus infinity but for the token drawn; same shape."""
-        place = input_ids.shape[1] - self.width
-        sums_BV = scores.softmax(-1).cumsum(-1, dtype=torch.float64)
-        wanted_B1 = self.uniforms_BL[:, place, None] * sums_BV[:, -1:]
-        # The first sum that is larger: the sum at a token of probability 0 is that before it.
-        drawn_B1 = torch.searchsorted(sums_BV, wanted_B1, right=True)
-        drawn_B1.clamp_max_(scores.shape[1] - 1)  # sums of NaN are passed by nothing
-        return torch.full_like(scores, -torch.inf).scatter_(1, drawn_B1, 0.0)
-
-
-def processors(
-    settings: GenerationSettings, uniforms_BL: Tensor | None, width: int
-) -> LogitsProcessorList:
-    """What shapes the distribution of the next token and draws from it, for greedy ``generate``.
+    It is found where the running sum of the probabilities, in float64, passes the number.
 
     Args:
-        settings: temperature, top-p, top-k.
-        uniforms_BL: see ``Draw``; None to take the likeliest token.
-        width: see ``Draw``.
+        scores_BV: logits of the distributions.
+        uniforms_B: the numbers, from [0, 1).
     """
-    if uniforms_BL is None:
-        return LogitsProcessorList()
-    shaping: list[LogitsProcessor] = []
-    if settings.sampling_temperature != 1.0:
-        shaping.append(TemperatureLogitsWarper(float(settings.sampling_temperature)))
-    if settings.top_k:
-        shaping.append(TopKLogitsWarper(settings.top_k))
-    if settings.top_p < 1.0:
-        shaping.append(TopPLogitsWarper(float(settings.top_p)))
-    return LogitsProcessorList([*shaping, Draw(uniforms_BL, width)])
+    sums_BV = scores_BV.softmax(-1).cumsum(-1, dtype=torch.float64)
+    wanted_B1 = uniforms_B.unsqueeze(1) * sums_BV[:, -1:]
+    # The first sum that is larger: the sum at a token of probability 0 is that before it.
+    token_B1 = torch.searchsorted(sums_BV, wanted_B1, right=True)
+    return token_B1.squeeze(1).clamp_max_(scores_BV.shape[1] - 1)  # sums of NaN pass nothing
+
+
+class Chooser:
+    """Chooses the next token of each row.
+
+    Args:
+        settings: temperature, top-p, top-k, and whether log-probabilities are wanted.
+        vocab_size: number of real tokens; logits beyond them stand for none.
+    """
+
+    def __init__(self, settings: GenerationSettings, vocab_size: int) -> None:
+        self._greedy, self._wanted = settings.greedy, settings.logprobs
+        self._vocab_size = vocab_size
+        self._shaping: list[LogitsProcessor] = []
+        if settings.greedy:
+            return
+        if settings.sampling_temperature != 1.0:
+            self._shaping.append(TemperatureLogitsWarper(float(settings.sampling_temperature)))
+        if settings.top_k:
+            self._shaping.append(TopKLogitsWarper(settings.top_k))
+        if settings.top_p < 1.0:
+            self._shaping.append(TopPLogitsWarper(float(settings.top_p)))
+
+    def __call__(
+        self, logits_BV: Tensor, streams_BL: Tensor, places_B: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The token of each row and, where it is wanted, its log-probability.
+
+        The log-probability is the model's own, of all tokens at temperature 1, in nats.
+
+        Args:
+            logits_BV: of the next token, as the model gives them.
+            streams_BL: what each row draws with; read by nothing that is greedy.
+            places_B: the number of its stream that each row has come to.
+        """
+        logits_BV = logits_BV[:, : self._vocab_size].float()
+        if self._greedy:
+            token_B = logits_BV.argmax(-1)
+        else:
+            scores_BV: Any = logits_BV
+            for shape in self._shaping:
+                scores_BV = shape(None, scores_BV)  # type: ignore[arg-type]
+            token_B = drawn(scores_BV, streams_BL.gather(1, places_B.unsqueeze(1)).squeeze(1))
+        if not self._wanted:
+            return token_B, None
+        chosen_B = logits_BV.gather(1, token_B.unsqueeze(1)).squeeze(1)
+        return token_B, chosen_B - logits_BV.logsumexp(-1)

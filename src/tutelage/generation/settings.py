@@ -46,6 +46,8 @@ class GenerationSettings:
         stop_strings: an answer ends before the first of them that the model writes.
         batch_tokens: bounds a batch: rows times (longest prompt + longest answer).
         precision: type of the matrix products.
+        logprobs: whether answers come with the log-probability of each of their tokens: that of the
+            model at temperature 1, whatever they are sampled with. Engines may give them unasked.
 
     Raises:
         ConfigError: a value out of its range.
@@ -63,6 +65,7 @@ class GenerationSettings:
     )
     batch_tokens: int = count(16384, "Tokens of a batch when generating.")
     precision: Precision = setting("float32", "Type of the matrix products.")
+    logprobs: bool = setting(False, "Also give the log-probability of each token.")
 
     def __post_init__(self) -> None:
         check_settings(self)

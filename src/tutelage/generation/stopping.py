@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, StoppingCriteria
+from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.ending import stop_ids
 from tutelage.data.pieces import continuation_text, decode, spaces_beginnings
@@ -17,7 +17,7 @@ from tutelage.generation.engine import Answer
 _HALF = "\N{REPLACEMENT CHARACTER}"
 """What a character becomes whose bytes a length limit cut in two."""
 
-_LOOK_EVERY = 8
+LOOK_EVERY = 8
 """Tokens between two looks for stop strings: decoding takes a while, and so do tokens too many."""
 
 
@@ -101,39 +101,14 @@ class Stops:
         """Which rows of new tokens hold a stop string, shape ``[B]``."""
         if not self.strings:
             return new_BT.new_zeros(len(new_BT), dtype=torch.bool)
-        texts = [decode(row, self.tokenizer) for row in new_BT.tolist()]
-        found = [self._first(text) is not None for text in texts]
+        found = [self.hold(row) for row in new_BT.tolist()]
         return torch.tensor(found, dtype=torch.bool, device=new_BT.device)
+
+    def hold(self, tokens: Sequence[int]) -> bool:
+        """Whether new tokens of a row hold a stop string."""
+        return self._first(decode(tokens, self.tokenizer)) is not None
 
     @property
     def longest(self) -> int:
         """Most tokens that a stop string may take: one for each of its bytes."""
         return max((len(string.encode()) for string in self.strings), default=0)
-
-
-class HalfHasEnded(StoppingCriteria):
-    """Stops a whole batch once at least half of its rows have ended.
-
-    Args:
-        stops: what ends a row.
-        width: tokens of a row before the first new one.
-    """
-
-    def __init__(self, stops: Stops, width: int) -> None:
-        self.stops = stops
-        self.width = width
-        self._met_B: Tensor | None = None
-
-    def __call__(self, input_ids: Tensor, scores: Any, **options: Any) -> Tensor:
-        """All true or all false, shape ``[B]``."""
-        new_BT = input_ids[:, self.width :]
-        ended_B = self.stops.with_token(new_BT)
-        if self.stops.strings:
-            if self._met_B is None:
-                self._met_B = torch.zeros_like(ended_B)
-            if new_BT.shape[1] % _LOOK_EVERY == 0:
-                # The last look saw all but the latest tokens, and a string may begin before those.
-                reach = self.stops.longest + _LOOK_EVERY + 1
-                self._met_B |= self.stops.with_string(new_BT[:, -reach:])
-            ended_B = ended_B | self._met_B
-        return torch.full_like(ended_B, bool(2 * ended_B.sum() >= len(ended_B)))

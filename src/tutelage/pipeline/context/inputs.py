@@ -350,7 +350,8 @@ def suite_inputs(chosen: SuiteChoice, suite: Suite) -> Inputs:
     What its files hold is in its questions; where they lie does not matter.
     """
     generation = asdict(suite.generation)
-    generation.pop("batch_tokens")  # of no answer, to rounding
+    for without_effect in ("batch_tokens", "logprobs"):  # on any answer, to rounding
+        generation.pop(without_effect)
     return {
         "kind": chosen.kind,
         "options": {
