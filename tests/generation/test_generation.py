@@ -21,9 +21,9 @@ from transformers import (
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError, DataError
-from tutelage.generation import Answer, GenerationSettings, LocalEngine
+from tutelage.generation import Answer, GenerationSettings, LocalEngine, halving
 from tutelage.generation.engines import local
-from tutelage.generation.engines.local import _batches
+from tutelage.generation.rows import rows_of
 
 TOKENIZER = build_tokenizer()
 PROMPTS = [[5, 6, 7], [9], [4, 4, 8, 12, 3, 7], [10, 11], [3, 5], [17, 16, 15, 14], [7, 7, 7]]
@@ -99,8 +99,16 @@ def mixture():
     return MixtralForCausalLM(config).eval()
 
 
+@pytest.fixture(params=["refill", "halving"])
+def way(request, monkeypatch):
+    """Either way to continue prompts: with rows that come and go, or with `generate`."""
+    if request.param == "halving":
+        monkeypatch.setattr(local, "decodes", lambda model: False)
+    return request.param
+
+
 @pytest.mark.parametrize("build", [llama, gpt2, mixture])
-def test_greedy_in_batches_equals_one_token_at_a_time(build):
+def test_greedy_in_batches_equals_one_token_at_a_time(build, way):
     model = build()
     expected = [slow_greedy(model, prompt, 10) for prompt in PROMPTS]
     for batch_tokens in (1, 40, 10_000):
@@ -129,7 +137,7 @@ def counting_model():
     return model
 
 
-def test_stops_at_every_end_token_and_counts_it():
+def test_stops_at_every_end_token_and_counts_it(way):
     model = counting_model()
     model.generation_config.eos_token_id = [6, 9]
     first, second = LocalEngine(model, TOKENIZER).answer([[3], [7, 7]], GREEDY)
@@ -165,8 +173,9 @@ def test_answers_of_different_length_leave_the_batch(monkeypatch, sliding_window
     model = counting_model() if sliding_window is None else mistral(sliding_window)
     model.generation_config.eos_token_id = 18 if sliding_window is None else [18, 4, 7]
     alone = [LocalEngine(model, TOKENIZER).answer([p], LONG)[0] for p in [*ENDS_AT_18, *PROMPTS]]
+    monkeypatch.setattr(local, "decodes", lambda model: False)
     if not with_cache:
-        monkeypatch.setattr(local, "_rows_of_cache", lambda cache, rows: None)
+        monkeypatch.setattr(halving, "rows_of_cache", lambda cache, rows: None)
     rows = []
     generate = model.generate
     monkeypatch.setattr(
@@ -182,7 +191,7 @@ def test_answers_of_different_length_leave_the_batch(monkeypatch, sliding_window
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 1000])
-def test_max_total_tokens_is_by_prompt(batch_tokens):
+def test_max_total_tokens_is_by_prompt(batch_tokens, way):
     settings = GenerationSettings(max_new_tokens=5, max_total_tokens=6, batch_tokens=batch_tokens)
     prompts = [[3], [3, 3], [3, 3, 3, 3], [3] * 6, [3] * 9]
     answers = LocalEngine(counting_model(), TOKENIZER).answer(prompts, settings)
@@ -191,7 +200,7 @@ def test_max_total_tokens_is_by_prompt(batch_tokens):
     assert all(a.truncated for a in answers)
 
 
-def test_the_positions_of_the_model_are_a_limit():
+def test_the_positions_of_the_model_are_a_limit(way):
     model = gpt2()
     prompts = [[5] * 20, [6, 7], [8] * 24, [5] * 20]
     answers = LocalEngine(model, TOKENIZER).answer(prompts, GenerationSettings(max_new_tokens=100))
@@ -209,7 +218,7 @@ def test_seeds():
     assert greedy == LocalEngine(model, TOKENIZER).answer(PROMPTS, GREEDY, seed=2)
 
 
-def test_the_global_random_state_is_neither_read_nor_changed():
+def test_the_global_random_state_is_neither_read_nor_changed(way):
     model = llama()
     torch.manual_seed(7)
     before = torch.get_rng_state()
@@ -227,7 +236,7 @@ def test_top_k_one_is_greedy():
     ).answer(PROMPTS, GREEDY)
 
 
-def test_the_defaults_of_the_model_do_not_leak_in():
+def test_the_defaults_of_the_model_do_not_leak_in(way):
     model = llama()
     expected = LocalEngine(model, TOKENIZER).answer(PROMPTS, GREEDY)
     sampled = LocalEngine(model, TOKENIZER).answer(PROMPTS, SAMPLED, seed=1)
@@ -239,7 +248,7 @@ def test_the_defaults_of_the_model_do_not_leak_in():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_nothing_is_left_changed(training):
+def test_nothing_is_left_changed(training, way):
     model = llama(attention_dropout=0.5).train(training)
     model.config.use_cache = False
     tokenizer = copy.deepcopy(TOKENIZER)
@@ -264,7 +273,7 @@ def test_parts_kept_in_evaluation_mode_stay_there():
     assert model.model.layers[1].mlp.training
 
 
-def test_restored_after_a_failure():
+def test_restored_after_a_failure(way):
     model = llama().train()
     own = model.generation_config
     with pytest.raises(IndexError):
@@ -273,7 +282,7 @@ def test_restored_after_a_failure():
 
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED])
-def test_no_warnings(settings):
+def test_no_warnings(settings, way):
     records = []
     handler = logging.Handler()
     handler.emit = records.append
@@ -290,7 +299,7 @@ def test_no_warnings(settings):
     assert [r.getMessage() for r in records if r.levelno >= logging.WARNING] == []
 
 
-def test_lora_is_active_and_left_as_it_was():
+def test_lora_is_active_and_left_as_it_was(way):
     peft = pytest.importorskip("peft")
     model = llama()
     plain = LocalEngine(model, TOKENIZER).answer(PROMPTS, GREEDY)
@@ -305,7 +314,7 @@ def test_lora_is_active_and_left_as_it_was():
     assert LocalEngine(merged, TOKENIZER).answer(PROMPTS, GREEDY) == changed
 
 
-def test_bfloat16_runs_in_autocast():
+def test_bfloat16_runs_in_autocast(way):
     seen = []
     model = llama()
     handle = model.model.layers[0].mlp.up_proj.register_forward_hook(
@@ -318,7 +327,7 @@ def test_bfloat16_runs_in_autocast():
     assert model.lm_head.weight.dtype == torch.float32
 
 
-def test_progress_counts_every_prompt_once():
+def test_progress_counts_every_prompt_once(way):
     calls = []
     settings = GenerationSettings(max_new_tokens=2, max_total_tokens=7, batch_tokens=20)
     prompts = [*PROMPTS, [3] * 8]
@@ -342,13 +351,20 @@ def test_a_prompt_without_tokens_is_refused():
 def test_batches_keep_the_budget():
     lengths = [3, 9, 1, 7, 7, 2, 30]
     limits = [5, 1, 5, 3, 3, 5, 5]
-    batches = _batches(lengths, limits, 30, math.inf)
-    assert sorted(i for batch in batches for i in batch) == list(range(7))
-    assert batches[0] == [6]  # longer than the budget: a batch of its own
-    for batch in batches[1:]:
+    prompts = [[5] * length for length in lengths]
+
+    def batches(limits):
+        rows = rows_of(prompts, limits, range(7), greedy=True)
+        found = halving.batches(rows, 30, math.inf)
+        return [[row.place for row in batch] for batch in found]
+
+    found = batches(limits)
+    assert sorted(i for batch in found for i in batch) == list(range(7))
+    assert found[0] == [6]  # longer than the budget: a batch of its own
+    for batch in found[1:]:
         width = max(lengths[i] for i in batch) + max(limits[i] for i in batch)
         assert len(batch) * width <= 30
-    assert _batches(lengths, [0] * 7, 30, math.inf) == []
+    assert batches([0] * 7) == []
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import torch
 
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import build_tokenizer
-from tutelage.generation import GenerationSettings, LocalEngine
-from tutelage.generation.drawing import private_stream, processors
+from tutelage.generation import GenerationSettings, LocalEngine, halving
+from tutelage.generation.drawing import Chooser, private_stream
 from tutelage.generation.engines import local
 
 TOKENIZER = build_tokenizer()
@@ -61,12 +61,11 @@ def test_draws_have_the_distribution(shape, streams):
     logits = np.random.default_rng(1).normal(0, 2, 60).astype(np.float32)
     p = distribution(logits, settings)
     number = len(streams)
-    ids = torch.zeros(number, 4, dtype=torch.long)
-    for width in (4, 3):  # the first and the second number of every stream
-        chosen = processors(settings, streams, width)
-        scores = chosen(ids, torch.from_numpy(logits).repeat(number, 1))
-        drawn = scores.argmax(-1).numpy()
-        assert (scores > -torch.inf).sum() == number, "one token is left in each row"
+    choose = Chooser(settings, len(logits))
+    padded = torch.from_numpy(np.append(logits, 99.0).astype(np.float32))  # the last is no token
+    for place in (0, 1):  # the first and the second number of every stream
+        places = torch.full((number,), place)
+        drawn = choose(padded.repeat(number, 1), streams, places)[0].numpy()
         assert p_value(drawn, p) > 1e-3
         assert p_value(drawn, distribution(logits + np.arange(60) % 2 * 0.2, settings)) < 1e-6
 
@@ -90,8 +89,8 @@ def test_extreme_numbers_of_a_stream():
     scores = torch.full((2, 1000), -torch.inf)
     scores[:, 300:700] = torch.randn(400, generator=torch.Generator().manual_seed(0))
     streams = torch.tensor([[0.0], [1.0 - 2.0**-53]], dtype=torch.float64)
-    settings = GenerationSettings(sampling_temperature=1.0)
-    drawn = processors(settings, streams, 1)(torch.zeros(2, 1), scores).argmax(-1)
+    choose = Chooser(GenerationSettings(sampling_temperature=1.0), 1000)
+    drawn, _ = choose(scores, streams, torch.zeros(2, dtype=torch.long))
     assert drawn.tolist() == [300, 699]
 
 
@@ -131,6 +130,8 @@ def test_a_text_does_not_depend_on_its_neighbours(monkeypatch):
     prompts = [rng.integers(3, len(TOKENIZER), rng.integers(1, 7)).tolist() for _ in range(24)]
     seeds = list(range(24))
     settings = GenerationSettings(max_new_tokens=24, sampling_temperature=1.2, top_p=0.95)
+    alone = [engine.answer([prompts[i]], settings, seed=i)[0].tokens for i in range(0, 24, 5)]
+    monkeypatch.setattr(local, "decodes", lambda model: False)
     batches = []
     generate = model.generate
     monkeypatch.setattr(
@@ -145,10 +146,8 @@ def test_a_text_does_not_depend_on_its_neighbours(monkeypatch):
     order = rng.permutation(24)
     shuffled = engine.answer([prompts[i] for i in order], settings, seed=[seeds[i] for i in order])
     assert [answer.tokens for answer in shuffled] == [tokens[i] for i in order]
-    for place in range(0, 24, 5):
-        (alone,) = engine.answer([prompts[place]], settings, seed=seeds[place])
-        assert alone.tokens == tokens[place]
-    monkeypatch.setattr(local, "_rows_of_cache", lambda cache, rows: None)
+    assert alone == tokens[::5]
+    monkeypatch.setattr(halving, "rows_of_cache", lambda cache, rows: None)
     assert [a.tokens for a in engine.answer(prompts, settings, seed=seeds)] == tokens
     few = GenerationSettings(**{**vars(settings), "batch_tokens": 90})
     assert [a.tokens for a in engine.answer(prompts, few, seed=seeds)] == tokens

@@ -99,15 +99,12 @@ class Batch:
         choose: draws tokens.
         stops: what ends a row.
         longest: the most that is written after any prompt.
-        positions: columns that the model can take.
     """
 
-    def __init__(
-        self, model: Any, choose: Choose, stops: Stops, longest: int, positions: float
-    ) -> None:
+    def __init__(self, model: Any, choose: Choose, stops: Stops, longest: int) -> None:
         self.rows: list[Row] = []
         self._model, self._choose, self._stops = model, choose, stops
-        self._longest, self._positions = longest, positions
+        self._longest = longest
         size = model.get_output_embeddings().weight.shape[0]
         self._is_stop_V = torch.zeros(size, dtype=torch.bool, device=model.device)
         self._is_stop_V[[token for token in stops.tokens if token < size]] = True
@@ -161,10 +158,12 @@ class Batch:
         return state
 
     def run(self, enough: int) -> None:
-        """Write until so many rows have ended, or a column more would be one too many."""
+        """Write until so many rows have ended, or one that has ended takes more than its room."""
         state = self._state
         assert state is not None and 1 <= enough <= len(self.rows)
-        while int(state.ended_B.sum()) < enough and self._columns < self._positions:
+        # Rows that have ended go on beyond their limits, but not beyond the room of the others.
+        most = max(row.longest for row in self.rows)
+        while int(state.ended_B.sum()) < enough and self._columns < most:
             self._step(state)
             if self._stops.strings and len(self._tokens) == LOOK_EVERY:
                 self._fetch(self.rows)

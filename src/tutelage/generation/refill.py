@@ -106,7 +106,6 @@ class Refill:
         choose: draws tokens.
         stops: what ends a row.
         budget: rows at a time times (longest prompt + its longest answer).
-        positions: columns that the model can take.
         pad_token_id: fills the batches.
     """
 
@@ -117,11 +116,10 @@ class Refill:
         stops: Stops,
         *,
         budget: int,
-        positions: float,
         pad_token_id: int,
     ) -> None:
         self._model, self._choose, self._stops = model, choose, stops
-        self._budget, self._positions, self._pad = budget, positions, pad_token_id
+        self._budget, self._pad = budget, pad_token_id
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._last: _Read | None = None
 
@@ -130,7 +128,7 @@ class Refill:
         # Long prompts first, those of one length side by side, equal ones together.
         waiting = deque(sorted(rows, key=lambda row: (-len(row.prompt), row.prompt)))
         longest = max((len(row.stream) for row in rows), default=0)
-        batch = Batch(self._model, self._choose, self._stops, longest, self._positions)
+        batch = Batch(self._model, self._choose, self._stops, longest)
         while waiting or batch.rows:
             ended = batch.leave()
             if ended:

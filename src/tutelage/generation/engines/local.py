@@ -78,15 +78,15 @@ class LocalEngine:
         answers = [Answer("", 0, "length", seed=own, logprobs=none) for own in seeds]
         done = len(asked) - len(rows)
         with asking(inner, settings):
-            continuing = (Refill if decodes(inner) else Halving)(
-                inner,
-                Chooser(settings, len(self.tokenizer)),
-                stops,
-                budget=settings.batch_tokens,
-                positions=positions,
-                pad_token_id=padding_id(self.tokenizer),
-            )
-            for ended in continuing.finished(rows):
+            choose = Chooser(settings, len(self.tokenizer))
+            budget, pad = settings.batch_tokens, padding_id(self.tokenizer)
+            if decodes(inner):
+                way = Refill(inner, choose, stops, budget=budget, pad_token_id=pad)
+            else:
+                way = Halving(
+                    inner, choose, stops, budget=budget, positions=positions, pad_token_id=pad
+                )
+            for ended in way.finished(rows):
                 for row in ended:
                     read = stops.read(row.prompt, row.tokens[: row.limit])
                     logprobs = tuple(row.logprobs[: read.num_tokens]) if settings.logprobs else None
