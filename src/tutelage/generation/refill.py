@@ -43,6 +43,11 @@ _OWN = (
 """Parts of ``generate`` that a model may have of its own, because it needs something else."""
 
 
+def room_for(rows: int, width: int, budget: int) -> bool:
+    """Whether so many rows may be written at a time, of prompts with answers of such a width."""
+    return rows * width <= budget
+
+
 def decodes(model: Any) -> bool:
     """Whether this module can continue rows of a model, and let them come and go.
 
@@ -145,7 +150,7 @@ class Refill:
         while waiting:
             width = max(width, waiting[0].longest)
             number = len(going) + len(fitting) + 1
-            if number > 1 and number * width > self._budget:
+            if number > 1 and not room_for(number, width, self._budget):
                 break
             fitting.append(waiting.popleft())
         return fitting
