@@ -350,8 +350,7 @@ def suite_inputs(chosen: SuiteChoice, suite: Suite) -> Inputs:
     What its files hold is in its questions; where they lie does not matter.
     """
     generation = asdict(suite.generation)
-    for without_effect in ("batch_tokens", "logprobs"):  # on any answer, to rounding
-        generation.pop(without_effect)
+    del generation["batch_tokens"], generation["logprobs"]  # of no answer, to rounding
     return {
         "kind": chosen.kind,
         "options": {
