@@ -63,6 +63,11 @@ def test_two_processes_give_the_trajectory_of_one(folder):
                 assert a[name] == pytest.approx(b[name], rel=2e-4)
             for name in ("fresh_steps", "replayed_steps", "own_text_chance"):
                 assert a.get(name) == b.get(name)
+            own = [name for name in a if name.startswith("own_")]
+            assert own == [name for name in b if name.startswith("own_")]
+            assert bool(own) == (arm not in ("cpd", "sft"))
+            for name in own:
+                assert a[name] == pytest.approx(b[name], rel=2e-4)
         if arm == "distillm":
             assert {row["fresh_steps"] - row["replayed_steps"] for row in one} == {1, 0, -1}
     first, second = students(folder / "one"), students(folder / "two")

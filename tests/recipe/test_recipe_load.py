@@ -88,6 +88,10 @@ def test_fingerprint_follows_results_only():
         assert load_recipe("quickstart", [change]).fingerprint == base
     for change in ("seed=1", "training.learning_rate=1e-3", "controls.sft.seed=3"):
         assert load_recipe("quickstart", [change]).fingerprint != base
+    own = ["on_policy.fraction=0.5"]
+    quiet = load_recipe("quickstart", [*own, "on_policy.alarms={repetition: null, entropy: 0.1}"])
+    assert quiet.fingerprint == load_recipe("quickstart", own).fingerprint != base
+    assert load_recipe("quickstart", [*own, "on_policy.top_p=0.9"]).fingerprint != quiet.fingerprint
 
 
 def test_seeds_default_to_the_seed():

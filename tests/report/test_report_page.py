@@ -13,6 +13,9 @@ from tutelage.errors import RunFolderError
 from tutelage.proofs import read_sealed, write_sealed
 from tutelage.report import load_run, render_report, write_report
 from tutelage.report.page_tables import data_view, difficulty_view
+from tutelage.training.alarms import Alarms, raised
+from tutelage.training.own_text import OwnText
+from tutelage.training.rollouts import Rollout
 
 VOID = {"meta", "link", "br", "path", "use"}
 
@@ -295,6 +298,34 @@ def test_warnings_stand_at_the_top(page, run_folder):
     for warning in load_run(run_folder).main.plan["warnings"]:
         assert html.escape(warning, quote=False) in html.unescape(top)
     assert "The plan of cpd warned." in top
+
+
+def test_what_a_student_wrote_itself_is_drawn_and_its_alarms_stand_at_the_top(
+    new_run, tmp_path, page
+):
+    assert "The student's own answers" not in page and "raised an alarm" not in page
+    folder = new_run(tmp_path / "run")
+    log = folder / "arms/kld/metrics.jsonl"
+    history = []
+    for number, row in enumerate(map(json.loads, log.read_text().splitlines())):
+        text = OwnText(torch.device("cpu"))
+        tokens = (5,) * 7 if number else tuple(range(9))
+        text.add_answers([Rollout("a", 0, 0, (1,), tokens, truncated=number > 0)], [8], 1)
+        row |= text.record(3, lambda sums: sums)
+        history.append({**row, **raised(history, row, Alarms())})
+    log.write_text("".join(json.dumps(row) + "\n" for row in history))
+    page = render_report(load_run(folder))
+    check(page)
+    top, rest = html.unescape(page).split("<nav")
+    alarm = "Training kld raised an alarm at step 9.</strong> The student repeats itself: 75%"
+    assert alarm in top and "stood in the same answer before (alarm above 50%)" in top
+    assert top.count("raised an alarm") == 2 and "at step 9.</strong> 0% of the student's" in top
+    training = rest[rest.index('<section id="training"') : rest.index('<section id="samples"')]
+    assert "<h3>The student's own answers</h3>" in training
+    said = "Share that ended by themselves over steps: kld from 1.00 to 0."
+    assert said in training
+    assert "Tokens of an answer over steps: kld from 9.00 to 7.00." in training
+    assert "Entropy (nats per token)" not in training
 
 
 def test_a_weak_teacher_is_said_at_the_top(new_run, tmp_path, monkeypatch):

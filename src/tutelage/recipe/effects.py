@@ -20,6 +20,7 @@ NO_RESULT = (
     "student.finetune.checkpoint_every",
     "teacher.store",
     "teacher.finetune.checkpoint_every",
+    "on_policy.alarms",
     "difficulty.batch_tokens",
     "evaluation.batch_tokens",
     "supervision.batch_tokens",
@@ -40,6 +41,8 @@ def effective(recipe: Recipe) -> dict[str, Any]:
     values = recipe.model_dump(mode="json", exclude={"controls"})
     values["seed"] = _seeds(recipe)
     del values["seeds"]
+    used = recipe.on_policy.is_used
+    values["on_policy"] = recipe.on_policy.as_before if used else {"fraction": 0.0}
     for path in NO_RESULT:
         section, _, key = path.partition(".")
         owners = values["teachers"] if section == "teacher" else []
@@ -68,8 +71,6 @@ def effective(recipe: Recipe) -> dict[str, Any]:
         values["selection"].pop("suite")
     if values["selection"]["metric"] is None:
         values["selection"] = {"metric": None}
-    used = recipe.on_policy.is_used
-    values["on_policy"] = recipe.on_policy.as_before if used else {"fraction": 0.0}
     if not recipe.loss.sampled:  # as it was before there was a choice
         values["loss"].pop("sampled")
     if recipe.loss.is_cross_entropy_alone:

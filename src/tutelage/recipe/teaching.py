@@ -16,10 +16,12 @@ from tutelage.recipe.base import (
     Temperature,
     given,
     same_as,
+    section_of,
 )
 from tutelage.recipe.names import check_component, check_schedule, check_style
 from tutelage.recipe.words import below
 from tutelage.schedules import TEXT_CONTROLLERS, Course
+from tutelage.training.alarms import Alarms
 
 
 class FineTune(Strict):
@@ -210,6 +212,10 @@ class Supervision(Strict):
         return self.sampling_temperature > 0 or self.on_wrong == "resample"
 
 
+class OwnAlarms(section_of(Alarms, Strict)):
+    """When a warning says that the student's own answers go wrong; each may be null."""
+
+
 class OnPolicy(Strict):
     """Steps on which the student learns from answers that it writes itself."""
 
@@ -239,6 +245,9 @@ class OnPolicy(Strict):
         default=None,
         description="Decides while training which of these steps are on own answers, new or kept;"
         " see `tutelage ls text_controllers`.",
+    )
+    alarms: OwnAlarms = Field(
+        default_factory=OwnAlarms, description="When answers are said to go wrong."
     )
 
     @model_validator(mode="after")

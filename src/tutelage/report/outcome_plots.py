@@ -77,6 +77,38 @@ def loss_figure(
     return Picture("loss", caption, drawn)
 
 
+def own_text_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture | None:
+    """What the student's own answers were like over the steps, one line for each arm with some.
+
+    Args:
+        metrics: arm name to its logged rows, ascending by step.
+
+    Returns:
+        The picture, or None when no student learned from answers of its own.
+    """
+    quantities = (
+        ("own_length", "Tokens of an answer"),
+        ("own_ended", "Share that ended by themselves"),
+        ("own_repetition", "Repetition within an answer"),
+        ("own_agreement", "Agreement with the teacher's top token"),
+        ("own_entropy", "Entropy (nats per token)"),
+    )
+    panels = []
+    for key, title in quantities:
+        curves = {arm: series(rows, key) for arm, rows in metrics.items()}
+        panels.append(_curve_panel(key, title, curves))
+    drawn = tuple(panel for panel in panels if panel is not None)
+    if not drawn:
+        return None
+    caption = (
+        "Repetition is the share of 4-grams that stood in the same answer before. Answers that get"
+        " much longer or shorter, stop ending, go in circles, or are always the same (entropy) are"
+        " signs of a collapse, except where the plan wants them: a longer horizon makes answers"
+        " longer, and a task with one right answer needs no entropy."
+    )
+    return Picture("own-text", caption, drawn)
+
+
 def _curve_panel(
     name: str, title: str, curves: Mapping[str, tuple[NDArray, NDArray]]
 ) -> Panel | None:

@@ -17,10 +17,15 @@ from tutelage.report.comparison import Comparison, compare
 from tutelage.report.evaluation_views import overview_view
 from tutelage.report.evaluations import of_run
 from tutelage.report.loading import example_prompt, is_adapter, learned_opening, load_snippet
-from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
+from tutelage.report.outcome_plots import (
+    GroupScores,
+    loss_figure,
+    own_text_figure,
+    results_figure,
+)
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
 from tutelage.report.quantities import count, duration, large, number
-from tutelage.report.run import Arm, Run, load_run
+from tutelage.report.run import Arm, Run, alarms, load_run
 from tutelage.report.samples import Sample, choose_samples
 from tutelage.report.svg import Picture
 from tutelage.report.tables import plan_totals
@@ -76,6 +81,7 @@ def render_report(run: Run) -> str:
         verdict=verdict(comparison),
         teacher_warning=teacher_warning(comparison),
         plan_warnings=_plan_warnings(run),
+        alarms=_alarms(run),
         caution=_caution(comparison),
         next=_next(run),
         facts=_facts(run),
@@ -90,6 +96,7 @@ def render_report(run: Run) -> str:
             {arm.name: arm.metrics for arm in run.arms},
             {arm.name: arm.validation for arm in run.arms},
         ),
+        own_text=own_text_figure({arm.name: arm.metrics for arm in run.arms}),
         progress=views.progress_view(run),
         samples=[_sample(sample, comparison) for sample in choose_samples(comparison)],
         sample_rule=_SAMPLE_RULE,
@@ -117,6 +124,15 @@ def _plan_warnings(run: Run) -> list[dict[str, str]]:
         for warning in arm.plan.get("warnings") or []:
             said.setdefault(str(warning), []).append(arm.name)
     return [{"arms": ", ".join(arms), "text": text} for text, arms in said.items()]
+
+
+def _alarms(run: Run) -> list[dict[str, Any]]:
+    """What was raised while arms learned from their own answers."""
+    return [
+        {"arm": arm.name, "step": count(step), "text": text[:1].upper() + text[1:]}
+        for arm in run.arms
+        for step, text in alarms(arm.metrics)
+    ]
 
 
 def _next(run: Run) -> dict[str, Any] | None:

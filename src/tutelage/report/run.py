@@ -22,6 +22,7 @@ from tutelage.report.reading import (
     read_record,
     read_rows,
 )
+from tutelage.training.alarms import PREFIX
 
 _OF_A_RUN = ("recipe.json", "recipe.yaml", "run.json", "arms")
 """What any run folder has at least one of, as soon as it is opened."""
@@ -274,6 +275,16 @@ def series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray, NDArra
     pairs = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
     pairs = [(step, float(value)) for step, value in pairs if math.isfinite(value)]
     return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
+
+
+def alarms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """Step and words of every alarm in logged rows, ascending by step."""
+    return [
+        (row["step"], str(value))
+        for row in rows
+        for key, value in row.items()
+        if key.startswith(PREFIX)
+    ]
 
 
 def learned(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

@@ -21,10 +21,11 @@ class MetricsFile(TrainerCallback):
     After a resume the rows that the lost steps had written are dropped first, so that each step
     stands in the file once.
 
-    In a row ``loss``, ``ce``, ``kd``, ``token_agreement`` and ``response_tokens`` are means over
-    the steps since the row before, ``fresh_steps`` and ``replayed_steps`` count those of them that
-    learned from the student's own text, ``seconds`` counts from the beginning, and all others are
-    the values of the last step.
+    In a row ``loss``, ``ce``, ``kd``, ``token_agreement``, ``response_tokens`` and the names of
+    ``own_text`` are means over the steps since the row before, ``fresh_steps`` and
+    ``replayed_steps`` count those of them that learned from the student's own text, ``seconds``
+    counts from the beginning, what begins with ``alarm_`` is said once, and all others are the
+    values of the last step.
 
     Args:
         path: the file.

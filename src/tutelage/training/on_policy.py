@@ -5,8 +5,9 @@ on the seed, the step, the prompt and its place in the step alone, so a resumed 
 answers, and so do any number of processes.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from tutelage.curriculum.reuse import plan_reuse
 from tutelage.data.collate import IGNORED, collate
 from tutelage.errors import ConfigError
 from tutelage.generation import Engine, GenerationSettings, LocalEngine
+from tutelage.training.alarms import Alarms
 from tutelage.training.rollouts import Place, Rollout, RolloutStore
 from tutelage.training.text_source import TextSource
 from tutelage.types import Plan
+
+LOG = logging.getLogger(__name__)
 
 _PRIME = 1_000_003
 """More than any step has visits, so that seeds of two places differ."""
@@ -52,6 +56,8 @@ class OwnAnswers:
         adaptive: ``{kind: name in TEXT_CONTROLLERS, options}``: decides at each on-policy step of
             the plan whether the student answers, learns from answers that are kept, or from the
             data; None: it answers at all of them, but for ``reuse``.
+        alarms: when answers are said to go wrong.
+        tell: called with such words.
 
     References:
         Agarwal et al., On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649.
@@ -69,6 +75,8 @@ class OwnAnswers:
     folder: Path | None = None
     forgets: bool = True
     adaptive: Mapping[str, Any] | None = None
+    alarms: Alarms = field(default_factory=Alarms)
+    tell: Callable[[str], Any] = LOG.warning
 
     def __post_init__(self) -> None:
         if self.adaptive is not None and self.reuse > 1:
@@ -82,6 +90,12 @@ class OwnAnswers:
         if self.horizon is None:
             return self.settings
         return replace(self.settings, max_new_tokens=max(1, round(self.horizon[step])))
+
+    @property
+    def plainly_drawn(self) -> bool:
+        """Whether tokens are drawn from the student's own distribution, neither cut nor changed."""
+        settings = self.settings
+        return settings.sampling_temperature == settings.top_p == 1.0 and settings.top_k == 0
 
     def seed_at(self, step: int, place: int) -> int:
         """The seed of one visit of a step; a prompt that is there twice gets two answers."""
@@ -162,9 +176,16 @@ class OnPolicySteps:
         step = batches[0]["step"]
         keeps = self.own.reuse > 1 or self.source is not None
         asks = keeps and trainer.step_values(step).needs_teacher
-        return self.answered_by(
+        made = self.answered_by(
             trainer.student, batches, trainer.step_loss.teacher_states if asks else None
         )
+        if "drawn" in made[0]:  # and not the data's, after all
+            visits = {visit.place: visit for batch in batches for visit in _visits(batch)}
+            limit = self.own.settings_at(step).max_new_tokens
+            left = [len(visits[one.place].tokens) - len(one.prompt) for one in self.written]
+            data_lengths = [min(tokens, limit) for tokens in left]
+            trainer.sums.own.add_answers(self.written, data_lengths, len(visits))
+        return made
 
     def answered_by(
         self, model: nn.Module, batches: Sequence[Batch], encode: Encode | None
@@ -190,7 +211,20 @@ class OnPolicySteps:
         if encode is not None or self.source is not None:
             kept = [one for one in made.rollouts if one.step == step and one.place in keeps]
             self._store.write(step, kept)
-        return made.batches
+        drawn = self._drawn(step, sources)
+        return [{**batch, "drawn": drawn} for batch in made.batches]
+
+    def _drawn(self, step: int, sources: Mapping[int, Place]) -> bool:
+        """Whether every answer of a step is new, and drawn from the student as it is.
+
+        It is so of the whole step, so that a log does not depend on how it is cut up.
+        """
+        if self.source is not None:  # then all of them are, or none
+            new = all(wrote == (step, place) for place, wrote in sources.items())
+        else:
+            visits = np.arange(self.plan.offsets[step], self.plan.offsets[step + 1])
+            new = bool((self.reuse.source[visits] == visits).all())
+        return new and self.own.plainly_drawn
 
     def _kept_places(self, step: int) -> set[int]:
         """Of the rollouts that are written at a step, those that are learned from again."""

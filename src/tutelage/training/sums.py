@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tutelage.training.loss import CE, KD, KD_TOKENS, TARGET_ENTROPY
+from tutelage.training.own_text import OwnText
 
 _PARTS = slice(CE, KD_TOKENS + 1)
 """Of the parts of a loss those that are logged; the entropy of the target is not."""
@@ -27,11 +28,13 @@ class StepSums:
     Attributes:
         response_tokens: of all processes.
         logged_step: the step of the last record.
+        own: of the student's own answers.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.response_tokens = torch.zeros((), dtype=torch.int64, device=device)
         self.logged_step = 0
+        self.own = OwnText(device)
         self._sums = torch.zeros(len(_NAMES), dtype=torch.float64, device=device)
         self._observed = torch.zeros(2, dtype=torch.float64, device=device)
 
@@ -77,6 +80,7 @@ class StepSums:
         if with_routers:
             means["router_loss"] = sums["routers"] / steps
         means["response_tokens"] = int(self.response_tokens) / steps
+        means |= self.own.record(steps, over_processes)
         self.logged_step = step
         self._sums.zero_()
         self.response_tokens.zero_()
@@ -88,6 +92,7 @@ class StepSums:
             "logged_step": self.logged_step,
             "sums": dict(zip(_NAMES, self._sums.tolist(), strict=True)),
             "response_tokens": int(self.response_tokens),
+            "own": self.own.state(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -96,3 +101,4 @@ class StepSums:
         sums = [state["sums"][name] for name in _NAMES]
         self._sums.copy_(torch.tensor(sums, dtype=torch.float64))
         self.response_tokens.fill_(state["response_tokens"])
+        self.own.load(state["own"])

@@ -25,6 +25,7 @@ from tutelage.training.inputs import given_inputs
 from tutelage.training.loss import StepValues
 from tutelage.training.on_policy import OnPolicySteps, OwnAnswers
 from tutelage.training.optimizer import plan_scheduler
+from tutelage.training.own_text import watch
 from tutelage.training.plain import plain_plan
 from tutelage.training.share import AdaptiveShare
 from tutelage.training.signals import Teacher
@@ -208,10 +209,10 @@ class DistillTrainer(Trainer):
         values = self._last_values = self.step_values(inputs["step"])
         part = self.step_loss(model, inputs, values, num_items_in_batch)
         self.finite_losses.append((part.finite, inputs["ids"]))
-        tau2 = self._settings.tau2_scaling
-        self.sums.add(
-            part.parts, part.total, part.routers, values.distill_temperature**2 if tau2 else 1.0
-        )
+        kd_weight = values.distill_temperature**2 if self._settings.tau2_scaling else 1.0
+        self.sums.add(part.parts, part.total, part.routers, kd_weight)
+        if "drawn" in inputs:
+            self.sums.own.add_loss(part.parts, num_items_in_batch, drawn=inputs["drawn"])
         # Gradients are averaged over processes afterwards, and the sum is what is meant.
         return part.total * self.args.world_size
 
@@ -234,6 +235,7 @@ class DistillTrainer(Trainer):
             stage = self.plan.stage_of(done - 1)
             values = self._last_values or self.step_values(done - 1)
             logs.update(stage=stage.stage, **vars(values), teacher=stage.teacher)  # type: ignore[arg-type]
+            watch(self, logs)
         super().log(logs, start_time)
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ from tutelage.pipeline.stages.saved import save_students, with_lora
 from tutelage.recipe import Recipe
 from tutelage.schedules import scheduled
 from tutelage.training import DistillConfig, DistillSettings
+from tutelage.training.alarms import Alarms
 from tutelage.training.on_policy import OwnAnswers
 from tutelage.types import Plan
 
@@ -122,7 +123,7 @@ def _job(
     set_seed(recipe.student_seed)
     selecting = recipe.selection.metric is not None and validator is not None
     return Job(
-        title=f"Training {arm}",
+        title=_title(arm),
         folder=work,
         model=with_lora(session.models.student(), recipe),
         plan=plan,
@@ -137,13 +138,18 @@ def _job(
         tensorboard=work.parent / "tracking"
         if "tensorboard" in recipe.training.report_to
         else None,
-        own_answers=_own_answers(session, recipe, plan),
+        own_answers=_own_answers(session, arm, plan),
         log_after=tuple(_steps_of(plan, stages) for stages in refreshes(recipe)),
         held_out=held_out_rows(session, recipe),
     )
 
 
-def _own_answers(session: Session, recipe: Recipe, plan: Plan) -> OwnAnswers | None:
+def _title(arm: str) -> str:
+    return f"Training {arm}"
+
+
+def _own_answers(session: Session, arm: str, plan: Plan) -> OwnAnswers | None:
+    recipe = session.loaded.arms[arm]
     own = recipe.on_policy
     if not own.is_used:
         return None
@@ -168,6 +174,8 @@ def _own_answers(session: Session, recipe: Recipe, plan: Plan) -> OwnAnswers | N
         # The plan that follows may ask for what this one does not.
         forgets=recipe.difficulty.refresh is None,
         adaptive=None if own.rule is None else own.rule.model_dump(),
+        alarms=own.alarms.values_of(Alarms),
+        tell=lambda words: session.run.tell(f"{_title(arm)}: {words}"),
     )
 
 
