@@ -174,6 +174,11 @@ CLAIMS = {
     ],
     "their LLaMA runs begin at 0.2 and ask for 0.2 nats": lambda: [0.2, 0.2],
     "fine-tuned for 3 epochs before": lambda: [3],
+    "among the teacher's 25 likeliest": lambda: [recipe("skd").on_policy.teacher_top_k],
+    "same settings, at temperature 1 by default": lambda: [
+        recipe("skd").on_policy.sampling_temperature
+    ],
+    "has 0.5 for the student, 0.2 for the teacher and a nucleus of 0.5": lambda: [0.5, 0.2, 0.5],
     "rises from 0.4 at least": lambda: [1 - recipe("taid").loss.student_share["start"]],
     "(alpha 5e-4, beta 0.99)": lambda: [
         *(recipe("taid").loss.adaptive.options[name] for name in ("alpha", "beta"))

@@ -48,7 +48,7 @@ def test_kills_of_methods_that_decide_while_training(tmp_path, capsys):
     recipe = methods_recipe(tmp_path, "two")
     kills = killed_run(recipe, tmp_path / "broken", seed=0, mean_life=2.0, max_kills=60)
     assert_same_students(tmp_path / "whole", tmp_path / "broken")
-    for arm in ("cpd", "dynamic", "taid", "gkd", "seqkd", "pocl"):
+    for arm in ("cpd", "dynamic", "taid", "gkd", "distillm", "seqkd", "pocl"):
         assert records(tmp_path / "whole", arm) == records(tmp_path / "broken", arm)
     with capsys.disabled():
         print(f"\n{sum(kills.values())} kills survived")

@@ -221,6 +221,7 @@ REMAKES = {
     "on_policy.alarms.repetition=0.9 && on_policy.alarms.ended=null": set(),
     "on_policy.alarms.length_ratio=2 && on_policy.alarms.entropy=1": set(),
     "on_policy.alarms.agreement=0.1": set(),
+    "on_policy.teacher_top_k=5": set(),
     "data.train=41": DATA, "data.validation=7": DATA, "data.test=11": DATA,
     "data.levels=[1,2]": DATA,
     "data.label_noise=0.1": DATA, "data.data_seed=3": DATA, "data.max_length=64": DATA,

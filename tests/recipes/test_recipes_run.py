@@ -128,6 +128,8 @@ def settings(place, method, family, output):
         changes["selection.metric"] = "null"  # there is no validation data here
     if recipe.on_policy.is_used:
         changes["on_policy.max_new_tokens"] = 8
+    if recipe.on_policy.teacher_top_k is not None:
+        changes["on_policy.teacher_top_k"] = 4
     if recipe.on_policy.rule is not None:
         changes["data.validation"] = str(place / "validation.jsonl")
         # On own text from the beginning: two steps do not overfit.

@@ -16,7 +16,11 @@ from tutelage.curriculum import CurriculumOptions
 from tutelage.curriculum.reuse import plan_reuse
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.data.collate import collate
-from tutelage.generation import GenerationSettings
+from tutelage.errors import ConfigError
+from tutelage.generation import GenerationSettings, LocalEngine
+from tutelage.recipe import load_recipe
+from tutelage.teachers import LiveTeacher
+from tutelage.teachers.ensemble import EnsembleTeacher
 from tutelage.training import DistillTrainer
 from tutelage.training.callbacks import MetricsFile
 from tutelage.training.checkpoints import checkpoints
@@ -50,12 +54,12 @@ def batch_of(rows, step, places):
     }
 
 
-def make(folder, rows, plan, own, **options):
+def make(folder, rows, plan, own, teacher=None, **options):
     return DistillTrainer(
         tiny_model(seed=1),
         config(folder, **options),
         rows,
-        teacher=tiny_model(seed=2),
+        teacher=teacher or tiny_model(seed=2),
         plan=plan,
         own_answers=own,
         callbacks=[MetricsFile(folder / "metrics.jsonl")],
@@ -164,6 +168,52 @@ def test_a_horizon_and_a_given_prefix(tmp_path, rows):
             assert list(one.prompt) == row["input_ids"][: start + given_tokens]
             assert len(one.tokens) <= (1 if step == 0 else 5)
     assert any(len(one.tokens) > 1 for one in steps.written)
+
+
+def test_the_teacher_of_the_step_mends_what_is_written(tmp_path, rows):
+    models = {name: tiny_model(seed=seed) for name, seed in (("weak", 2), ("strong", 3))}
+    plan = plan_of(rows, on_policy=1.0, teachers=tuple(models), teacher_schedule="ladder")
+    # With one token of the teacher's, and nothing drawn, all of them are the teacher's.
+    own = OwnAnswers(TOKENIZER, GenerationSettings(max_new_tokens=5), teacher_top_k=1)
+    trainer = make(tmp_path, rows, plan, own, teacher=models)
+    answered, found = trainer.on_policy.answered, []
+
+    def watched(of, batches):
+        made = answered(of, batches)
+        found.extend(trainer.on_policy.written)
+        return made
+
+    trainer.on_policy.answered = watched
+    trainer.train()
+    assert {plan.teacher_of(one.step) for one in found} == set(models)
+    for one in found:
+        teacher = LocalEngine(models[plan.teacher_of(one.step)], TOKENIZER)
+        (alone,) = teacher.answer([one.prompt], own.settings)
+        assert one.tokens == alone.tokens
+
+
+def test_only_a_teacher_that_runs_here_mends(tmp_path, rows):
+    live = [LiveTeacher(tiny_model(seed=seed), 32) for seed in (2, 3)]
+    mixed = EnsembleTeacher(live, [1.0, 1.0], "probability")
+    own = OwnAnswers(TOKENIZER, WARM, teacher_top_k=3)
+    trainer = make(tmp_path, rows, plan_of(rows, on_policy=1.0), own, teacher=mixed)
+    with pytest.raises(ConfigError, match="must be one model that runs beside the student"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "teacher_schedule={kind: ensemble}",
+            "one teacher draws tokens, and an ensemble is several",
+        ),
+        ("loss={divergence: {kind: reverse_kl}, sampled: true}", "tokens that the student drew"),
+    ],
+)
+def test_what_a_mended_answer_cannot_go_with(change, words):
+    with pytest.raises(ConfigError, match=words):
+        load_recipe("skd", [change], partial=True)
 
 
 # ---- reuse -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tutelage.generation.engines.local import LocalEngine
     from tutelage.generation.engines.table import ENGINES, make_engine
     from tutelage.generation.settings import GenerationSettings
+    from tutelage.generation.speculative import SpeculativeEngine
     from tutelage.generation.store import TextStore, WrittenText
     from tutelage.generation.supervision import (
         ON_WRONG,
@@ -47,6 +48,7 @@ _HOMES = {
     "OnWrong": "supervision",
     "Prompt": "engine",
     "ScoringEngine": "engine",
+    "SpeculativeEngine": "speculative",
     "TextStore": "store",
     "Writer": "writing",
     "WrittenText": "store",
@@ -71,6 +73,7 @@ __all__ = [
     "OnWrong",
     "Prompt",
     "ScoringEngine",
+    "SpeculativeEngine",
     "TextStore",
     "Writer",
     "WrittenText",

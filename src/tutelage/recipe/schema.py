@@ -307,6 +307,17 @@ class Recipe(Strict):
                     f"must stay between {low} and {high}, and is {least:g} to {most:g}."
                     + (" Its end is on_policy.max_new_tokens." if name == "horizon" else ""),
                 )
+        if own.teacher_top_k is not None and teacher_schedule(self.teacher_schedule.kind).mixes:
+            raise SettingError(
+                "on_policy.teacher_top_k",
+                f"one teacher draws tokens, and an {self.teacher_schedule.kind} is several.",
+            )
+        if own.teacher_top_k is not None and self.loss.sampled:
+            raise SettingError(
+                "loss.sampled",
+                "estimates from tokens that the student drew, and on_policy.teacher_top_k lets the"
+                " teacher draw some.",
+            )
         if own.most_replayed is not None and own.most_replayed < self.training.batch_size:
             raise SettingError(
                 "on_policy.adaptive.capacity",

@@ -226,6 +226,11 @@ class OnPolicy(Strict):
     )
     top_p: float = same_as(GenerationSettings, "top_p")
     top_k: int = same_as(GenerationSettings, "top_k")
+    teacher_top_k: Positive | None = Field(
+        default=None,
+        description="A token that is not among so many of the teacher's likeliest gives way to one"
+        " that the teacher draws.",
+    )
     horizon: ScheduleSpec | None = Field(
         default=None, description="Most new tokens where that moves; never above max_new_tokens."
     )
@@ -280,7 +285,8 @@ class OnPolicy(Strict):
     @property
     def as_before(self) -> dict[str, Any]:
         """Its values, without those that say nothing new: answers are known again by them."""
-        quiet = {"horizon": None, "prefix": 0.0, "reuse": 1, "adaptive": None}
+        came_later = ("horizon", "prefix", "reuse", "adaptive", "teacher_top_k")
+        quiet = {name: type(self).model_fields[name].default for name in came_later}
         values = self.model_dump(mode="json")
         if self.reuse == 1:
             values = {k: v for k, v in values.items() if k not in ("max_age", "store_gb")}

@@ -5,6 +5,7 @@ on the seed, the step, the prompt and its place in the step alone, so a resumed 
 answers, and so do any number of processes.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from tutelage.curriculum.reuse import plan_reuse
 from tutelage.data.collate import IGNORED, collate
 from tutelage.errors import ConfigError
-from tutelage.generation import Engine, GenerationSettings, LocalEngine
+from tutelage.generation import Engine, GenerationSettings, LocalEngine, SpeculativeEngine
 from tutelage.training.alarms import Alarms
 from tutelage.training.rollouts import Place, Rollout, RolloutStore
 from tutelage.training.text_source import TextSource
@@ -30,6 +31,9 @@ _PRIME = 1_000_003
 """More than any step has visits, so that seeds of two places differ."""
 
 Batch = dict[str, Any]
+EngineOf = Callable[[nn.Module, Any], Engine]
+"""Gives what answers for a student, from it and the tokenizer."""
+
 Encode = Callable[[Batch], list[Tensor]]
 """What the teacher says of the rows of a micro-batch."""
 
@@ -58,6 +62,8 @@ class OwnAnswers:
             data; None: it answers at all of them, but for ``reuse``.
         alarms: when answers are said to go wrong.
         tell: called with such words.
+        teacher_top_k: a token of the student that is not among so many of the teacher's likeliest
+            gives way to one that the teacher draws; needs a live teacher; None: all stay.
 
     References:
         Agarwal et al., On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649.
@@ -66,7 +72,7 @@ class OwnAnswers:
     tokenizer: Any
     settings: GenerationSettings
     seed: int = 0
-    engine: Callable[[nn.Module, Any], Engine] = LocalEngine
+    engine: EngineOf = LocalEngine
     horizon: Sequence[float] | None = None
     prefix: Sequence[float] | None = None
     reuse: int = 1
@@ -77,6 +83,7 @@ class OwnAnswers:
     adaptive: Mapping[str, Any] | None = None
     alarms: Alarms = field(default_factory=Alarms)
     tell: Callable[[str], Any] = LOG.warning
+    teacher_top_k: int | None = None
 
     def __post_init__(self) -> None:
         if self.adaptive is not None and self.reuse > 1:
@@ -95,7 +102,8 @@ class OwnAnswers:
     def plainly_drawn(self) -> bool:
         """Whether tokens are drawn from the student's own distribution, neither cut nor changed."""
         settings = self.settings
-        return settings.sampling_temperature == settings.top_p == 1.0 and settings.top_k == 0
+        whole = settings.sampling_temperature == settings.top_p == 1.0 and settings.top_k == 0
+        return whole and self.teacher_top_k is None
 
     def seed_at(self, step: int, place: int) -> int:
         """The seed of one visit of a step; a prompt that is there twice gets two answers."""
@@ -177,7 +185,10 @@ class OnPolicySteps:
         keeps = self.own.reuse > 1 or self.source is not None
         asks = keeps and trainer.step_values(step).needs_teacher
         made = self.answered_by(
-            trainer.student, batches, trainer.step_loss.teacher_states if asks else None
+            trainer.student,
+            batches,
+            trainer.step_loss.teacher_states if asks else None,
+            self._engine(trainer, step),
         )
         if "drawn" in made[0]:  # and not the data's, after all
             visits = {visit.place: visit for batch in batches for visit in _visits(batch)}
@@ -187,8 +198,20 @@ class OnPolicySteps:
             trainer.sums.own.add_answers(self.written, data_lengths, len(visits))
         return made
 
+    def _engine(self, trainer: Any, step: int) -> EngineOf:
+        """What the student answers with at a step."""
+        top_k = self.own.teacher_top_k
+        if top_k is None:
+            return self.own.engine
+        teacher = trainer.step_loss.teacher_model(step)
+        return functools.partial(SpeculativeEngine, teacher=teacher, top_k=top_k)
+
     def answered_by(
-        self, model: nn.Module, batches: Sequence[Batch], encode: Encode | None
+        self,
+        model: nn.Module,
+        batches: Sequence[Batch],
+        encode: Encode | None,
+        engine: EngineOf | None = None,
     ) -> list[Batch]:
         """The same, from a student and what its teacher says of rows; None to ask nobody."""
         step = batches[0]["step"]
@@ -200,7 +223,8 @@ class OnPolicySteps:
         found = self._kept(step, {s for place, s in sources.items() if s != (step, place)})
         # What is damaged or in another machine's folder is written anew.
         missing = [visit for visit in visits if sources[visit.place] not in found]
-        self.written = self._write(model, step, missing)
+        asked = (engine or self.own.engine)(model, self.own.tokenizer)
+        self.written = self._write(asked, step, missing)
         rollouts = [*self.written]
         for visit in visits:
             if sources[visit.place] in found:
@@ -270,13 +294,12 @@ class OnPolicySteps:
         wrote = int(self._step_of[visit])
         return wrote, visit - int(self.plan.offsets[wrote])
 
-    def _write(self, model: nn.Module, step: int, visits: Sequence["_Visit"]) -> list[Rollout]:
+    def _write(self, engine: Engine, step: int, visits: Sequence["_Visit"]) -> list[Rollout]:
         """The student's answers to the prompts of some visits of a step."""
         if not visits:
             return []
         share = 0.0 if self.own.prefix is None else self.own.prefix[step]
         prompts = [visit.prompt_with(share) for visit in visits]
-        engine = self.own.engine(model, self.own.tokenizer)
         seeds = [self.own.seed_at(step, visit.place) for visit in visits]
         answers = engine.answer(prompts, self.own.settings_at(step), seed=seeds)
         return [

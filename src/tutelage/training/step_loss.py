@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from tutelage.components import bind
 from tutelage.divergences import DIVERGENCES
+from tutelage.errors import ConfigError
 from tutelage.models.head import check_head, response_hidden
 from tutelage.models.packing import runs_packed
 from tutelage.targets import TARGETS
-from tutelage.teachers import TeacherSignal, live_teacher
+from tutelage.teachers import LiveTeacher, TeacherSignal, live_teacher
 from tutelage.training.config import DistillConfig
 from tutelage.training.loss import CE, KD, TARGET_ENTROPY, DistillLoss, StepValues
 from tutelage.training.routers import RouterLoss
@@ -110,6 +111,21 @@ class StepLoss:
         teacher = self._teachers[self._plan.teacher_of(inputs["step"])]
         counts = (inputs["labels"][:, 1:] >= 0).sum(1).tolist()
         return list(teacher.encode(inputs["ids"], *rows).split(counts))
+
+    def teacher_model(self, step: int) -> nn.Module:
+        """The teacher of a step (from 0), where it is one model that runs here.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        signal = self._teachers.get(self._plan.teacher_of(step))
+        if not isinstance(signal, LiveTeacher):
+            raise ConfigError(
+                "`teacher_top_k` mends the student's answers with the teacher as they are written,"
+                " so the teacher must be one model that runs beside the student. Give one, or"
+                " leave `teacher_top_k` out."
+            )
+        return signal.model
 
     def __call__(
         self,

@@ -70,7 +70,7 @@ class LocalEngine:
         inner: Any = causal_lm(self.model)
         asked = token_prompts(prompts, self.tokenizer)
         positions = _positions(inner)
-        limits = [_limit(len(prompt), settings, positions) for prompt in asked]
+        limits = limits_of(asked, settings, inner)
         stops = Stops.of(self.tokenizer, inner, settings.stop_strings)
         rows = rows_of(asked, limits, seeds, greedy=settings.greedy)
         # A prompt that fills the whole limit has an empty answer.
@@ -140,10 +140,13 @@ def _positions(model: Any) -> float:
     return math.inf if limit is None else limit
 
 
-def _limit(prompt_length: int, settings: GenerationSettings, positions: float) -> int:
-    """Most tokens that may follow a prompt; never negative."""
-    total = min(settings.max_total_tokens or math.inf, positions)
-    return int(max(0, min(settings.max_new_tokens, total - prompt_length)))
+def limits_of(
+    prompts: Sequence[Sequence[int]], settings: GenerationSettings, model: Any
+) -> list[int]:
+    """Most tokens that a model may write after each prompt; never negative."""
+    total = min(settings.max_total_tokens or math.inf, _positions(model))
+    room = [min(settings.max_new_tokens, total - len(prompt)) for prompt in prompts]
+    return [int(max(0, most)) for most in room]
 
 
 @contextlib.contextmanager

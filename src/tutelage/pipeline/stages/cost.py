@@ -94,6 +94,7 @@ class Scale:
         store_bytes: disk that the store still needs.
         reuse: which visits write and which learn once more; None where no step is on-policy.
         rollout_bytes: disk of one answer that is kept, at most.
+        mends: whether the teacher reads answers as they are written, too.
     """
 
     parameters: int
@@ -113,6 +114,7 @@ class Scale:
     store_bytes: int = 0
     reuse: ReusePlan | None = None
     rollout_bytes: int = 0
+    mends: bool = False
 
 
 def estimate(
@@ -141,9 +143,12 @@ def estimate(
     generated = 0 if answers is None else int(answers[plan.visits][writes].sum())
     teacher_tokens = int(per_visit[asks].sum()) if live else scale.tokens_to_store
     ratio = scale.teacher_parameters / max(scale.parameters, 1)
+    if scale.mends:
+        teacher_tokens += int(per_visit[writes].sum())
     seconds = baseline_seconds = None
     if scale.forward_tokens_per_second:
         forwards = BACKWARD * tokens + ratio * teacher_tokens + GENERATION * generated
+        forwards += ratio * GENERATION * generated * scale.mends
         seconds = forwards / scale.forward_tokens_per_second
         plain = lengths.mean() * plan.baseline_steps * plan.batch_size
         share = ratio * (plain if live and teacher_tokens else teacher_tokens)
@@ -208,6 +213,7 @@ def cost_of(session: Session, arm: str) -> Cost:
         store_bytes=sum(need.bytes for need in needs),
         reuse=reuse_of(session, recipe, plan),
         rollout_bytes=rollout_bytes(session, recipe) if plan.on_policy.any() else 0,
+        mends=recipe.on_policy.is_used and recipe.on_policy.teacher_top_k is not None,
     )
     order = Ids(rows["id"]).locate(plan.ids)
     answers = None

@@ -173,6 +173,7 @@ def _own_answers(session: Session, arm: str, plan: Plan) -> OwnAnswers | None:
         most_kept=most_rollouts(session, recipe),
         # The plan that follows may ask for what this one does not.
         forgets=recipe.difficulty.refresh is None,
+        teacher_top_k=own.teacher_top_k,
         adaptive=None if own.rule is None else own.rule.model_dump(),
         alarms=own.alarms.values_of(Alarms),
         tell=lambda words: session.run.tell(f"{_title(arm)}: {words}"),
