@@ -15,7 +15,7 @@ from tutelage.data import (
 )
 from tutelage.data.collate import collate
 from tutelage.errors import DataError
-from tutelage.training.on_policy import _visits
+from tutelage.training.visits import visits_of
 from tutelage.types import Example, Message
 
 SPECIAL = ["<|User|>", "<|Assistant|>", "<|eot|>", "<|eos|>", "<|user|>", "<|start|>"]
@@ -120,7 +120,7 @@ def test_what_a_teacher_wrote_is_learned_after_what_it_was_asked(
         assert row["references"] == rows[0]["references"]
         # On-policy steps ask what stands before the first label.
         batch = {**collate([row], 0), "ids": ["a"], "places": [0]}
-        assert list(_visits(batch)[0].prompt_with(0.0)) == asked
+        assert list(visits_of(batch)[0].prompt_with(0.0)) == asked
         opens = row["prompt"].rstrip().endswith("<think>")
         inside = cut and "</think>" not in text and ("<think>" in text or opens)
         assert split.counts == {"too_long": 0, "no_response_tokens": 0, "cut_in_thoughts": inside}

@@ -23,6 +23,7 @@ from tutelage.generation import Engine, GenerationSettings, LocalEngine, Specula
 from tutelage.training.alarms import Alarms
 from tutelage.training.rollouts import Place, Rollout, RolloutStore
 from tutelage.training.text_source import TextSource
+from tutelage.training.visits import Visit, visits_of
 from tutelage.types import Plan
 
 LOG = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ class OnPolicySteps:
             self._engine(trainer, step),
         )
         if "drawn" in made[0]:  # and not the data's, after all
-            visits = {visit.place: visit for batch in batches for visit in _visits(batch)}
+            visits = {visit.place: visit for batch in batches for visit in visits_of(batch)}
             limit = self.own.settings_at(step).max_new_tokens
             left = [len(visits[one.place].tokens) - len(one.prompt) for one in self.written]
             data_lengths = [min(tokens, limit) for tokens in left]
@@ -215,7 +216,7 @@ class OnPolicySteps:
     ) -> list[Batch]:
         """The same, from a student and what its teacher says of rows; None to ask nobody."""
         step = batches[0]["step"]
-        visits = [visit for batch in batches for visit in _visits(batch)]
+        visits = [visit for batch in batches for visit in visits_of(batch)]
         sources = self._sources(step, visits)
         if sources is None:
             self.written = []
@@ -271,7 +272,7 @@ class OnPolicySteps:
         """Remove all that was kept."""
         self._store.clear()
 
-    def _sources(self, step: int, visits: Sequence["_Visit"]) -> dict[int, Place] | None:
+    def _sources(self, step: int, visits: Sequence[Visit]) -> dict[int, Place] | None:
         """Which rollout each visit learns from, by place; None where all learn from the data."""
         if self.source is None:
             return {visit.place: self._source(step, visit.place) for visit in visits}
@@ -294,7 +295,7 @@ class OnPolicySteps:
         wrote = int(self._step_of[visit])
         return wrote, visit - int(self.plan.offsets[wrote])
 
-    def _write(self, engine: Engine, step: int, visits: Sequence["_Visit"]) -> list[Rollout]:
+    def _write(self, engine: Engine, step: int, visits: Sequence[Visit]) -> list[Rollout]:
         """The student's answers to the prompts of some visits of a step."""
         if not visits:
             return []
@@ -365,40 +366,6 @@ class _Made:
 
     batches: list[Batch]
     rollouts: list[Rollout]
-
-
-@dataclass(frozen=True)
-class _Visit:
-    """A row of the data that is to be answered.
-
-    Attributes:
-        id: of the example.
-        place: number of the visit in its step.
-        tokens: prompt and answer of the data.
-        start: where the answer begins.
-    """
-
-    id: str
-    place: int
-    tokens: tuple[int, ...]
-    start: int
-
-    def prompt_with(self, share: float) -> tuple[int, ...]:
-        """The prompt with so much of the data's answer, which is never given whole."""
-        given = min(int(share * (len(self.tokens) - self.start)), len(self.tokens) - self.start - 1)
-        return self.tokens[: self.start + max(given, 0)]
-
-
-def _visits(batch: Batch) -> list[_Visit]:
-    """The visits of a micro-batch; none for a filler."""
-    rows = zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True)
-    found = []
-    for (tokens, labels), example, place in zip(rows, batch["ids"], batch["places"], strict=False):
-        learned = [number for number, label in enumerate(labels) if label != IGNORED]
-        # Nothing comes before a first token, so it cannot be learned and is given.
-        start = max(learned[0], 1)
-        found.append(_Visit(example, place, tuple(tokens[: learned[-1] + 1]), start))
-    return found
 
 
 def _row(rollout: Rollout) -> dict[str, list[int]]:
