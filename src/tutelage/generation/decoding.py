@@ -120,7 +120,7 @@ class Batch:
         """Let the rows that have ended leave; ``gather`` comes next."""
         if self._state is None:
             return []
-        self._fetch(self.rows)
+        self._look(self._state)
         ended = self._state.ended_B.tolist()
         self._going = [number for number, end in enumerate(ended) if not end]
         left = [row for row, end in zip(self.rows, ended, strict=True) if end]
@@ -166,7 +166,6 @@ class Batch:
         while int(state.ended_B.sum()) < enough and self._columns < most:
             self._step(state)
             if self._stops.strings and len(self._tokens) == LOOK_EVERY:
-                self._fetch(self.rows)
                 self._look(state)
 
     def _step(self, state: State) -> None:
@@ -203,11 +202,14 @@ class Batch:
         self._tokens, self._logps = [], []
 
     def _look(self, state: State) -> None:
-        """Note which rows hold a stop string.
+        """Bring what was written to the rows, and note which of them hold a stop string.
 
         The last look saw all but the latest tokens, and a string may begin before those; where
         they seem to hold one, all of the row is read to be sure.
         """
+        self._fetch(self.rows)
+        if not self._stops.strings:
+            return
         reach = self._stops.longest + LOOK_EVERY + 1
         for number, ended in enumerate(state.ended_B.tolist()):
             tokens = self.rows[number].tokens

@@ -23,10 +23,10 @@ from tutelage.generation.stopping import Stops
 
 # Shape suffixes: B rows, T tokens, V vocabulary.
 
-REFILL_SHARE = 0.25
+REFILL_SHARE = 0.125
 """Share of a batch that has ended when others take the place of those rows."""
 
-SHRINK_SHARE = 0.5
+SHRINK_SHARE = 0.25
 """The same when no others wait, and the batch becomes smaller."""
 
 _TAKEN = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache"}
