@@ -185,6 +185,7 @@ class Batch:
 
     def _write(self, logits_BV: Tensor, state: State) -> None:
         """Choose the next token of each row."""
+        logits_BV = logits_BV.to(self._model.device)
         token_B, logp_B = self._choose(logits_BV, state.stream_BL, state.count_B)
         state.take(token_B, self._is_stop_V)
         self._tokens.append(token_B)

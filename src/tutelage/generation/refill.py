@@ -40,7 +40,7 @@ _OWN = (
     "_prefill",
     "_sample",
 )
-"""Parts of ``generate`` that a model may have of its own, because it needs something else."""
+"""Parts of ``generate`` that a model may have of its own; not all versions have all of them."""
 
 
 def room_for(rows: int, width: int, budget: int) -> bool:
@@ -61,8 +61,10 @@ def decodes(model: Any) -> bool:
     text = config.get_text_config(decoder=True)
     rotations = getattr(text, "rope_parameters", None) or {}
     kinds = [rotations, *(one for one in rotations.values() if isinstance(one, dict))]
+    shared = (getattr(GenerationMixin, name, None) for name in _OWN)
+    own = (getattr(type(model), name, None) for name in _OWN)
     return (
-        all(getattr(type(model), name, None) is getattr(GenerationMixin, name) for name in _OWN)
+        all(one is other for one, other in zip(own, shared, strict=True))
         and not model.is_remote_code()
         and model._supports_default_dynamic_cache()
         and not config.is_encoder_decoder
@@ -184,4 +186,4 @@ class Refill:
             use_cache=True,
             **last,
         )
-        return _Read(prompts, cache, output.logits[:, -1])
+        return _Read(prompts, cache, output.logits[:, -1].to(model.device))

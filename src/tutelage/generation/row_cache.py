@@ -121,6 +121,7 @@ def _stacked(arrays: Sequence[Any], parts: Sequence[Part], columns: int, room: i
     for array, part in zip(arrays, parts, strict=True):
         last = first + len(part.rows_B)
         own = array[..., array.shape[-2] - part.columns :, :]
-        whole[first:last, :, columns - part.columns : columns] = own.index_select(0, part.rows_B)
+        rows_B = part.rows_B.to(own.device)  # layers may be on several devices
+        whole[first:last, :, columns - part.columns : columns] = own.index_select(0, rows_B)
         first = last
     return whole
