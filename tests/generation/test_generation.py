@@ -385,3 +385,30 @@ def test_batches_keep_the_budget():
 def test_settings_out_of_range(options, message):
     with pytest.raises(ConfigError, match=message):
         GenerationSettings(**options)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_frozen_weights_are_cast_once_and_stay_frozen(fails):
+    model = tiny_model(seed=3, vocab=len(TOKENIZER))
+    settings = GenerationSettings(max_new_tokens=6, precision="bfloat16")
+    expected = LocalEngine(model, TOKENIZER).answer(PROMPTS, settings)
+    model.requires_grad_(False)
+    model.model.norm.requires_grad_(True)
+    before = [parameter.requires_grad for parameter in model.parameters()]
+    seen = []
+
+    def watched(module, arguments):
+        seen.append(all(parameter.requires_grad for parameter in module.parameters()))
+        if fails and len(seen) > 2:
+            raise RuntimeError("in the middle")
+
+    model.register_forward_pre_hook(watched)
+    if fails:
+        with pytest.raises(RuntimeError, match="in the middle"):
+            LocalEngine(model, TOKENIZER).answer(PROMPTS, settings)
+    else:
+        answers = LocalEngine(model, TOKENIZER).answer(PROMPTS, settings)
+        assert answers == expected
+    # Autocast keeps the 16-bit copies of weights that ask for gradients, and of no others.
+    assert seen and all(seen)
+    assert [parameter.requires_grad for parameter in model.parameters()] == before

@@ -150,6 +150,23 @@ def limits_of(
 
 
 @contextlib.contextmanager
+def _cast_once(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Let autocast keep the 16-bit copies of frozen weights, as it does with those that learn.
+
+    It would make them anew for every token: below adapters those are nearly all of the weights.
+    """
+    frozen = [p for p in model.parameters() if not p.requires_grad and p.dtype == torch.float32]
+    frozen = frozen if wanted and not torch.is_grad_enabled() else []
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+@contextlib.contextmanager
 def asking(model: Any, settings: GenerationSettings) -> Iterator[None]:
     """Evaluation mode, neutral generation defaults and the precision asked for; then back."""
     # Module by module: a user may keep some of a model in evaluation mode while the rest trains.
@@ -157,7 +174,8 @@ def asking(model: Any, settings: GenerationSettings) -> Iterator[None]:
     own_defaults = model.generation_config
     kind = next(model.parameters()).device.type
     autocast = torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16")
-    with own_forward(model), routers_unheard(model), autocast:
+    casts = settings.precision == "bfloat16"
+    with own_forward(model), routers_unheard(model), _cast_once(model, casts), autocast:
         model.eval()
         # What a configuration leaves open, `generate` fills from the model's own defaults.
         model.generation_config = GenerationConfig()
