@@ -29,8 +29,8 @@ def recipe(tmp_path):
 
 def test_a_few_kills(tmp_path, recipe):
     assert run_in_child(recipe, tmp_path / "whole")
-    kills = killed_run(recipe, tmp_path / "broken", seed=3, mean_life=0.6, max_kills=6)
-    assert sum(kills.values()) >= 2
+    kills = killed_run(recipe, tmp_path / "broken", seed=3, mean_life=0.3, max_kills=6)
+    assert sum(kills.values()) >= 1  # a fast machine is through before many come
     assert_same_students(tmp_path / "whole", tmp_path / "broken")
     assert records(tmp_path / "whole") == records(tmp_path / "broken")
     answers = [
