@@ -33,8 +33,10 @@ class RoomyLayer(DynamicLayer):
         self._arrays = [keys_BHCD, values_BHCD]
         self._show(columns)
 
-    def _show(self, columns: int) -> None:
-        self.keys, self.values = (array[..., :columns, :] for array in self._arrays)
+    def _show(self, columns: int) -> tuple[Tensor, Tensor]:
+        keys, values = (array[..., :columns, :] for array in self._arrays)
+        self.keys, self.values = keys, values
+        return keys, values
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -46,8 +48,7 @@ class RoomyLayer(DynamicLayer):
             self._arrays = [_with_room(array, end + ROOM) for array in self._arrays]
         for array, states in zip(self._arrays, (key_states, value_states), strict=True):
             array[..., start:end, :] = states
-        self._show(end)
-        return self.keys, self.values
+        return self._show(end)
 
 
 def _with_room(array_BHCD: Tensor, columns: int) -> Tensor:
@@ -100,7 +101,7 @@ def joined(parts: Sequence[Part], room: int) -> DynamicCache:
         room: columns for tokens to come.
     """
     columns = max(part.columns for part in parts)
-    cache = DynamicCache()
+    cache: Any = DynamicCache()
     cache.layers = [
         RoomyLayer(
             _stacked([layer.keys for layer in layers], parts, columns, room),

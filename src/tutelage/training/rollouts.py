@@ -131,10 +131,12 @@ class RolloutStore:
 
 
 def _checksums(tensors: dict[str, Tensor]) -> dict[str, int]:
-    return {
-        name: zlib.crc32(tensor.contiguous().view(torch.uint8).numpy())
-        for name, tensor in tensors.items()
-    }
+    return {name: zlib.crc32(_bytes(tensor)) for name, tensor in tensors.items()}
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The memory of a tensor on the CPU, for whoever reads buffers."""
+    return tensor.contiguous().view(torch.uint8).numpy()
 
 
 def _read(file: Path, step: int, places: set[Place]) -> dict[Place, Rollout]:

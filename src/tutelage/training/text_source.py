@@ -95,7 +95,7 @@ class TextSource:
         """What a log says: the steps on own text since the last record, and what decides."""
         counts = {name: self._counts[name] for name in ("fresh", "replayed")}
         self._counts = dict.fromkeys(self._counts, 0)
-        found = {f"{name}_steps": count for name, count in counts.items()}
+        found: dict[str, float] = {f"{name}_steps": count for name, count in counts.items()}
         found["own_text_chance"] = self.state.chance
         return found if self._loss is None else {**found, "validation_loss": self._loss}
 
