@@ -82,12 +82,15 @@ def pieces_to_measure(questions: Sequence[Question], suite: Suite) -> Iterator[l
 
 def worth_keeping(suite: Suite, questions: Sequence[Question]) -> bool:
     """Whether there is more than one piece, so that a kill could cost what is there."""
-    if suite.measure is not None:
-        pieces: Iterator[Any] = pieces_to_measure(questions, suite)
-        return not suite.measure.whole and len(list(zip(pieces, range(2), strict=False))) > 1
-    prompts = [question.prompt for question in questions]
-    pieces = pieces_of_answers(prompts, len(suite.asked_seeds), suite)
-    return len(list(zip(pieces, range(2), strict=False))) > 1
+    pieces: Iterator[Any]
+    if suite.measure is None:
+        prompts = [question.prompt for question in questions]
+        pieces = pieces_of_answers(prompts, len(suite.asked_seeds), suite)
+    elif suite.measure.whole:
+        return False
+    else:
+        pieces = pieces_to_measure(questions, suite)
+    return next(pieces, None) is not None and next(pieces, None) is not None
 
 
 def _longest_first(sizes: Sequence[int]) -> list[int]:

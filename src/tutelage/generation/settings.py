@@ -71,6 +71,16 @@ class GenerationSettings:
         check_settings(self)
         object.__setattr__(self, "stop_strings", tuple(self.stop_strings))
 
+    def limit(self, prompt_length: int, positions: float) -> int:
+        """Most tokens that may follow a prompt; never negative.
+
+        Args:
+            prompt_length: its tokens.
+            positions: most that the model can take; infinity where it names no limit.
+        """
+        total = min(self.max_total_tokens or positions, positions)
+        return int(max(0, min(self.max_new_tokens, total - prompt_length)))
+
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token is always taken, so that a seed changes nothing."""

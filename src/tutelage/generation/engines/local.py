@@ -144,9 +144,8 @@ def limits_of(
     prompts: Sequence[Sequence[int]], settings: GenerationSettings, model: Any
 ) -> list[int]:
     """Most tokens that a model may write after each prompt; never negative."""
-    total = min(settings.max_total_tokens or math.inf, _positions(model))
-    room = [min(settings.max_new_tokens, total - len(prompt)) for prompt in prompts]
-    return [int(max(0, most)) for most in room]
+    positions = _positions(model)
+    return [settings.limit(len(prompt), positions) for prompt in prompts]
 
 
 @contextlib.contextmanager

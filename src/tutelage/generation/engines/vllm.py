@@ -68,7 +68,7 @@ class VllmEngine:
         seeds = seeds_of(seed, prompts)
         asked = token_prompts(prompts, self.tokenizer)
         stops = Stops.of(self.tokenizer, self._stop_owner, settings.stop_strings)
-        limits = [self._limit(len(prompt), settings) for prompt in asked]
+        limits = [settings.limit(len(prompt), self._positions) for prompt in asked]
         answers = [Answer("", 0, "length", seed=own) for own in seeds]
         places = [place for place, limit in enumerate(limits) if limit]
         done = len(asked) - len(places)
@@ -93,10 +93,6 @@ class VllmEngine:
                 if not limit:
                     on_answer(place, answers[place])
         return answers
-
-    def _limit(self, length: int, settings: GenerationSettings) -> int:
-        total = min(settings.max_total_tokens or self._positions, self._positions)
-        return max(0, min(settings.max_new_tokens, total - length))
 
     def _parameters(self, settings: GenerationSettings, limit: int, seed: int, stops: Stops) -> Any:
         """How one prompt is answered, in vLLM's words."""
