@@ -219,7 +219,7 @@ def _make(
                     "place": model.place,
                     "suite": suite.name,
                     "asked": inputs["suite"],
-                    "seconds": round(time.monotonic() - begun, 1),
+                    "seconds": round(time.monotonic() - begun, 3),
                     "versions": versions(),
                 },
             )

@@ -184,7 +184,7 @@ class Session:
 
         def paid() -> dict[str, Any]:
             seconds = self.clock.spent() - before if stage else 0.0
-            return {"stage": stage, "seconds": round(seconds, 1)}
+            return {"stage": stage, "seconds": round(seconds, 3)}
 
         timed = self.timed(stage) if stage else contextlib.nullcontext()
         with timed, self.run.making(name, inputs, paid) as folder:

@@ -58,7 +58,7 @@ def save_students(
     selected = read_json(best / "selected.json") if best is not None and best.is_dir() else None
     student = f"arms/{arm}/student"
     stage = training_stage(arm)
-    paid = {"stage": stage, "seconds": round(session.clock.seconds[stage], 1)}
+    paid = {"stage": stage, "seconds": round(session.clock.seconds[stage], 3)}
     with session.run.making(student, inputs, lambda: paid) as folder, disk_checked(folder):
         if selected is not None and best is not None:
             if selected["step"] != trained.steps:

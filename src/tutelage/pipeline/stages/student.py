@@ -106,7 +106,7 @@ def _heal(session: Session, settings: Heal, inputs: dict[str, Any]) -> None:
     if not session.processes.is_first:
         return
     session.set_aside(PART)
-    paid = {"stage": STAGE, "seconds": round(spent, 1)}
+    paid = {"stage": STAGE, "seconds": round(spent, 3)}
     with session.run.making(PART, inputs, lambda: paid) as folder, disk_checked(folder):
         dtype = getattr(torch, session.recipe.student_section.dtype)
         _save(session, trained.model.to(dtype), folder)
