@@ -86,26 +86,39 @@ def run(
         TutelageError: anything that the user can mend; the message says how.
     """
     with prepared(recipe, overrides, run_dir=run_dir, quiet=quiet, replace=replace) as session:
-        by_first = session.processes.by_first
-        by_first(check_disk, session)
-        signals = prepare_stores(session)
-        validator = make_validator(session)
-        by_first(evaluate_references, session)
-        if LIVE not in signals.values():
-            session.models.release_teacher()
-        for arm in session.loaded.arms:
-            rows = training_rows(session, arm)
-            next_plan = functools.partial(write_next_plan, session, arm)
-            teachers = functools.partial(teachers_of, session, arm, signals.get(arm, LIVE), rows)
-            train_arm(session, arm, rows, validator, next_plan, teachers)
-            by_first(evaluate_arm, session, arm)
-        report = by_first(finish, session)
+        carry_out_arms(session)
+        report = session.processes.by_first(finish, session)
         return RunResult(
             folder=session.run.path,
             student=session.part(f"arms/{session.main_arm}/student"),
             report=report,
             scores=_scores(session),
         )
+
+
+def carry_out_arms(session: Session, until: int | None = None) -> None:
+    """Train every arm of a prepared run, and evaluate what there is.
+
+    Args:
+        session: the run.
+        until: stop each arm after this step of its plan, with a checkpoint from which it goes on
+            when it is asked for again; nothing is evaluated then. None: train to the end.
+    """
+    by_first = session.processes.by_first
+    by_first(check_disk, session)
+    signals = prepare_stores(session)
+    validator = make_validator(session)
+    if until is None:
+        by_first(evaluate_references, session)
+    if LIVE not in signals.values():
+        session.models.release_teacher()
+    for arm in session.loaded.arms:
+        rows = training_rows(session, arm)
+        next_plan = functools.partial(write_next_plan, session, arm)
+        teachers = functools.partial(teachers_of, session, arm, signals.get(arm, LIVE), rows)
+        train_arm(session, arm, rows, validator, next_plan, teachers, until)
+        if until is None:
+            by_first(evaluate_arm, session, arm)
 
 
 @contextmanager
@@ -118,6 +131,7 @@ def prepared(
     plans: bool = True,
     texts: bool = True,
     replace: bool = False,
+    draws: bool = True,
 ) -> Iterator[Session]:
     """Do what comes before training: data, teachers, student, difficulty, texts and plans.
 
@@ -129,8 +143,10 @@ def prepared(
         plans: compile the plans.
         texts: let teachers write the answers that the arms learn from.
         replace: see :func:`run`.
+        draws: draw the plans.
     """
     with open_session(load_recipe(recipe, overrides), run_dir, quiet) as session:
+        session.draws = draws
         arms = ", ".join(session.loaded.arms)
         session.display.note(f"{session.recipe.name}: {arms}, in {session.run.path}")
         _mention_slow_precision(session)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tutelage.checks.places import check_folder_can_be
-from tutelage.curriculum import CURRICULA, describe_plan
+from tutelage.curriculum import CURRICULA, describe_plan, load_plan
 from tutelage.curriculum.subsets import prefix
 from tutelage.difficulty import DIFFICULTIES, compare_profiles, load_profile
 from tutelage.errors import ConfigError, unknown_name
@@ -90,6 +90,10 @@ def _plan(session: Session, arm: str) -> Shown:
     cost = cost_of(session, arm)
     signal = decide_signals(session).get(arm)
     picture = folder / "plan.png"
+    if not picture.exists():  # of a run that drew nothing
+        plan, profile = load_plan(folder), measure_difficulty(session, session.loaded.arms[arm])
+        unit = read_json(session.part("difficulty/summary.json"))["unit"]
+        plan_png(picture, description, plan, unit, profile.scores)
     metrics = list(metric_lines(session.loaded, rows_of(session, "test")))
     return Shown(
         {**description, "cost": cost.as_dict(), "signal": signal, "picture": str(picture)},

@@ -25,7 +25,7 @@ from tutelage.recipe.problems import problems
 from tutelage.recipe.schema import LONGEST_NAME, Recipe
 from tutelage.recipe.words import shown
 
-_SHARED = (
+SHARED = (
     "student",
     "teacher",
     "teachers",
@@ -40,6 +40,7 @@ _SHARED = (
     "seeds.data",
     "seeds.teacher",
 )
+"""What the arms of a run have in common; a method that is a control brings none of it."""
 
 _DEEPEST_KEY = 10
 """More dots than any key of a recipe has."""
@@ -136,7 +137,7 @@ def list_recipes() -> list[RecipeInfo]:
     """What is shipped; reads the YAML alone."""
     found = []
     for name in shipped():
-        tree, _ = _read_layers(name)
+        tree, _ = read_layers(name)
         values = tree.plain
         whole = bool(values.get("student"))
         summary = str(values.get("title", ""))
@@ -160,7 +161,7 @@ def load_recipe(
         ConfigError: the recipe does not exist, is no YAML, holds an unknown key, a bad value, or
             lacks something; the message says where and what to do.
     """
-    tree, method = _read_layers(source)
+    tree, method = read_layers(source)
     for override in overrides:
         tree = _apply(tree, override)
     tree = _anchor_controls(resolve_paths(tree))
@@ -186,7 +187,7 @@ def load_recipe(
     return LoadedRecipe(recipe, origins, arms)
 
 
-def _read_layers(source: str | Path | Mapping[str, Any]) -> tuple[Node, str]:
+def read_layers(source: str | Path | Mapping[str, Any]) -> tuple[Node, str]:
     """The merged tree of a recipe and all that it extends, and the nearest bare method in it."""
     if isinstance(source, Mapping):
         name, top = "argument", from_value(dict(source), "argument")
@@ -194,7 +195,7 @@ def _read_layers(source: str | Path | Mapping[str, Any]) -> tuple[Node, str]:
         name = str(source)
         top = _read_file(_find(name))
     layers, seen, method = [top], [name], ""
-    if name in shipped() and not _gives(top, "student"):
+    if name in shipped() and not gives(top, "student"):
         method = name  # `run rkl --set ...`: the method is rkl, not the kld that it extends
     while (extends := layers[-1].get("extends")) is not None:
         path = _find(_text(extends), extends)
@@ -205,7 +206,7 @@ def _read_layers(source: str | Path | Mapping[str, Any]) -> tuple[Node, str]:
             )
         seen.append(str(path))
         layers.append(_read_file(path))
-        if not method and not _gives(layers[-1], "student"):
+        if not method and not gives(layers[-1], "student"):
             method = _as_name(path.stem)
     merged = layers[-1]
     for layer in reversed(layers[:-1]):
@@ -309,7 +310,7 @@ def _arm(tree: Node, name: str, *, main: str, partial: bool) -> Recipe:
 def _control(tree: Node, name: str) -> Recipe:
     """The recipe of a control: the main one with its changes."""
     node = tree.value["controls"].value[name]
-    for section in _SHARED:
+    for section in SHARED:
         if (changed := node.get(section)) is not None:
             raise ConfigError(
                 f"{changed.origin}: the control '{name}' may not change `{section}`:"
@@ -319,17 +320,18 @@ def _control(tree: Node, name: str) -> Recipe:
     base = tree.without("controls")
     extends = node.get("extends")
     if extends is not None:
-        method, _ = _read_layers(_text(extends))
-        if _gives(method, "student") or _gives(method, "data"):
+        method, _ = read_layers(_text(extends))
+        if gives(method, "student") or gives(method, "data"):
             raise ConfigError(
                 f"{extends.origin}: the control '{name}' extends '{extends.value}', which brings a"
                 " student or data of its own; arms share these. Extend a method such as `kld`."
             )
-        base = merge(base, method.without("title", "description", "seeds", *_SHARED))
+        base = merge(base, method.without("title", "description", "seeds", *SHARED))
     return _validate(resolve_paths(merge(base, node.without("extends"))), f"controls.{name}: ")
 
 
-def _gives(tree: Node, section: str) -> bool:
+def gives(tree: Node, section: str) -> bool:
+    """Whether a tree says anything of a section."""
     node = tree.get(section)
     return node is not None and node.value is not None
 

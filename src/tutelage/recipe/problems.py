@@ -31,12 +31,13 @@ class _Place:
     meaning: str
 
 
-def problems(tree: Node, error: ValidationError) -> list[str]:
+def problems(tree: Node, error: ValidationError, root: type[BaseModel] = Recipe) -> list[str]:
     """One message for each mistake in a recipe.
 
     Args:
         tree: what was validated, with origins.
         error: what pydantic says about it.
+        root: the model that it was validated by.
 
     Returns:
         Messages that say where, what is wrong, and what is known or meant there.
@@ -48,10 +49,10 @@ def problems(tree: Node, error: ValidationError) -> list[str]:
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, SettingError) and cause.path:
             location += tuple(cause.path.split("."))
-        place = _find_place(tree, location)
+        place = _find_place(tree, location, root)
         must = expected(details)
         if must is None:
-            messages.append(place.origin + _other(place, details))
+            messages.append(place.origin + _other(place, details, root))
         else:
             # Every member of a union complains by itself: together they say what would fit.
             wanted.setdefault(place.path, (place, [], details["input"]))[1].append(must)
@@ -67,9 +68,9 @@ def problems(tree: Node, error: ValidationError) -> list[str]:
     return list(dict.fromkeys(messages))
 
 
-def _other(place: _Place, details: Any) -> str:
+def _other(place: _Place, details: Any, root: type[BaseModel]) -> str:
     if details["type"] == "extra_forbidden":
-        return _unknown_key(place)
+        return _unknown_key(place, root)
     if details["type"] == "union_tag_invalid":
         known = [tag.strip("' ") for tag in details["ctx"]["expected_tags"].split(",")]
         return unknown_name(f"{place.path} kind", details["ctx"]["tag"], known).args[0]
@@ -79,10 +80,10 @@ def _other(place: _Place, details: Any) -> str:
     return label + details["msg"].removeprefix("Value error, ")
 
 
-def _unknown_key(place: _Place) -> str:
+def _unknown_key(place: _Place, root: type[BaseModel]) -> str:
     key = place.path.rpartition(".")[2]
     known = sorted({name for model in place.section for name in model.model_fields})
-    homes = list(_homes(key, Recipe, ""))
+    homes = list(_homes(key, root, ""))
     hint = f" It belongs under `{homes[0]}`." if homes else did_you_mean(key, known)
     return f"unknown key '{place.path}'.{hint} Known here: {', '.join(known)}."
 
@@ -97,11 +98,11 @@ def _homes(key: str, model: type[BaseModel], path: str) -> Iterator[str]:
             yield from _homes(key, child, where)
 
 
-def _find_place(tree: Node, location: Sequence[Any]) -> _Place:
+def _find_place(tree: Node, location: Sequence[Any], root: type[BaseModel]) -> _Place:
     """Follow a location through the recipe and through the schema at once."""
     path: list[str] = []
     node: Node | None = tree
-    nearest, section, models, meaning = tree, [Recipe], [Recipe], ""
+    nearest, section, models, meaning = tree, [root], [root], ""
     for part in location:
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
         below = _child(node, part)

@@ -11,6 +11,7 @@ from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict, given
 from tutelage.recipe.evaluation import EvaluationSection
 from tutelage.recipe.names import check_component, needs_of, schedule_range, teacher_schedule
 from tutelage.recipe.sections import (
+    CONTINUOUS,
     ArithmeticData,
     CurriculumSection,
     DifficultySection,
@@ -108,13 +109,14 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
         metric = self.selection.metric
-        of_own = self.selection.suite is None  # a suite's own metrics are known when it is made
+        # A suite's own metrics are known when it is made.
+        of_own = self.selection.suite is None and not self.selection.is_continuous
         if metric is not None and of_own and metric not in self.evaluation.metrics:
             known = ", ".join(self.evaluation.metrics)
             raise SettingError(
                 "selection.metric",
-                f"'{metric}' is not among evaluation.metrics: {known}. Choose one of them, or add"
-                " it there.",
+                f"'{metric}' is not among evaluation.metrics: {known}. Choose one of them, or"
+                f" {' or '.join(CONTINUOUS)}, or add it there.",
             )
         if self.student is not None and self.student.init_from == "TEACHER":
             missing = not self.ladder

@@ -30,7 +30,7 @@ from tutelage.recipe.names import (
     check_schedule,
     check_template,
 )
-from tutelage.recipe.words import below
+from tutelage.recipe.words import SettingError, below
 from tutelage.schedules import Course
 from tutelage.training.settings import DistillSettings
 
@@ -271,11 +271,19 @@ class Training(Strict):
         return -(-self.batch_size // (self.micro_batch_size * num_processes))
 
 
+CONTINUOUS = ("log_likelihood", "neg_forward_kl")
+"""What can be said of a student on the validation data without an answer being written: the mean
+log-probability of the answers' tokens, and the negative divergence from the strongest teacher, in
+nats per token. More is better, as of every metric."""
+
+
 class Selection(Strict):
     """Which checkpoint becomes the student."""
 
     metric: str | None = Field(
-        default=None, description="Metric on the validation data, or of `suite`; None: the last."
+        default=None,
+        description="Metric on the validation data, or of `suite`; or log_likelihood of the data's"
+        " answers, or neg_forward_kl to the teacher at them; None: the last.",
     )
     every: Literal["stage"] | Positive = Field(
         default="stage", description="When to validate, in steps."
@@ -292,6 +300,13 @@ class Selection(Strict):
     @model_validator(mode="after")
     def _known(self) -> "Selection":
         if self.suite is not None:
+            if self.is_continuous:
+                raise SettingError("suite", f"{self.metric} is of the validation data alone.")
             with below("suite"):
                 self.suite.check()
         return self
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the metric is one of ``CONTINUOUS``, for which nothing is written."""
+        return self.metric in CONTINUOUS

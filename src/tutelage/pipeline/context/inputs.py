@@ -328,6 +328,12 @@ def validates(session: Session, recipe: Recipe) -> bool:
 
 def _validation(session: Session) -> Inputs:
     """What the scores on the validation data depend on, by which a student is selected."""
+    selection = session.recipe.selection
+    if selection.is_continuous:
+        found = {"data": split_of(session, "validation"), "limit": selection.limit}
+        if selection.metric == "neg_forward_kl":
+            found["teacher"] = session.models.teacher_identity(session.models.strongest)
+        return found
     settings = session.recipe.evaluation
     chosen, suite = session.recipe.selection.suite, session.validation_suite
     return {

@@ -53,6 +53,7 @@ class Session:
         processes: who works and who waits.
         clock: who pays how much time.
         stores: teacher stores that were opened and verified, by folder.
+        draws: whether plans are drawn, and a report is written; both can be done later.
         replaced: what the parts were made from that this run replaced in another recipe's folder.
     """
 
@@ -64,6 +65,7 @@ class Session:
     processes: Processes
     clock: Clock
     stores: dict[Path, TeacherStore] = field(default_factory=dict)
+    draws: bool = True
     replaced: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tutelage.data import padding_id
+from tutelage.errors import ConfigError
 from tutelage.evaluation import (
     OWN,
     Question,
@@ -25,6 +27,8 @@ from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.context.suites import agreement_asked
 from tutelage.pipeline.stages.data import rows_of, rows_to_compare
 from tutelage.pipeline.stages.signal import strongest_signal
+from tutelage.teachers import LiveTeacher
+from tutelage.training.validation import cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,8 @@ def make_validator(session: Session) -> Callable[[Any], dict[str, float]] | None
     """Named metrics of a model on what is asked in training; None when nothing is."""
     if not validates(session, session.recipe):
         return None
+    if session.recipe.selection.is_continuous:
+        return _held_out_validator(session)
     suite, models = session.validation_suite, session.models
     questions = _questions(session, suite)
 
@@ -74,6 +80,44 @@ def make_validator(session: Session) -> Callable[[Any], dict[str, float]] | None
         return {name: score.mean for name, score in evaluated.scores.items()}
 
     return validate
+
+
+def _held_out_validator(session: Session) -> Callable[[Any], dict[str, float]]:
+    """What can be said of a model at the answers of the validation data, in nats per token.
+
+    Raises:
+        ConfigError: no validation row has an answer that can be read.
+    """
+    selection, models = session.recipe.selection, session.models
+    rows = rows_to_compare(rows_of(session, "validation"))
+    if not len(rows):
+        raise ConfigError(
+            f"selection.metric={selection.metric} is measured at the answers of the validation data,"
+            " and no row there has one within data.max_length. Give some, or choose another metric."
+        )
+    rows = rows.select(range(min(selection.limit or len(rows), len(rows))))
+    pad = padding_id(models.tokenizer)
+    if selection.metric == "log_likelihood":
+
+        def likelihood(model: Any) -> dict[str, float]:
+            found = cross_entropy(model, rows, vocab_size=models.vocab_size, pad_token_id=pad)
+            return {"log_likelihood": -found["loss"]}
+
+        return likelihood
+    teacher = LiveTeacher(models.teacher, models.vocab_size)
+
+    def closeness(model: Any) -> dict[str, float]:
+        found = teacher_agreement(
+            model,
+            teacher,
+            rows,
+            vocab_size=models.vocab_size,
+            batch_tokens=session.recipe.difficulty.batch_tokens,
+            pad_token_id=pad,
+        )
+        return {"neg_forward_kl": -found.forward_kl, "log_likelihood": -found.student_nll}
+
+    return closeness
 
 
 def results_of(session: Session, tested: Tested) -> Iterator[tuple[str, Suite, Inputs]]:

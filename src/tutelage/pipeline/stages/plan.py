@@ -145,7 +145,8 @@ def write_plan(
     )
     description["notes"] = plan_notes(recipe, plan, done)
     save_plan(folder, plan, description)
-    plan_png(folder / "plan.png", description, plan, summary["unit"], profile.scores)
+    if session.draws:
+        plan_png(folder / "plan.png", description, plan, summary["unit"], profile.scores)
 
 
 def write_next_plan(

@@ -1,5 +1,6 @@
 """The teacher stores of a run: where each is, what it must hold, filling it, opening it."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 import datasets
 
 from tutelage.data import padding_id
+from tutelage.files import atomic_write_json, read_json_or
 from tutelage.models.head import check_head
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.identity import tokenizer_identity
 from tutelage.pipeline.context.models import autocast_dtype
-from tutelage.pipeline.context.session import Session, call
+from tutelage.pipeline.context.session import TIME, Session, call
 from tutelage.pipeline.context.suites import agreement_asked, own_suite
 from tutelage.pipeline.stages.data import rows_of, rows_to_compare, training_rows
 from tutelage.proofs import fingerprint
@@ -28,6 +30,9 @@ from tutelage.teachers import (
 )
 
 LIVE = "live"
+
+STORING = "teacher store"
+"""What the clock calls the filling of stores."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool
     size = session.models.size_of(place.teacher)
     first = call if alone else session.processes.by_first
     need = first(store_need, place.folder, place.spec, size.hidden_size, rows)
+    before = first(_pay, session, place)
     if not need.examples:
         return need
     what = "hidden states" if place.spec.kind == "hidden" else f"top {place.spec.top_k} tokens"
@@ -112,7 +118,8 @@ def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool
         f" {need.examples:,} examples need {size_text(need.bytes)} in {place.folder}"
     )
     first(check_space, place.folder, need)
-    with session.timed("teacher store"), session.models.borrowed(place.teacher) as model:
+    began = time.monotonic()
+    with session.timed(STORING), session.models.borrowed(place.teacher) as model:
         check_head(model)
         first(begin_store, place.folder, place.spec, model, name=place.teacher)
         with session.display.task("Storing what the teacher says") as report:
@@ -130,8 +137,20 @@ def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool
             )
     if not alone:
         session.processes.wait()
+    if session.processes.is_first:
+        total = round(before + time.monotonic() - began, 3)
+        atomic_write_json(place.folder / TIME, {"seconds": total})
+        session.clock.made(place.folder.name, STORING, total)
     session.stores.pop(place.folder, None)
     return need
+
+
+def _pay(session: Session, place: StorePlace) -> float:
+    """Charge what filling a store took so far, whoever did it: the run reads what is there."""
+    seconds = read_json_or(place.folder / TIME, {}).get("seconds", 0.0)
+    if seconds:
+        session.clock.add(STORING, seconds, place.folder.name)
+    return seconds
 
 
 def _casts(place: StorePlace, model: Any) -> bool:

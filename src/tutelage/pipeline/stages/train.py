@@ -35,6 +35,7 @@ def train_arm(
     validator: Callable[[Any], dict[str, float]] | None,
     write_next_plan: NextPlan,
     teachers: Callable[[], Any] | None = None,
+    until: int | None = None,
 ) -> None:
     """Train the student of an arm as its plan says, and save it.
 
@@ -46,6 +47,8 @@ def train_arm(
         write_next_plan: writes the plan that follows a stage into a folder, from the student as it
             is then, the plan so far and the number of stages done.
         teachers: gives the teachers' signals by name; needed where a plan has something from them.
+        until: stop after this step of the plan, with a checkpoint and nothing saved; a later call
+            goes on from there.
     """
     by_first = session.processes.by_first
     inputs = by_first(lambda: training_inputs(session, arm, validation_steps(session)))
@@ -58,13 +61,20 @@ def train_arm(
             beside = ("metrics.jsonl", "validation.jsonl", "tracking")
             start_over_unless_same(session, work, inputs, stage, beside, forget=True)
             with session.timed(stage):
-                plan = _replanned(session, arm, inputs, rows, make_job, write_next_plan)
-                job = make_job(plan)
+                plan = _replanned(session, arm, inputs, rows, make_job, write_next_plan, until)
+                job = make_job(plan, _unless_last(plan, until))
                 trained = carry_out(session, job, rows)
+            if job.until is not None:
+                return
             by_first(_keep, session, arm, inputs, trained, job.best, rows)
     if session.processes.is_first:
         remove_directory(work)
     session.processes.wait()
+
+
+def _unless_last(plan: Plan, until: int | None) -> int | None:
+    """A step to stop after; None where the plan ends there anyway."""
+    return until if until is not None and until < plan.total_steps else None
 
 
 def _keep(
@@ -83,13 +93,17 @@ def _replanned(
     rows: Any,
     make_job: Callable[..., Job],
     write_next_plan: NextPlan,
+    stop: int | None = None,
 ) -> Plan:
-    """The plan of an arm to its end; where it is made anew on the way, with the training so far."""
+    """The plan of an arm to its end; where it is made anew on the way, with the training so far.
+
+    With a step to ``stop`` after, it need not be right beyond that.
+    """
     recipe = session.loaded.arms[arm]
     plan = load_plan(session.part(f"arms/{arm}/plan"))
     for done in refreshes(recipe):
         until = _steps_of(plan, done)
-        if until >= (recipe.training.max_steps or plan.total_steps):
+        if until >= min(stop or plan.total_steps, recipe.training.max_steps or plan.total_steps):
             break
         name = f"arms/{arm}/replanned/after_stage_{done}"
         made_from = {"student": inputs, "plan": plan_fingerprint(plan)}

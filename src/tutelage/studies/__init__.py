@@ -1,0 +1,1 @@
+"""Studies: arms x factors x seeds at equal cost, search, and what their numbers can tell."""
