@@ -300,3 +300,31 @@ def check_unique(ids: Sequence[str]) -> None:
             f"{len(repeated)} example ids repeat, for example '{repeated[0]}'. Ids must be unique:"
             " rename them, or leave the id column out and ids are made from the content."
         )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What one arm spends if it is alone: what it shares with others it pays in full.
+
+    Attributes:
+        updates: optimizer steps.
+        student_tokens: tokens that the student reads in them, those of its own answers too.
+        flops: floating-point operations by what they are for: training, teacher, generation,
+            difficulty, texts. Parameters x tokens x 2 for a forward pass and three times that for
+            a step; attention over long contexts is left out.
+        seconds: of this machine, by stage; empty before the arm is trained.
+    """
+
+    updates: int
+    student_tokens: int
+    flops: dict[str, float]
+    seconds: dict[str, float]
+
+    def amount(self, currency: str) -> float:
+        """The total in ``updates``, ``student_tokens``, ``flops`` or ``seconds``."""
+        value = getattr(self, currency)
+        return float(sum(value.values()) if isinstance(value, dict) else value)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The ledger as plain values."""
+        return asdict(self)

@@ -10,8 +10,8 @@ from test_e2e_cli import tutelage
 
 from tutelage.errors import RunFolderError
 from tutelage.files import atomic_write_json
+from tutelage.locks import taken, unused, used
 from tutelage.pipeline.context.folder import PartsFolder, RunFolder
-from tutelage.pipeline.context.locks import taken, unused, used
 from tutelage.pipeline.context.session import USED
 from tutelage.pipeline.context.shared import SharedParts
 from tutelage.pipeline.runs import list_runs

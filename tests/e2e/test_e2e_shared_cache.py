@@ -9,7 +9,7 @@ from killing import make_models
 from test_e2e_kill_points import small
 
 from tutelage.files import atomic_directory, remove_leftovers
-from tutelage.pipeline.context.locks import held, used
+from tutelage.locks import held, used
 
 
 def in_child(work):

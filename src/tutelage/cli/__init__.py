@@ -11,12 +11,12 @@ import sys
 
 import typer
 
-from tutelage.cli import distil, evaluation, look
+from tutelage.cli import distil, evaluation, look, studies
 from tutelage.cli.shared import app, say
 from tutelage.errors import TutelageError
 from tutelage.interrupts import Interrupted, interruptible
 
-__all__ = ["app", "distil", "evaluation", "look", "main"]
+__all__ = ["app", "distil", "evaluation", "look", "main", "studies"]
 
 
 def main() -> None:

@@ -14,12 +14,12 @@ import torch
 from tutelage import TORCH_CAME_FIRST
 from tutelage.checks import refuse
 from tutelage.files import read_json, room_errors
+from tutelage.locks import used
 from tutelage.pipeline.context.clock import FILE as SECONDS
 from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display, quiet_libraries
 from tutelage.pipeline.context.folder import RECORD, PartsFolder, RunFolder
 from tutelage.pipeline.context.inputs import STUDENT_START
-from tutelage.pipeline.context.locks import used
 from tutelage.pipeline.context.models import Models, lacks_bfloat16
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.session import Session

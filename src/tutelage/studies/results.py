@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tutelage.pipeline.stages.ledger import Ledger
 from tutelage.proofs import read_sealed, write_sealed
+from tutelage.types import Ledger
 
 
 @dataclass(frozen=True)

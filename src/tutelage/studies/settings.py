@@ -112,6 +112,10 @@ class SearchSection(Strict):
         " neg_forward_kl to the teacher, or a metric of the recipe.",
     )
     limit: Positive | None = Field(default=None, description="Decide on so many examples.")
+    across_arms: bool = Field(
+        default=False,
+        description="One race of all arms: the final runs are of the winner and of the control.",
+    )
     sampler: Literal["grid", "optuna"] = Field(
         default="grid", description="All combinations, or as many as `trials` that optuna asks for."
     )
@@ -138,7 +142,7 @@ class Study(Strict):
     )
     control: str | dict[str, Any] = Field(
         default="",
-        description="What all are held against: an arm, or {arm: NAME, KEY: VALUE}; empty: the first arm.",
+        description="What all are held against: an arm, or {arm: NAME, KEY: VALUE}; '': the first.",
     )
     seeds: SeedsSection = Field(default_factory=SeedsSection, description="Of the final runs.")
     equal: EqualSection = Field(default_factory=EqualSection, description="What all arms spend.")
@@ -158,6 +162,12 @@ class Study(Strict):
     )
     curve_measure: NotEmpty = Field(
         default="log_likelihood", description="What the curves show; as `search.measure`."
+    )
+    threads: Positive | None = Field(
+        default=None, description="Of each run; None: the machine's cores by the workers."
+    )
+    keep: Literal["students", "scores"] = Field(
+        default="students", description="What stays of a finished run, here and in the cache."
     )
     output: NotEmpty = Field(
         default="runs", description="Where the studies and the cache that they share are."

@@ -22,7 +22,7 @@ from tutelage.files import (
     disk_errors,
     remove_leftovers,
 )
-from tutelage.pipeline.context.locks import is_at, taken
+from tutelage.locks import is_at, taken
 from tutelage.proofs import (
     MANIFEST,
     checksums,

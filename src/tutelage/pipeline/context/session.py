@@ -11,11 +11,11 @@ from typing import Any
 from tutelage.errors import RunFolderError
 from tutelage.evaluation import Suite
 from tutelage.files import read_json_or
+from tutelage.locks import held
 from tutelage.pipeline.context.changes import changes, reason
 from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display
 from tutelage.pipeline.context.folder import PartsFolder, RunFolder, kind_of
-from tutelage.pipeline.context.locks import held
 from tutelage.pipeline.context.models import Models
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.shared import SharedParts

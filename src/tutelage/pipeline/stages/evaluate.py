@@ -92,8 +92,8 @@ def _held_out_validator(session: Session) -> Callable[[Any], dict[str, float]]:
     rows = rows_to_compare(rows_of(session, "validation"))
     if not len(rows):
         raise ConfigError(
-            f"selection.metric={selection.metric} is measured at the answers of the validation data,"
-            " and no row there has one within data.max_length. Give some, or choose another metric."
+            f"selection.metric={selection.metric} is measured at the validation data's answers, and"
+            " no row there has one within data.max_length. Give some, or choose another metric."
         )
     rows = rows.select(range(min(selection.limit or len(rows), len(rows))))
     pad = padding_id(models.tokenizer)

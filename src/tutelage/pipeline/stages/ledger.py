@@ -1,6 +1,5 @@
 """What an arm spends, in currencies that can be compared: updates, tokens, FLOPs, seconds."""
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,39 +16,12 @@ from tutelage.pipeline.stages.plan import refreshes
 from tutelage.pipeline.stages.signal import decide_signals
 from tutelage.pipeline.stages.store import LIVE, STORING
 from tutelage.recipe import Recipe
+from tutelage.types import Ledger
 
 FORWARD = 2.0
 """Floating-point operations for each parameter and token that is read: a product and a sum."""
 
 _SHARED_STAGES = ("texts", STORING)
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """What one arm spends if it is alone: what it shares with others it pays in full.
-
-    Attributes:
-        updates: optimizer steps.
-        student_tokens: tokens that the student reads in them, those of its own answers too.
-        flops: floating-point operations by what they are for: training, teacher, generation,
-            difficulty, texts. Parameters x tokens x 2 for a forward pass and three times that for
-            a step; attention over long contexts is left out.
-        seconds: of this machine, by stage; empty before the arm is trained.
-    """
-
-    updates: int
-    student_tokens: int
-    flops: dict[str, float]
-    seconds: dict[str, float]
-
-    def amount(self, currency: str) -> float:
-        """The total in ``updates``, ``student_tokens``, ``flops`` or ``seconds``."""
-        value = getattr(self, currency)
-        return float(sum(value.values()) if isinstance(value, dict) else value)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The ledger as plain values."""
-        return asdict(self)
 
 
 def ledger_of(session: Session, arm: str) -> Ledger:

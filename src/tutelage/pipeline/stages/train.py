@@ -62,19 +62,14 @@ def train_arm(
             start_over_unless_same(session, work, inputs, stage, beside, forget=True)
             with session.timed(stage):
                 plan = _replanned(session, arm, inputs, rows, make_job, write_next_plan, until)
-                job = make_job(plan, _unless_last(plan, until))
+                job = make_job(plan, until)
                 trained = carry_out(session, job, rows)
-            if job.until is not None:
+            if until is not None:
                 return
             by_first(_keep, session, arm, inputs, trained, job.best, rows)
     if session.processes.is_first:
         remove_directory(work)
     session.processes.wait()
-
-
-def _unless_last(plan: Plan, until: int | None) -> int | None:
-    """A step to stop after; None where the plan ends there anyway."""
-    return until if until is not None and until < plan.total_steps else None
 
 
 def _keep(

@@ -1,0 +1,325 @@
+"""The runs of a study, and which of them can be done now: decided from the results alone.
+
+Whoever reads the same results decides the same, so that any number of workers, killed or not, make
+the same table.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tutelage.proofs import fingerprint
+from tutelage.studies.cells import Cell
+from tutelage.studies.load import LoadedStudy
+from tutelage.studies.results import Result
+from tutelage.studies.search import going_on, ranking, rung_steps
+
+PILOT_PART = 10
+"""A pilot makes one part in so many of the updates."""
+
+PILOT_LEAST = 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work.
+
+    Attributes:
+        role: price, pilot, search or final.
+        cell: what is run.
+        seeds: by job.
+        recipe: of the run.
+        key: names the run's folder.
+        until: the update that a rung ends after; None for the end.
+        amount: of a price or a pilot: what may be spent; None for the control's own.
+    """
+
+    role: str
+    cell: Cell
+    seeds: Mapping[str, int]
+    recipe: Mapping[str, Any] = field(repr=False, compare=False)
+    key: str
+    until: int | None = None
+    amount: float | None = None
+
+    @property
+    def result(self) -> str:
+        """Name of its result."""
+        return self.key if self.until is None else f"{self.key}@{self.until}"
+
+    @property
+    def title(self) -> str:
+        """What to call it in a line."""
+        seeds = ", ".join(
+            f"seed {seed}" if name == "student" else f"{name} seed {seed}"
+            for name, seed in self.seeds.items()
+        )
+        ending = "" if self.until is None else f", up to update {self.until}"
+        return f"{self.cell.trial}, {seeds}{ending}"
+
+
+@dataclass
+class Due:
+    """What is to be done.
+
+    Attributes:
+        ready: tasks that can be done now, in order.
+        wanted: names of all results that are known to be needed, there or not.
+        open: whether more will be known when the ready ones are done.
+        chosen: by name of a cell what the search chose for it.
+        losers: keys of runs that the search stopped, whose folders nobody needs.
+    """
+
+    ready: list[Task] = field(default_factory=list)
+    wanted: list[str] = field(default_factory=list)
+    open: bool = False
+    chosen: dict[str, Cell] = field(default_factory=dict)
+    losers: list[str] = field(default_factory=list)
+
+
+class Planner:
+    """Says what is due.
+
+    Args:
+        loaded: the study.
+    """
+
+    def __init__(self, loaded: LoadedStudy) -> None:
+        self.loaded = loaded
+        self._tasks: dict[tuple[Any, ...], Task] = {}
+        self._recipes: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def due(self, results: Mapping[str, Result]) -> Due:
+        """What is to be done when these results are there, by name."""
+        due = Due()
+        races = self._races()
+        for cells in races:
+            chosen = self._race(cells, results, due)
+            if chosen is None:
+                due.open = True
+                continue
+            for cell in chosen:
+                due.chosen[cell.name] = cell
+                for seeds in self.loaded.study.seeds.all:
+                    self._final(cell, dict(seeds), results, due)
+        return due
+
+    def _races(self) -> list[list[Cell]]:
+        """Cells whose trials are compared with each other: one by one, or all arms together."""
+        search, cells = self.loaded.study.search, self.loaded.cells
+        if search is None or not search.across_arms:
+            return [[cell] for cell in cells]
+        found: dict[tuple[str, ...], list[Cell]] = {}
+        for cell in cells:
+            found.setdefault(tuple(level.label for level in cell.levels), []).append(cell)
+        return list(found.values())
+
+    # ---- how many updates -------------------------------------------------------------------
+
+    def _updates(self, cell: Cell, results: Mapping[str, Result], due: Due) -> int | None:
+        """Updates of a cell's runs; None while that is not known, and its task is put in."""
+        equal = self.loaded.study.equal
+        if equal.by == "updates":
+            return equal.updates
+        control = self.loaded.control_of(cell)
+        first = self.loaded.trials(control)[0]
+        own = self._priced(first, None, results, due)
+        if own is None or own.ledger is None:
+            return None
+        if cell.trial == first.trial:
+            return equal.updates
+        found = self._priced(cell, _amount(own, equal.by, equal.updates), results, due)
+        return None if found is None or found.value is None else int(found.value)
+
+    def _priced(
+        self, cell: Cell, amount: float | None, results: Mapping[str, Result], due: Due
+    ) -> Result | None:
+        study = self.loaded.study
+        role = "pilot" if study.equal.by == "seconds" else "price"
+        updates = study.equal.updates
+        if role == "pilot":
+            updates = min(updates, max(PILOT_LEAST, updates // PILOT_PART))
+        seeds = dict(study.seeds.all[0])
+        if study.search is not None:
+            seeds["student"] = study.search.seeds[0]
+        task = self._task(role, cell, seeds, {"curriculum.total_steps": updates}, amount=amount)
+        return self._known(task, results, due)
+
+    # ---- the search -------------------------------------------------------------------------
+
+    def _race(
+        self, cells: Sequence[Cell], results: Mapping[str, Result], due: Due
+    ) -> list[Cell] | None:
+        """What the search chooses for some cells; None while it is not decided."""
+        search = self.loaded.study.search
+        trials = [trial for cell in cells for trial in self.loaded.trials(cell)]
+        updates = [self._updates(trial, results, due) for trial in trials]
+        if any(count is None for count in updates):
+            return None
+        if search is None:
+            return list(trials)
+        seeds = [{**dict(self.loaded.study.seeds.all[0]), "student": s} for s in search.seeds]
+        ladders = [rung_steps(int(n or 0), search.rungs, search.keep) for n in updates]
+        running = list(range(len(trials)))
+        reached: dict[int, tuple[int, float]] = {}
+        for rung in range(max(map(len, ladders))):
+            values = []
+            for place in running:
+                ladder = ladders[place]
+                step = ladder[min(rung, len(ladder) - 1)]
+                ask = (trials[place], int(updates[place] or 0), ladder[0], step)
+                values.append(self._rung_value(ask, seeds, results, due))
+            if any(value is None for value in values):
+                return None
+            known = [float(value or 0.0) for value in values]
+            for place, value in zip(running, known, strict=True):
+                reached[place] = (rung, value)
+            if rung < max(map(len, ladders)) - 1:
+                staying = {running[i] for i in going_on(known, search.keep)}
+                stopped = [place for place in running if place not in staying]
+                running = [place for place in running if place in staying]
+                due.losers += self._keys(trials, updates, ladders, stopped, seeds)
+        due.losers += self._keys(trials, updates, ladders, running, seeds)
+        return self._winners(cells, trials, running, known, reached)
+
+    def _winners(
+        self,
+        cells: Sequence[Cell],
+        trials: Sequence[Cell],
+        running: Sequence[int],
+        values: Sequence[float],
+        reached: Mapping[int, tuple[int, float]],
+    ) -> list[Cell]:
+        """The best trial; where arms raced each other, the control's best one beside it."""
+        best = trials[running[ranking(values)[0]]]
+        control = self.loaded.control_of(cells[0])
+        if len(cells) == 1 or best.arm == control.arm:
+            return [best]
+        own = [place for place, trial in enumerate(trials) if trial.arm == control.arm]
+        # Who came further is better; on the same rung the value tells.
+        first = max(own, key=lambda place: (*reached[place], -place))
+        return [trials[first], best]
+
+    def _rung_value(
+        self,
+        ask: tuple[Cell, int, int, int],
+        seeds: Sequence[Mapping[str, int]],
+        results: Mapping[str, Result],
+        due: Due,
+    ) -> float | None:
+        """The mean over the search's seeds; a run that failed is worse than any other."""
+        trial, updates, every, step = ask
+        found = [
+            self._known(self._search_task(trial, one, updates, every, step), results, due)
+            for one in seeds
+        ]
+        if any(result is None for result in found):
+            return None
+        values = [result.value for result in found if result is not None]
+        return sum(float("-inf") if value is None else value for value in values) / len(values)
+
+    def _search_task(
+        self, trial: Cell, seeds: Mapping[str, int], updates: int, every: int, step: int
+    ) -> Task:
+        search = self.loaded.study.search
+        assert search is not None
+        over = {"curriculum.total_steps": updates, "selection.metric": search.measure}
+        over |= {"selection.every": every, "selection.keep": self._keep(trial)}
+        if search.limit is not None:
+            over["selection.limit"] = search.limit
+        return self._task("search", trial, seeds, over, until=step)
+
+    def _keys(
+        self,
+        trials: Sequence[Cell],
+        updates: Sequence[int | None],
+        ladders: Sequence[Sequence[int]],
+        places: Sequence[int],
+        seeds: Sequence[Mapping[str, int]],
+    ) -> list[str]:
+        return [
+            self._search_task(trials[p], one, int(updates[p] or 0), ladders[p][0], 0).key
+            for p in places
+            for one in seeds
+        ]
+
+    def _keep(self, cell: Cell) -> str:
+        """Whether the arm's own runs keep their best checkpoint."""
+        selection = self._plain(cell).get("selection") or {}
+        return selection.get("keep", "best") if selection.get("metric") else "last"
+
+    def _plain(self, cell: Cell) -> dict[str, Any]:
+        return self._recipe(cell.alone(), dict(self.loaded.study.seeds.all[0]), {})
+
+    # ---- the final runs ---------------------------------------------------------------------
+
+    def _final(
+        self, cell: Cell, seeds: Mapping[str, int], results: Mapping[str, Result], due: Due
+    ) -> None:
+        study = self.loaded.study
+        updates = self._updates(cell, results, due)
+        if updates is None:
+            due.open = True
+            return
+        over: dict[str, Any] = {"curriculum.total_steps": updates}
+        if study.curve:
+            over["selection.every"] = max(1, updates // study.curve)
+            if not (self._plain(cell).get("selection") or {}).get("metric"):
+                over |= {"selection.metric": study.curve_measure, "selection.keep": "last"}
+        self._known(self._task("final", cell, seeds, over), results, due)
+
+    def _known(self, task: Task, results: Mapping[str, Result], due: Due) -> Result | None:
+        if task.result not in due.wanted:
+            due.wanted.append(task.result)
+            if task.result not in results:
+                due.ready.append(task)
+        return results.get(task.result)
+
+    def _task(
+        self,
+        role: str,
+        cell: Cell,
+        seeds: Mapping[str, int],
+        over: Mapping[str, Any],
+        *,
+        until: int | None = None,
+        amount: float | None = None,
+    ) -> Task:
+        asked = (role, cell, tuple(seeds.items()), tuple(over.items()), until, amount)
+        if asked not in self._tasks:
+            recipe = self._recipe(cell, seeds, over)
+            facts = {"role": role, "recipe": recipe, "amount": amount}
+            key = "-".join([*_words(role, cell, seeds), fingerprint(facts)[:10]])
+            self._tasks[asked] = Task(role, cell, seeds, recipe, key, until, amount)
+        return self._tasks[asked]
+
+    def _recipe(
+        self, cell: Cell, seeds: Mapping[str, int], over: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        asked = (cell, tuple(seeds.items()), tuple(over.items()))
+        if asked not in self._recipes:
+            self._recipes[asked] = self.loaded.recipe(cell, seeds, over)
+        return self._recipes[asked]
+
+
+def _words(role: str, cell: Cell, seeds: Mapping[str, int]) -> Iterator[str]:
+    """What a folder's name says of its run, short enough for any file system."""
+    if role != "final":
+        yield role
+    name = re.sub(r"[^A-Za-z0-9._+]+", "_", cell.trial).strip("_")
+    yield (
+        name if len(name) <= 60 else f"{name[:50]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    )
+    yield f"s{seeds['student']}"
+
+
+def _amount(control: Result, currency: str, updates: int) -> float:
+    """What the control spends for its updates; of a pilot, as many times as much as it made."""
+    ledger = control.ledger
+    assert ledger is not None
+    if currency != "seconds":
+        return ledger.amount(currency)
+    training = ledger.seconds.get("training", 0.0)
+    return ledger.amount(currency) - training + training * updates / ledger.updates
