@@ -75,7 +75,7 @@ def test_imports_point_down(path):
 PIPELINE = [
     {"context"},
     {"stages"},
-    {"run", "runs", "show", "cache", "evals", "judging", "__init__"},
+    {"run", "runs", "show", "cache", "evals", "judging", "trial", "__init__"},
 ]
 
 

@@ -18,6 +18,7 @@ from tutelage.statistics.intervals import (
     wilson_interval,
 )
 from tutelage.statistics.paired import PairedTest, holm, mcnemar, paired_test, sign_flip, wilcoxon
+from tutelage.statistics.seeds import SeededDifference, seeded_difference, student_quantile
 
 __all__ = [
     "CONFIDENCE",
@@ -25,6 +26,7 @@ __all__ = [
     "Difference",
     "Interval",
     "PairedTest",
+    "SeededDifference",
     "bootstrap",
     "bootstrap_sums",
     "draws",
@@ -34,8 +36,10 @@ __all__ = [
     "paired_test",
     "pass_at_k",
     "percentile_interval",
+    "seeded_difference",
     "sign_flip",
     "standard_error",
+    "student_quantile",
     "wilcoxon",
     "wilson_interval",
 ]
