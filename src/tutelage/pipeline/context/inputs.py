@@ -83,10 +83,7 @@ def _sources(session: Session) -> Inputs:
     if settings.kind != "files":
         return {}
     places = {split: place for split in SPLITS if (place := getattr(settings, split))}
-    return {
-        split: {"format": Path(place).suffix, **data_identity(place)}
-        for split, place in places.items()
-    }
+    return {s: {"format": Path(p).suffix, **data_identity(p)} for s, p in places.items()}
 
 
 def split_of(session: Session, split: str) -> str:
@@ -328,24 +325,21 @@ def validates(session: Session, recipe: Recipe) -> bool:
 
 def _validation(session: Session) -> Inputs:
     """What the scores on the validation data depend on, by which a student is selected."""
-    selection = session.recipe.selection
+    selection, held_out = session.recipe.selection, split_of(session, "validation")
     if selection.is_continuous:
-        found = {"data": split_of(session, "validation"), "limit": selection.limit}
+        found = {"data": held_out, "limit": selection.limit}
         if selection.metric == "neg_forward_kl":
             found["teacher"] = session.models.teacher_identity(session.models.strongest)
         return found
-    settings = session.recipe.evaluation
-    chosen, suite = session.recipe.selection.suite, session.validation_suite
+    settings, suite, chosen = session.recipe.evaluation, session.validation_suite, selection.suite
     return {
-        "data": split_of(session, "validation")
-        if suite.read is None
-        else questions_fingerprint(suite.questions()),
+        "data": held_out if suite.read is None else questions_fingerprint(suite.questions()),
         **({} if chosen is None else {"suite": suite_inputs(chosen, suite)}),
         "metrics": {name: dict(options) for name, options in settings.metrics.items()},
         "max_new_tokens": settings.max_new_tokens,
         "max_total_tokens": settings.max_total_tokens,
         "precision": settings.precision,
-        "limit": session.recipe.selection.limit,
+        "limit": selection.limit,
         **({"stop_strings": settings.stop_strings} if settings.stop_strings else {}),
     }
 
