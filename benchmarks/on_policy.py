@@ -57,7 +57,7 @@ def _tutelage(
     from tutelage.curriculum import CurriculumOptions, PlanSettings, compile_plan
     from tutelage.generation import GenerationSettings
     from tutelage.training import DistillConfig, DistillTrainer
-    from tutelage.training.on_policy import OwnAnswers
+    from tutelage.training.own_answers import OwnAnswers
     from tutelage.types import DifficultyProfile
 
     reuse = REUSE if task["contender"] == "reuse" else 1

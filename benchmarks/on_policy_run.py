@@ -98,7 +98,7 @@ def _tutelage(
     from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
     from tutelage.generation import GenerationSettings
     from tutelage.training import DistillConfig, DistillTrainer
-    from tutelage.training.on_policy import OwnAnswers
+    from tutelage.training.own_answers import OwnAnswers
     from tutelage.types import DifficultyProfile
 
     reuse = {"fresh": 1, "reuse": task["reuse"], "offline": 1_000_000}[task["contender"]]

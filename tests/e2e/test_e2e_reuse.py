@@ -218,6 +218,7 @@ REMAKES = {
     "on_policy.horizon=3": set(), "on_policy.prefix=0.5": set(), "on_policy.reuse=2": set(),
     "on_policy.max_age=9": set(), "on_policy.store_gb=1": set(),
     "on_policy.adaptive={kind: distillm}": set(),
+    "on_policy.importance=2 && on_policy.reuse=2": set(),
     "on_policy.alarms.repetition=0.9 && on_policy.alarms.ended=null": set(),
     "on_policy.alarms.length_ratio=2 && on_policy.alarms.entropy=1": set(),
     "on_policy.alarms.agreement=0.1": set(),

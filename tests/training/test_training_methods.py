@@ -21,7 +21,7 @@ from tutelage.schedules import CONTROLLERS, ControllerState
 from tutelage.teachers import TeacherLadder
 from tutelage.training.callbacks import MetricsFile
 from tutelage.training.checkpoints import last_checkpoint
-from tutelage.training.on_policy import OwnAnswers
+from tutelage.training.own_answers import OwnAnswers
 from tutelage.training.share import AdaptiveShare
 from tutelage.types import DifficultyProfile
 

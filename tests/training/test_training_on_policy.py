@@ -24,7 +24,8 @@ from tutelage.teachers.ensemble import EnsembleTeacher
 from tutelage.training import DistillTrainer
 from tutelage.training.callbacks import MetricsFile
 from tutelage.training.checkpoints import checkpoints
-from tutelage.training.on_policy import OnPolicySteps, OwnAnswers
+from tutelage.training.on_policy import OnPolicySteps
+from tutelage.training.own_answers import OwnAnswers
 from tutelage.training.rollouts import Rollout, RolloutStore
 
 TOKENIZER = build_tokenizer()
@@ -331,10 +332,20 @@ def test_a_step_is_cut_by_tokens_with_what_the_teacher_said(tmp_path, rows):
     assert_alike(tmp_path / "whole", tmp_path / "cut", 1e-4)
 
 
-@pytest.mark.parametrize("reuse", [1, 3])
-def test_a_kill_after_any_step_changes_nothing(tmp_path, rows, reuse):
+def test_a_step_too_small_for_its_micro_batches_learns_from_kept_answers(tmp_path):
+    rows = random_rows(13)
+    plan = plan_of(rows, CurriculumOptions("random", 1, passes=3), on_policy=1.0)
+    assert np.diff(plan.offsets).min() < 4
+    own = OwnAnswers(TOKENIZER, WARM, reuse=3, importance=5.0)
+    for name, parts in (("whole", 1), ("cut", 4)):
+        make(tmp_path / name, rows, plan, own, gradient_accumulation_steps=parts).train()
+    assert_alike(tmp_path / "whole", tmp_path / "cut", 1e-4)
+
+
+@pytest.mark.parametrize(("reuse", "importance"), [(1, None), (3, None), (3, 2.0)])
+def test_a_kill_after_any_step_changes_nothing(tmp_path, rows, reuse, importance):
     plan = many_passes(rows, on_policy=0.6)
-    own = OwnAnswers(TOKENIZER, WARM, reuse=reuse, max_age=9)
+    own = OwnAnswers(TOKENIZER, WARM, reuse=reuse, max_age=9, importance=importance)
     options = {"save_strategy": "steps", "save_steps": 3, "keep_checkpoints": 2}
     whole = make(tmp_path / "whole", rows, plan, own, **options)
     whole.train()

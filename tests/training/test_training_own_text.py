@@ -16,7 +16,7 @@ from tutelage.training import DistillTrainer
 from tutelage.training.alarms import PREFIX, Alarms, raised
 from tutelage.training.callbacks import MetricsFile
 from tutelage.training.checkpoints import checkpoints
-from tutelage.training.on_policy import OwnAnswers
+from tutelage.training.own_answers import OwnAnswers
 from tutelage.training.own_text import OwnText, repetition
 from tutelage.training.rollouts import Rollout
 
@@ -58,7 +58,7 @@ def spied(trainer):
         for one in written:
             ids = torch.tensor([[*one.prompt, *one.tokens]])
             with torch.no_grad():
-                logp = of.student(ids).logits[0].double()[:, : of.step_loss.distill.vocab_size]
+                logp = of.student(ids).logits[0].double()[:, : len(of.own_answers.tokenizer)]
             logp = logp.log_softmax(-1)[len(one.prompt) - 1 : -1]
             nats += (-logp[range(len(one.tokens)), list(one.tokens)]).tolist()
         learned = sum(len(batch["ids"]) for batch in found)
@@ -78,25 +78,26 @@ def test_pieces_that_come_again_are_counted():
     assert repetition([7] * 4) is None and repetition([]) is None
 
 
-def rollout(tokens, truncated=False):
-    return Rollout("a", 0, 0, (1, 2), tuple(tokens), truncated)
+def rollout(tokens, truncated=False, **more):
+    return Rollout("a", 0, 0, (1, 2), tuple(tokens), truncated, **more)
 
 
 def test_sums_of_two_processes_and_across_a_kill_are_those_of_one():
-    circle, plain = rollout([3] * 7, True), rollout(range(3))
-    reused_loss = torch.tensor([0.5, 9.0, 3.0, 4.0, 0.0], dtype=torch.float64)
-    drawn_loss = torch.tensor([0.25, 9.0, 1.0, 6.0, 0.0], dtype=torch.float64)
+    circle = rollout([3] * 7, True, logprobs=torch.full((7,), -0.5))
+    plain = rollout(range(3), logprobs=torch.tensor([-1.0, -2.0, -3.0]))
+    stale = rollout(range(4), weights=torch.tensor([1.0, 0.5, 2.0, 0.5]))
     one, parts = OwnText(CPU), [OwnText(CPU), OwnText(CPU)]
-    for texts, written, lengths, learned in (
-        ([one], [circle, plain], [4, 6], 3),
-        ([parts[0]], [circle], [4], 1),
-        ([parts[1]], [plain], [6], 2),
+    for texts, written, lengths, learned, kept in (
+        ([one], [circle, plain], [4, 6], 3, [stale]),
+        ([parts[0]], [circle], [4], 1, []),
+        ([parts[1]], [plain], [6], 2, [stale]),
     ):
         for text in texts:
             text.add_answers(written, lengths, learned)
+            text.add_kept(kept)
     for texts in ([one], parts):
-        texts[0].add_loss(reused_loss, torch.tensor(10), drawn=False)
-        texts[-1].add_loss(drawn_loss, 10, drawn=True)
+        texts[0].add_loss(torch.tensor([0.5, 9.0, 3.0, 4.0, 0.0], dtype=torch.float64))
+        texts[-1].add_loss(torch.tensor([0.25, 9.0, 1.0, 6.0, 0.0], dtype=torch.float64))
     resumed = OwnText(CPU)
     resumed.load(parts[0].state())
     assert parts[0].state() == resumed.state()
@@ -108,9 +109,11 @@ def test_sums_of_two_processes_and_across_a_kill_are_those_of_one():
         "own_relative_length": 1.0,
         "own_ended": 0.5,
         "own_repetition": 0.75,
-        "own_entropy": pytest.approx(2.5 / 6),
+        "own_entropy": pytest.approx(9.5 / 10),
         "own_agreement": pytest.approx(4 / 10),
         "own_reused": pytest.approx(1 / 3),
+        "own_weight": 1.0,
+        "own_effective": pytest.approx(4.0**2 / (4 * 5.5)),
     }
     assert one.record(1, lambda mine: mine) == {}
 
@@ -141,7 +144,8 @@ def test_a_row_says_what_was_written_since_the_one_before(tmp_path, rows, reuse)
             assert row["own_ended"] == sum(not one.truncated for one in written) / len(written)
             found = [s for one in written if (s := repetition(one.tokens)) is not None]
             assert row.get("own_repetition") == (sum(found) / len(found) if found else None)
-        if reuse == 1 and steps:
+        assert ("own_entropy" in row) == bool(written)
+        if written:  # also where a step learns from older answers beside these
             nats = [value for step in steps for value in seen[step][1]]
             assert row["own_entropy"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
         before = row["step"]

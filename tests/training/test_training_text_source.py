@@ -21,7 +21,8 @@ from tutelage.schedules import Distillm, TextState
 from tutelage.training import DistillTrainer
 from tutelage.training.callbacks import MetricsFile
 from tutelage.training.checkpoints import checkpoint_step, checkpoints
-from tutelage.training.on_policy import OnPolicySteps, OwnAnswers
+from tutelage.training.on_policy import OnPolicySteps
+from tutelage.training.own_answers import OwnAnswers
 from tutelage.training.text_source import TextSource
 
 CPU = torch.device("cpu")

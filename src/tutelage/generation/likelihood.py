@@ -53,6 +53,41 @@ def likelihoods(
     return [found[place] for place in range(len(pairs))]
 
 
+def token_log_probs(
+    model: nn.Module,
+    pairs: Sequence[Pair],
+    *,
+    temperature: float,
+    vocab_size: int,
+    pad_token_id: int,
+    batch_tokens: int,
+) -> list[Tensor]:
+    """Log-probability of each token of each continuation, in nats, in order; shape ``[n]`` each.
+
+    Args:
+        model: a causal language model in evaluation mode, under its caller's autocast.
+        pairs: what is read and scored.
+        temperature: divides the logits.
+        vocab_size: number of real tokens, over which probabilities are taken.
+        pad_token_id: fills the batches.
+        batch_tokens: most tokens of a batch, padding included.
+    """
+    found: dict[int, Tensor] = {}
+    for batch in length_batches([len(pair.tokens) for pair in pairs], max_tokens=batch_tokens):
+        rows = [_row(pairs[place]) for place in batch]
+        hidden_NH, targets_N = batch_hidden(model, collate(rows, pad_token_id))
+        logp_N, _ = _scores(model, hidden_NH, targets_N, vocab_size, temperature)
+        counts = [len(pairs[place].tokens) - pairs[place].start for place in batch]
+        found |= zip(batch, logp_N.cpu().split(counts), strict=True)
+    return [found[place] for place in range(len(pairs))]
+
+
+def _row(pair: Pair) -> dict[str, Sequence[int]]:
+    """A pair as a row whose continuation is labelled."""
+    labels = [IGNORED] * pair.start + list(pair.tokens[pair.start :])
+    return {"input_ids": pair.tokens, "labels": labels}
+
+
 def _of_batch(
     model: nn.Module,
     pairs: Sequence[Pair],
@@ -62,14 +97,7 @@ def _of_batch(
 ) -> dict[int, Likelihood]:
     """Likelihoods by place, of groups whose members differ in their last token alone."""
     first = [pairs[group[0]] for group in groups]
-    rows = [
-        {
-            "input_ids": pair.tokens,
-            "labels": [IGNORED] * pair.start + list(pair.tokens[pair.start :]),
-        }
-        for pair in first
-    ]
-    hidden_NH, _ = batch_hidden(model, collate(rows, pad_token_id))
+    hidden_NH, _ = batch_hidden(model, collate([_row(pair) for pair in first], pad_token_id))
     counts = [len(pair.tokens) - pair.start for pair in first]
     ends = np.cumsum(counts)
     places, states, targets = [], [], []
@@ -95,12 +123,21 @@ def _of_batch(
 
 
 def _scores(
-    model: nn.Module, hidden_NH: Tensor, targets_N: Tensor, vocab_size: int
+    model: nn.Module,
+    hidden_NH: Tensor,
+    targets_N: Tensor,
+    vocab_size: int,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target in nats, and whether it is the likeliest, a tile at a time."""
-    logps, likeliest = [], []
+    logps, likeliest = (
+        [hidden_NH.new_empty(0, dtype=torch.float32)],
+        [targets_N.new_empty(0).bool()],
+    )
     for start in range(0, len(targets_N), TILE_TOKENS):
         logits_nV = head_logits(model, hidden_NH[start : start + TILE_TOKENS], vocab_size)
+        if temperature != 1.0:
+            logits_nV = logits_nV / temperature
         targets_n1 = targets_N[start : start + TILE_TOKENS, None]
         logps.append(logits_nV.gather(-1, targets_n1).squeeze(-1) - logits_nV.logsumexp(-1))
         likeliest.append(logits_nV.argmax(-1) == targets_n1.squeeze(-1))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from tutelage.curriculum.options import LOSS_VALUES, range_fault
+from tutelage.generation.settings import GenerationSettings
 from tutelage.placeholders import shorten
 from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict, given
 from tutelage.recipe.evaluation import EvaluationSection
@@ -22,6 +23,7 @@ from tutelage.recipe.sections import (
 )
 from tutelage.recipe.teaching import NamedTeacher, OnPolicy, Student, Supervision, Teacher
 from tutelage.recipe.words import SettingError, below
+from tutelage.training.settings import why_not_weighed
 
 Data = Annotated[FileData | ArithmeticData, Field(discriminator="kind")]
 
@@ -320,6 +322,15 @@ class Recipe(Strict):
                 "estimates from tokens that the student drew, and on_policy.teacher_top_k lets the"
                 " teacher draw some.",
             )
+        if own.importance is not None:
+            fault = why_not_weighed(
+                own.importance,
+                own.values_of(GenerationSettings),
+                kept=own.reuse > 1 or own.adaptive is not None,
+                mended=own.teacher_top_k is not None,
+            )
+            if fault is not None:
+                raise SettingError("on_policy.importance", fault)
         if own.most_replayed is not None and own.most_replayed < self.training.batch_size:
             raise SettingError(
                 "on_policy.adaptive.capacity",

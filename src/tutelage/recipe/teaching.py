@@ -246,6 +246,13 @@ class OnPolicy(Strict):
     store_gb: float = Field(
         default=20.0, gt=0, description="With reuse: disk for answers and what the teacher says."
     )
+    importance: float | None = Field(
+        default=None,
+        ge=1,
+        allow_inf_nan=False,
+        description="With reuse: tokens of an answer count as often as the student would come to"
+        " them now, for once before; at most so often.",
+    )
     adaptive: Choice | None = Field(
         default=None,
         description="Decides while training which of these steps are on own answers, new or kept;"
@@ -285,7 +292,7 @@ class OnPolicy(Strict):
     @property
     def as_before(self) -> dict[str, Any]:
         """Its values, without those that say nothing new: answers are known again by them."""
-        came_later = ("horizon", "prefix", "reuse", "adaptive", "teacher_top_k")
+        came_later = ("horizon", "prefix", "reuse", "adaptive", "teacher_top_k", "importance")
         quiet = {name: type(self).model_fields[name].default for name in came_later}
         values = self.model_dump(mode="json")
         if self.reuse == 1:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 TENSORS = ("input_ids", "attention_mask", "labels")
-LISTS = ("ids", "places", "states")
+LISTS = ("ids", "places", "states", "weights")
 
 
 def split_by_tokens(

@@ -114,6 +114,7 @@ class DistillLoss:
         teacher_hidden_NH: Tensor | None = None,
         *,
         sampled: bool = False,
+        weights_N: Tensor | None = None,
     ) -> LossSums:
         """Sum the loss over the response tokens of a batch.
 
@@ -128,6 +129,7 @@ class DistillLoss:
                 a token's part is log q - log m at the token x that was drawn, whose expectation
                 over x is reverse KL; its gradient is (log q(x) - log m(x)) times that of log q(x),
                 as in the policy gradient of on-policy distillation with no discount.
+            weights_N: how much each token counts in distillation; None for all alike.
         """
         parameters = head_parameters(student)
         trained = torch.is_grad_enabled() and (hidden_NH.requires_grad or bool(parameters))
@@ -149,6 +151,7 @@ class DistillLoss:
             teacher_tiles,
             tile_tokens,
             self.block_tokens or block_rows(hidden_NH.device, self.vocab_size),
+            weights_N,
         )
         total, parts = GradientsAtOnce.apply(tiled, hidden_NH, *parameters)
         parts[KD_TOKENS] = len(targets_N) if values.needs_teacher else 0
@@ -218,6 +221,8 @@ class DistillLoss:
             if sampled
             else self.divergence(target, soft_rV)
         )
+        if block.weights_r is not None:
+            kd_r = kd_r * block.weights_r
         kd = kd_r.sum(dtype=torch.float64)
         return (kd * tau**2 if self.tau2_scaling else kd), agreed, entropy
 

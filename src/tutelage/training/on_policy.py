@@ -6,9 +6,8 @@ answers, and so do any number of processes.
 """
 
 import functools
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,96 +18,17 @@ from torch import Tensor, nn
 from tutelage.curriculum.reuse import plan_reuse
 from tutelage.data.collate import IGNORED, collate
 from tutelage.errors import ConfigError
-from tutelage.generation import Engine, GenerationSettings, LocalEngine, SpeculativeEngine
-from tutelage.training.alarms import Alarms
+from tutelage.generation import Engine, SpeculativeEngine
+from tutelage.training.importance import drawn_log_probs, prefix_weights, with_mean_one
+from tutelage.training.own_answers import EngineOf, OwnAnswers
 from tutelage.training.rollouts import Place, Rollout, RolloutStore
 from tutelage.training.text_source import TextSource
 from tutelage.training.visits import Visit, visits_of
 from tutelage.types import Plan
 
-LOG = logging.getLogger(__name__)
-
-_PRIME = 1_000_003
-"""More than any step has visits, so that seeds of two places differ."""
-
 Batch = dict[str, Any]
-EngineOf = Callable[[nn.Module, Any], Engine]
-"""Gives what answers for a student, from it and the tokenizer."""
-
 Encode = Callable[[Batch], list[Tensor]]
 """What the teacher says of the rows of a micro-batch."""
-
-
-@dataclass(frozen=True)
-class OwnAnswers:
-    """How the student answers on on-policy steps (GKD), and how often it learns from an answer.
-
-    Attributes:
-        tokenizer: knows the end-of-sequence and padding tokens.
-        settings: lengths and sampling; GKD samples at temperature 1.
-        seed: of the sampling.
-        engine: answers with the student as it is now, given the student and the tokenizer; it must
-            give the tokens that it drew.
-        horizon: most tokens of an answer at each step, shape ``[S]``; None: the settings'.
-        prefix: share of the data's answer that is given with the prompt at each step, so that the
-            student goes on from there, shape ``[S]``; None: nothing of it.
-        reuse: updates that an answer is learned from, at most; see ``plan_reuse``.
-        max_age: steps after which an answer is too old; None: never.
-        most_kept: answers that are kept at once, at most; None for all.
-        folder: where they are kept; None: ``rollouts`` in the trainer's output folder.
-        forgets: remove answers that the plan does not ask for any more; not where another plan may
-            follow.
-        adaptive: ``{kind: name in TEXT_CONTROLLERS, options}``: decides at each on-policy step of
-            the plan whether the student answers, learns from answers that are kept, or from the
-            data; None: it answers at all of them, but for ``reuse``.
-        alarms: when answers are said to go wrong.
-        tell: called with such words.
-        teacher_top_k: a token of the student that is not among so many of the teacher's likeliest
-            gives way to one that the teacher draws; needs a live teacher; None: all stay.
-
-    References:
-        Agarwal et al., On-Policy Distillation of Language Models, ICLR 2024, arXiv:2306.13649.
-    """
-
-    tokenizer: Any
-    settings: GenerationSettings
-    seed: int = 0
-    engine: EngineOf = LocalEngine
-    horizon: Sequence[float] | None = None
-    prefix: Sequence[float] | None = None
-    reuse: int = 1
-    max_age: int | None = None
-    most_kept: int | None = None
-    folder: Path | None = None
-    forgets: bool = True
-    adaptive: Mapping[str, Any] | None = None
-    alarms: Alarms = field(default_factory=Alarms)
-    tell: Callable[[str], Any] = LOG.warning
-    teacher_top_k: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.adaptive is not None and self.reuse > 1:
-            raise ConfigError(
-                "An answer is learned from again as `adaptive` says or as `reuse` does: give one of"
-                " the two."
-            )
-
-    def settings_at(self, step: int) -> GenerationSettings:
-        """How answers of a step (from 0) are generated."""
-        if self.horizon is None:
-            return self.settings
-        return replace(self.settings, max_new_tokens=max(1, round(self.horizon[step])))
-
-    @property
-    def plainly_drawn(self) -> bool:
-        """Whether tokens are drawn from the student's own distribution, neither cut nor changed."""
-        settings = self.settings
-        whole = settings.sampling_temperature == settings.top_p == 1.0 and settings.top_k == 0
-        return whole and self.teacher_top_k is None
-
-    def seed_at(self, step: int, place: int) -> int:
-        """The seed of one visit of a step; a prompt that is there twice gets two answers."""
-        return (self.seed * _PRIME + step) * _PRIME + place
 
 
 class OnPolicySteps:
@@ -121,11 +41,13 @@ class OnPolicySteps:
         process: number of this process.
         pad_token_id: fills the rows.
         device: where the teacher reads.
+        sampled: whether the loss looks at the drawn tokens alone, see ``DistillSettings``.
 
     Attributes:
         reuse: which visits write, and which learn from what is there.
         source: decides whose text a step learns from, where that is decided while training.
         written: the rollouts that this process wrote for the last step.
+        learned: all that it learns from in that step.
         pad_token_id: fills the rows.
     """
 
@@ -137,6 +59,8 @@ class OnPolicySteps:
         process: int,
         pad_token_id: int,
         device: torch.device,
+        *,
+        sampled: bool = False,
     ) -> None:
         self.own = own
         self.plan = plan
@@ -144,10 +68,12 @@ class OnPolicySteps:
         adaptive = own.adaptive
         self.source = None if adaptive is None else TextSource(adaptive, plan, own.seed)
         self.written: list[Rollout] = []
+        self.learned: list[Rollout] = []
         self._store = RolloutStore(own.folder or folder, process)
         self._step_of = np.repeat(np.arange(plan.total_steps), np.diff(plan.offsets))
         self.pad_token_id = pad_token_id
         self._device = device
+        self._sampled = sampled
 
     @classmethod
     def of(cls, trainer: Any, pad_token_id: int) -> "OnPolicySteps | None":
@@ -173,7 +99,8 @@ class OnPolicySteps:
                 " `eval_dataset`, one set of them), or leave `adaptive` out."
             )
         folder = Path(str(args.output_dir)) / "rollouts"
-        return cls(own, plan, folder, args.process_index, pad_token_id, args.device)
+        place = (folder, args.process_index, pad_token_id, args.device)
+        return cls(own, plan, *place, sampled=args.sampled)
 
     def answered(self, trainer: Any, batches: Sequence[Batch]) -> list[Batch]:
         """The micro-batches of this process in one step with the student's answers in them.
@@ -191,13 +118,20 @@ class OnPolicySteps:
             trainer.step_loss.teacher_states if asks else None,
             self._engine(trainer, step),
         )
-        if "drawn" in made[0]:  # and not the data's, after all
-            visits = {visit.place: visit for batch in batches for visit in visits_of(batch)}
-            limit = self.own.settings_at(step).max_new_tokens
-            left = [len(visits[one.place].tokens) - len(one.prompt) for one in self.written]
-            data_lengths = [min(tokens, limit) for tokens in left]
-            trainer.sums.own.add_answers(self.written, data_lengths, len(visits))
+        if made[0].get("of_student"):  # and not the data's, after all
+            self._tell(trainer, step, [visit for batch in batches for visit in visits_of(batch)])
+            if self.own.importance is not None:
+                made = with_mean_one(made, trainer.over_processes, self._device)
         return made
+
+    def _tell(self, trainer: Any, step: int, visits: Sequence[Visit]) -> None:
+        """Add what was written and what is learned to the sums of a trainer."""
+        by_place = {visit.place: visit for visit in visits}
+        limit = self.own.settings_at(step).max_new_tokens
+        left = [len(by_place[one.place].tokens) - len(one.prompt) for one in self.written]
+        data_lengths = [min(tokens, limit) for tokens in left]
+        trainer.sums.own.add_answers(self.written, data_lengths, len(visits))
+        trainer.sums.own.add_kept([one for one in self.learned if one.step != step])
 
     def _engine(self, trainer: Any, step: int) -> EngineOf:
         """What the student answers with at a step."""
@@ -219,37 +153,27 @@ class OnPolicySteps:
         visits = [visit for batch in batches for visit in visits_of(batch)]
         sources = self._sources(step, visits)
         if sources is None:
-            self.written = []
+            self.written, self.learned = [], []
             return list(batches)
         found = self._kept(step, {s for place, s in sources.items() if s != (step, place)})
         # What is damaged or in another machine's folder is written anew.
         missing = [visit for visit in visits if sources[visit.place] not in found]
         asked = (engine or self.own.engine)(model, self.own.tokenizer)
-        self.written = self._write(asked, step, missing)
-        rollouts = [*self.written]
-        for visit in visits:
-            if sources[visit.place] in found:
-                rollouts.append(found[sources[visit.place]])
+        self.written = self._write(model, asked, step, missing)
+        again = [found[sources[visit.place]] for visit in visits if sources[visit.place] in found]
+        rollouts = [*self.written, *again]
+        if self.own.importance is not None:
+            rollouts = self._weighed(model, step, rollouts, self.own.importance)
         keeps = self._kept_places(step)
         # Rows that come with what the teacher said stand beside rows that must have it too.
         made = self._batches(step, rollouts, len(batches), encode if keeps or found else None)
         if encode is not None or self.source is not None:
             kept = [one for one in made.rollouts if one.step == step and one.place in keeps]
+            if self.own.importance is None:
+                kept = [replace(one, logprobs=None) for one in kept]
             self._store.write(step, kept)
-        drawn = self._drawn(step, sources)
-        return [{**batch, "drawn": drawn} for batch in made.batches]
-
-    def _drawn(self, step: int, sources: Mapping[int, Place]) -> bool:
-        """Whether every answer of a step is new, and drawn from the student as it is.
-
-        It is so of the whole step, so that a log does not depend on how it is cut up.
-        """
-        if self.source is not None:  # then all of them are, or none
-            new = all(wrote == (step, place) for place, wrote in sources.items())
-        else:
-            visits = np.arange(self.plan.offsets[step], self.plan.offsets[step + 1])
-            new = bool((self.reuse.source[visits] == visits).all())
-        return new and self.own.plainly_drawn
+        self.learned = made.rollouts
+        return made.batches
 
     def _kept_places(self, step: int) -> set[int]:
         """Of the rollouts that are written at a step, those that are learned from again."""
@@ -282,6 +206,8 @@ class OnPolicySteps:
     def _kept(self, step: int, places: set[Place]) -> dict[Place, Rollout]:
         """Rollouts of earlier steps; what another teacher said of one is left out."""
         found = self._store.read(places)
+        if self.own.importance is not None:
+            found = {place: one for place, one in found.items() if one.logprobs is not None}
         teacher = self.plan.teacher_of(step)
         return {
             place: one if self.plan.teacher_of(place[0]) == teacher else replace(one, states=None)
@@ -295,7 +221,9 @@ class OnPolicySteps:
         wrote = int(self._step_of[visit])
         return wrote, visit - int(self.plan.offsets[wrote])
 
-    def _write(self, engine: Engine, step: int, visits: Sequence[Visit]) -> list[Rollout]:
+    def _write(
+        self, model: nn.Module, engine: Engine, step: int, visits: Sequence[Visit]
+    ) -> list[Rollout]:
         """The student's answers to the prompts of some visits of a step."""
         if not visits:
             return []
@@ -303,7 +231,7 @@ class OnPolicySteps:
         prompts = [visit.prompt_with(share) for visit in visits]
         seeds = [self.own.seed_at(step, visit.place) for visit in visits]
         answers = engine.answer(prompts, self.own.settings_at(step), seed=seeds)
-        return [
+        written = [
             Rollout(
                 visit.id,
                 step,
@@ -311,9 +239,31 @@ class OnPolicySteps:
                 prompt,
                 answer.tokens,
                 answer.truncated,
-                answer.logprobs,
+                None if answer.logprobs is None else torch.tensor(answer.logprobs),
             )
             for visit, prompt, answer in zip(visits, prompts, answers, strict=True)
+        ]
+        if self.own.importance is None:
+            return written
+        scores = drawn_log_probs(model, written, self.own)
+        return [replace(one, logprobs=found) for one, found in zip(written, scores, strict=True)]
+
+    def _weighed(
+        self, model: nn.Module, step: int, rollouts: Sequence[Rollout], clip: float
+    ) -> list[Rollout]:
+        """The same rollouts, each token with its weight, which is 1 in those that are new."""
+        old = [one for one in rollouts if one.step != step]
+        weights = {}
+        for one, now_n in zip(old, drawn_log_probs(model, old, self.own), strict=True):
+            assert one.logprobs is not None
+            found = prefix_weights(now_n, one.logprobs, clip, through=self._sampled)
+            weights[one.step, one.place] = found
+        return [
+            replace(
+                one,
+                weights=weights.get((one.step, one.place), torch.ones(len(one.tokens)).double()),
+            )
+            for one in rollouts
         ]
 
     def _batches(
@@ -336,6 +286,8 @@ class OnPolicySteps:
             batch = self._batch(step, rows)
             if encode is not None:
                 batch["states"] = [one.states for one in rows]
+            if self.own.importance is not None:
+                batch["weights"] = [one.weights for one in rows]
             made.batches.append(batch)
             made.rollouts.extend(rows)
         return made

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from tutelage.training.alarms import raised
-from tutelage.training.loss import AGREED, CE, KD_TOKENS
+from tutelage.training.loss import AGREED, KD_TOKENS
 from tutelage.training.rollouts import Rollout
 
 _GRAM = 4
 """Tokens of a piece that is looked for earlier in an answer."""
 
-_OF_ANSWERS = ("answers", "tokens", "data_tokens", "ended", "long", "repetition", "learned")
-_OF_LOSSES = ("agreed", "kd_tokens", "surprise", "drawn_tokens")
-_NAMES = (*_OF_ANSWERS, *_OF_LOSSES)
+_NAMES = (
+    *("answers", "tokens", "data_tokens", "ended", "long", "repetition", "learned"),
+    *("surprise", "drawn_tokens", "weights", "squared_weights", "weighed_tokens"),
+    *("agreed", "kd_tokens"),
+)
 """What is summed, in this order."""
 
 
@@ -46,32 +48,45 @@ class OwnText:
         """
         repeated = [repetition(one.tokens) for one in written]
         long = [share for share in repeated if share is not None]
-        values = {
-            "answers": len(written),
-            "tokens": sum(len(one.tokens) for one in written),
-            "data_tokens": sum(data_lengths),
-            "ended": sum(not one.truncated for one in written),
-            "long": len(long),
-            "repetition": sum(long),
-            "learned": learned,
-        }
+        # The mean surprise at what is drawn estimates the entropy of the distributions.
+        drawn = [one.logprobs for one in written if one.logprobs is not None]
         self._steps += 1
-        self._sums[: len(_OF_ANSWERS)] += self._sums.new_tensor([values[n] for n in _OF_ANSWERS])
+        self._add(
+            answers=len(written),
+            tokens=sum(len(one.tokens) for one in written),
+            data_tokens=sum(data_lengths),
+            ended=sum(not one.truncated for one in written),
+            long=len(long),
+            repetition=sum(long),
+            learned=learned,
+            surprise=-sum(float(one.double().sum()) for one in drawn),
+            drawn_tokens=sum(map(len, drawn)),
+        )
 
-    def add_loss(self, parts: Tensor, num_tokens: Tensor | int, *, drawn: bool) -> None:
+    def add_kept(self, kept: Sequence[Rollout]) -> None:
+        """Add answers of earlier steps that such a step learns from, where their tokens weigh.
+
+        Args:
+            kept: the answers.
+        """
+        weights = [one.weights for one in kept if one.weights is not None]
+        self._add(
+            weights=sum(float(one.sum()) for one in weights),
+            squared_weights=sum(float((one**2).sum()) for one in weights),
+            weighed_tokens=sum(map(len, weights)),
+        )
+
+    def add_loss(self, parts: Tensor) -> None:
         """Add a micro-batch of such a step.
 
         Args:
             parts: of its loss, see ``StepPart``.
-            num_tokens: response tokens of the whole step, by which its cross-entropy is divided.
-            drawn: whether every token of the step was drawn from the distribution that the student
-                has now: then cross-entropy estimates the entropy of that (with dropout, a little
-                more).
         """
-        tokens = parts[KD_TOKENS]
-        surprise = parts[CE] * num_tokens
-        added = [parts[AGREED], tokens, surprise * drawn, tokens * drawn]
-        self._sums[len(_OF_ANSWERS) :] += torch.stack(added)
+        self._sums[-2:] += torch.stack([parts[AGREED], parts[KD_TOKENS]])
+
+    def _add(self, **values: float) -> None:
+        """Add numbers that are known on the CPU."""
+        self._sums += self._sums.new_tensor([values.get(name, 0.0) for name in _NAMES])
 
     def record(self, steps: int, over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """What the answers since the last record are like; empty without an on-policy step.
@@ -91,6 +106,8 @@ class OwnText:
             "own_entropy": (s["surprise"], s["drawn_tokens"]),
             "own_agreement": (s["agreed"], s["kd_tokens"]),
             "own_reused": (s["learned"] - s["answers"], s["learned"]),
+            "own_weight": (s["weights"], s["weighed_tokens"]),
+            "own_effective": (s["weights"] ** 2, s["weighed_tokens"] * s["squared_weights"]),
         }
         self._steps = 0
         self._sums.zero_()

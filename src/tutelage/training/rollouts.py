@@ -1,7 +1,8 @@
 """What students wrote while they learned, kept on disk with what the teacher says of it.
 
 A file holds the rollouts that one process wrote at one step: tokens, and for each token that the
-student wrote the row from which the teacher's signal predicts it (its last hidden state). So a
+student wrote the row from which the teacher's signal predicts it (its last hidden state) and, where
+it is asked for, how likely the student that wrote it was to write it. So a
 rollout can be learned from again: the teacher need not run, nothing is generated, and the student's
 distributions are computed anew, by the student as it is then. Only the text is stale.
 """
@@ -10,7 +11,7 @@ import json
 import logging
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ LOG = logging.getLogger(__name__)
 Place = tuple[int, int]
 """Step, and number of the visit within it: they name a rollout."""
 
+_OF_TOKENS = ("states", "logprobs")
+"""What may be kept for each token of an answer."""
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -38,9 +42,12 @@ class Rollout:
         prompt: tokens that were given.
         tokens: tokens that the student wrote, with what ended them.
         truncated: whether the length limit ended it.
-        logprobs: of each token under the student that wrote it, in nats; None where not kept.
+        logprobs: of each token under the student that wrote it, at the temperature it was drawn
+            with, in nats, shape ``[n]``; None where not known.
         states: what the teacher's signal encodes each token to, shape ``[n, H]``; None where the
             teacher was not asked yet.
+        weights: how much each token counts in the step that learns from it, shape ``[n]``; None
+            where all count alike. Of that step alone, and not kept.
     """
 
     id: str
@@ -49,8 +56,9 @@ class Rollout:
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     truncated: bool = False
-    logprobs: tuple[float, ...] | None = None
+    logprobs: Tensor | None = None
     states: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class RolloutStore:
@@ -84,9 +92,10 @@ class RolloutStore:
             "places": torch.tensor([one.place for one in rollouts], dtype=torch.int64),
             "truncated": torch.tensor([one.truncated for one in rollouts]),
         }
-        if all(one.states is not None for one in rollouts):
-            states = [one.states for one in rollouts if one.states is not None]
-            tensors["states"] = torch.cat(states).cpu().contiguous()
+        for name in _OF_TOKENS:
+            rows = [getattr(one, name) for one in rollouts]
+            if all(row is not None for row in rows):
+                tensors[name] = torch.cat(rows).cpu().contiguous()
         about = {
             "ids": json.dumps([one.id for one in rollouts]),
             "step": str(step),
@@ -157,22 +166,23 @@ def _rows(
     tensors: dict[str, Tensor], ids: Sequence[str], step: int, places: set[Place]
 ) -> Iterable[tuple[Place, Rollout]]:
     prompts, answers = tensors["lengths"].tolist()
-    states = tensors.get("states")
+    of_tokens = {name: tensors[name] for name in _OF_TOKENS if name in tensors}
     tokens, start, first = tensors["tokens"].tolist(), 0, 0
     truncated = tensors["truncated"].tolist()
     for number, place in enumerate(tensors["places"].tolist()):
         middle = start + prompts[number]
         end, last = middle + answers[number], first + answers[number]
         if (step, place) in places:
-            rollout = Rollout(
-                ids[number],
-                step,
-                place,
-                tuple(tokens[start:middle]),
-                tuple(tokens[middle:end]),
-                bool(truncated[number]),
+            yield (
+                (step, place),
+                Rollout(
+                    ids[number],
+                    step,
+                    place,
+                    tuple(tokens[start:middle]),
+                    tuple(tokens[middle:end]),
+                    bool(truncated[number]),
+                    **{name: rows[first:last] for name, rows in of_tokens.items()},
+                ),
             )
-            if states is not None:
-                rollout = replace(rollout, states=states[first:last])
-            yield (step, place), rollout
         start, first = end, last

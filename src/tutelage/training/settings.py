@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tutelage.errors import ConfigError
+from tutelage.generation.settings import GenerationSettings
 from tutelage.settings import check_settings, count, setting
 
 
@@ -53,3 +54,39 @@ class DistillSettings:
                 " other divergences are no expectation over the student's tokens. Set it to"
                 " reverse_kl, or leave sampled out."
             )
+
+
+def why_not_weighed(
+    clip: float, settings: GenerationSettings, *, kept: bool, mended: bool
+) -> str | None:
+    """Why answers that are learned from again cannot be weighed by how likely they are now.
+
+    Args:
+        clip: the greatest weight.
+        settings: how the answers are drawn.
+        kept: whether any answer is learned from again.
+        mended: whether a teacher draws some of the tokens.
+
+    Returns:
+        What follows the name of the setting in a message; None where they can.
+    """
+    if not clip >= 1.0:
+        return f"is the greatest weight, 1 or greater, and is {clip:g}."
+    if not kept:
+        return "weighs answers that are learned from again, and none is: set `reuse` or `adaptive`."
+    if mended:
+        return (
+            "holds what the student would write now against what it drew, and with `teacher_top_k`"
+            " the teacher draws some of the tokens. Leave one of the two out."
+        )
+    if settings.greedy:
+        return (
+            "is a ratio of probabilities of what was drawn, and with `sampling_temperature` 0"
+            " nothing is drawn. Set it to 1, or leave `importance` out."
+        )
+    if settings.top_p < 1.0 or settings.top_k:
+        return (
+            "would miss what the student writes now and could not have been drawn before: `top_p`"
+            " and `top_k` cut the distributions. Leave these two out, or `importance`."
+        )
+    return None

@@ -1,6 +1,6 @@
 """What a micro-batch adds to the loss of its step: of the student, its teacher and its routers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,11 +152,18 @@ class StepLoss:
             teacher_hidden_NH = (
                 teacher.encode(inputs["ids"], *rows)
                 if states is None
-                else torch.cat(states).to(hidden_NH.device)
+                else _joined(states, hidden_NH.device)
             )
-        sampled = self._args.sampled and inputs.get("of_student", False)
+        weights = inputs.get("weights")
         sums = self.distill(
-            model, hidden_NH, targets_N, values, teacher, teacher_hidden_NH, sampled=sampled
+            model,
+            hidden_NH,
+            targets_N,
+            values,
+            teacher,
+            teacher_hidden_NH,
+            sampled=self._args.sampled and inputs.get("of_student", False),
+            weights_N=None if weights is None else _joined(weights, hidden_NH.device),
         )
         parts = sums.parts.clone()
         parts[[CE, KD, TARGET_ENTROPY]] /= num_tokens
@@ -166,3 +173,8 @@ class StepLoss:
             routers = torch.stack(router_losses).sum() * (len(targets_N) / num_tokens)
             total = total + self.routers.weight * routers
         return StepPart(total, parts, routers, torch.isfinite(sums.total))
+
+
+def _joined(rows: Sequence[Tensor], device: torch.device) -> Tensor:
+    """What rows have for each of their tokens, one after another; nothing of a filler."""
+    return torch.cat(list(rows)).to(device) if rows else torch.empty(0, device=device)

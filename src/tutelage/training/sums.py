@@ -38,7 +38,15 @@ class StepSums:
         self._sums = torch.zeros(len(_NAMES), dtype=torch.float64, device=device)
         self._observed = torch.zeros(2, dtype=torch.float64, device=device)
 
-    def add(self, parts: Tensor, total: Tensor, routers: Tensor | None, kd_weight: float) -> None:
+    def add(
+        self,
+        parts: Tensor,
+        total: Tensor,
+        routers: Tensor | None,
+        kd_weight: float,
+        *,
+        own: bool = False,
+    ) -> None:
         """Add a micro-batch.
 
         Args:
@@ -47,7 +55,10 @@ class StepSums:
             routers: the auxiliary loss of its routers, if any.
             kd_weight: what its temperature multiplies distillation by: a controller sees the loss,
                 not that weight.
+            own: whether it is of the student's own answers.
         """
+        if own:
+            self.own.add_loss(parts)
         self._observed[0] += parts[KD] / kd_weight + parts[TARGET_ENTROPY]
         self._observed[1] += parts[KD_TOKENS]
         self._sums[_PARTS] += parts[_PARTS]

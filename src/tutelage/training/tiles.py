@@ -90,11 +90,13 @@ class Block:
         logits_rV: the student's own logits, in float32 or better.
         targets_r: the response tokens.
         teacher: what the teacher predicts for them (and their tile), and which rows they are.
+        weights_r: how much each of them counts in distillation; None for all alike.
     """
 
     logits_rV: Tensor
     targets_r: Tensor
     teacher: tuple[TeacherTile, slice] | None
+    weights_r: Tensor | None = None
 
 
 BlockSums = Callable[[Block], tuple[Tensor, Tensor]]
@@ -112,6 +114,7 @@ class TiledSum:
         teacher_tiles: what the teacher predicts, in tiles of ``tile_tokens``.
         tile_tokens: tokens of a tile.
         block_tokens: tokens of a block.
+        weights_N: how much each token counts in distillation; None for all alike.
     """
 
     head: Projection
@@ -121,6 +124,7 @@ class TiledSum:
     teacher_tiles: Iterator[TeacherTile] | None
     tile_tokens: int
     block_tokens: int
+    weights_N: Tensor | None = None
 
     def run(self, hidden_NH: Tensor, hidden_grad_NH: Tensor | None) -> tuple[Tensor, Tensor]:
         """Sum over all tokens; gradients are made when there is a place for that in the states.
@@ -142,7 +146,8 @@ class TiledSum:
                 gradient_nV = None
                 if hidden_grad_NH is not None:
                     gradient_nV = self.head.gradient_buffer(logits_nV)
-                tile = _Tile(logits_nV, self.targets_N[rows], teacher, gradient_nV)
+                weights_n = None if self.weights_N is None else self.weights_N[rows]
+                tile = _Tile(logits_nV, self.targets_N[rows], teacher, gradient_nV, weights_n)
                 blocks = range(0, len(logits_nV), self.block_tokens)
                 one = functools.partial(self._block, tile)
                 for found in map(one, blocks) if pool is None else pool.map(one, blocks):
@@ -161,7 +166,8 @@ class TiledSum:
             raw = tile.logits_nV[rows].detach().requires_grad_(wanted)
             logits_rV = self.transform(as_float(raw))
             teacher = None if tile.teacher is None else (tile.teacher, rows)
-            total, parts = self.sums(Block(logits_rV, tile.targets_n[rows], teacher))
+            weights_r = None if tile.weights_n is None else tile.weights_n[rows]
+            total, parts = self.sums(Block(logits_rV, tile.targets_n[rows], teacher, weights_r))
         if tile.gradient_nV is not None:
             # A loss that does not depend on the student (ce_weight 0, its share 1) has none.
             found = torch.autograd.grad(total, raw)[0] if total.requires_grad else 0.0
@@ -178,12 +184,14 @@ class _Tile:
         targets_n: the response tokens.
         teacher: what the teacher predicts.
         gradient_nV: where the gradient is written, maybe over the logits; None for no gradient.
+        weights_n: how much each token counts; None for all alike.
     """
 
     logits_nV: Tensor
     targets_n: Tensor
     teacher: TeacherTile | None
     gradient_nV: Tensor | None
+    weights_n: Tensor | None
 
 
 class GradientsAtOnce(torch.autograd.Function):

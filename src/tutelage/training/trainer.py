@@ -23,8 +23,9 @@ from tutelage.training.config import DistillConfig
 from tutelage.training.half import half_precision_note
 from tutelage.training.inputs import given_inputs
 from tutelage.training.loss import StepValues
-from tutelage.training.on_policy import OnPolicySteps, OwnAnswers
+from tutelage.training.on_policy import OnPolicySteps
 from tutelage.training.optimizer import plan_scheduler
+from tutelage.training.own_answers import OwnAnswers
 from tutelage.training.own_text import watch
 from tutelage.training.plain import plain_plan
 from tutelage.training.share import AdaptiveShare
@@ -210,9 +211,7 @@ class DistillTrainer(Trainer):
         part = self.step_loss(model, inputs, values, num_items_in_batch)
         self.finite_losses.append((part.finite, inputs["ids"]))
         kd_weight = values.distill_temperature**2 if self._settings.tau2_scaling else 1.0
-        self.sums.add(part.parts, part.total, part.routers, kd_weight)
-        if "drawn" in inputs:
-            self.sums.own.add_loss(part.parts, num_items_in_batch, drawn=inputs["drawn"])
+        self.sums.add(part.parts, part.total, part.routers, kd_weight, own="of_student" in inputs)
         # Gradients are averaged over processes afterwards, and the sum is what is meant.
         return part.total * self.args.world_size
 

@@ -34,7 +34,7 @@ from tutelage.training.checkpoints import (
     last_checkpoint,
     mark_complete,
 )
-from tutelage.training.on_policy import OwnAnswers
+from tutelage.training.own_answers import OwnAnswers
 from tutelage.types import Plan
 
 

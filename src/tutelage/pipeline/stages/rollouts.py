@@ -24,6 +24,8 @@ def rollout_bytes(session: Session, recipe: Recipe) -> int:
     # What a teacher encodes is in 16 bits only where its products are.
     half = recipe.training.precision == "bfloat16"
     per_token = _TOKEN_BYTES + width * (2 if half else 4)
+    if recipe.on_policy.importance is not None:
+        per_token += _TOKEN_BYTES  # how likely it was
     return per_token * recipe.on_policy.max_new_tokens
 
 

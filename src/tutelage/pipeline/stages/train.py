@@ -22,7 +22,7 @@ from tutelage.recipe import Recipe
 from tutelage.schedules import scheduled
 from tutelage.training import DistillConfig, DistillSettings
 from tutelage.training.alarms import Alarms
-from tutelage.training.on_policy import OwnAnswers
+from tutelage.training.own_answers import OwnAnswers
 from tutelage.types import Plan
 
 NextPlan = Callable[[Path, Any, Plan, int], None]
@@ -183,6 +183,7 @@ def _own_answers(session: Session, arm: str, plan: Plan) -> OwnAnswers | None:
         # The plan that follows may ask for what this one does not.
         forgets=recipe.difficulty.refresh is None,
         teacher_top_k=own.teacher_top_k,
+        importance=own.importance,
         adaptive=None if own.rule is None else own.rule.model_dump(),
         alarms=own.alarms.values_of(Alarms),
         tell=lambda words: session.run.tell(f"{_title(arm)}: {words}"),
