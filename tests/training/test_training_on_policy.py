@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training_methods import plan_of
 from test_training_trainer import config, history
+from transformers.trainer_callback import TrainerCallback
 
 from conftest_models import random_rows, tiny_model
 from tutelage.curriculum import CurriculumOptions
@@ -19,7 +21,7 @@ from tutelage.data.collate import collate
 from tutelage.errors import ConfigError
 from tutelage.generation import GenerationSettings, LocalEngine
 from tutelage.recipe import load_recipe
-from tutelage.teachers import LiveTeacher
+from tutelage.teachers import LiveTeacher, TeacherLadder
 from tutelage.teachers.ensemble import EnsembleTeacher
 from tutelage.training import DistillTrainer
 from tutelage.training.callbacks import MetricsFile
@@ -55,13 +57,14 @@ def batch_of(rows, step, places):
     }
 
 
-def make(folder, rows, plan, own, teacher=None, **options):
+def make(folder, rows, plan, own, teacher=None, vocab_size=None, **options):
     return DistillTrainer(
         tiny_model(seed=1),
         config(folder, **options),
         rows,
         teacher=teacher or tiny_model(seed=2),
         plan=plan,
+        vocab_size=vocab_size,
         own_answers=own,
         callbacks=[MetricsFile(folder / "metrics.jsonl")],
         logs=[folder / "metrics.jsonl"],
@@ -399,3 +402,86 @@ def test_a_lost_rollout_is_written_anew(tmp_path, rows):
     trainer.on_policy.answered = robbed
     trainer.train()
     assert written[4] == 6 and 0 in written
+
+
+# ---- the teacher's rest ------------------------------------------------------------------------
+
+
+class Loads:
+    """Loads a teacher from nowhere, and knows which of those that it gave are in memory."""
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self):
+        model = tiny_model(seed=2)
+        # Beside the head, which stays: whether the body is there.
+        self.given.append(weakref.ref(model.model.layers[0].mlp.up_proj.weight))
+        return model
+
+    @property
+    def in_memory(self):
+        return sum(one() is not None for one in self.given)
+
+
+def resting(folder, rows, plan, own, loads, rests=True, **options):
+    def load():
+        return LiveTeacher(loads(), 32, again=loads if rests else None)
+
+    ladder = TeacherLadder({"teacher": load})
+    trainer = make(folder, rows, plan, own, teacher=ladder, vocab_size=32, **options)
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, *arguments, **keywords):
+            seen.append(loads.in_memory)
+
+    trainer.add_callback(Look())
+    return trainer, seen
+
+
+def test_a_teacher_whose_word_is_all_kept_is_let_go(tmp_path, rows):
+    plan, own = many_passes(rows, on_policy=1.0), OwnAnswers(TOKENIZER, WARM, reuse=99)
+    loads = Loads()
+    trainer, seen = resting(tmp_path / "rests", rows, plan, own, loads)
+    source = trainer.on_policy.reuse.source
+    written = -(-int((source == np.arange(len(source))).sum()) // 6)  # steps; the first ones
+    trainer.train()
+    assert 1 < written < plan.total_steps / 2 and len(loads.given) == 1
+    assert seen == [1] * written + [0] * (plan.total_steps - written)
+    other, seen = resting(tmp_path / "stays", rows, plan, own, Loads(), rests=False)
+    other.train()
+    assert set(seen) == {1}
+    assert logged(tmp_path / "rests") == logged(tmp_path / "stays")
+    for one, two in zip(trainer.student.parameters(), other.student.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_teacher_is_loaded_again_for_an_answer_that_is_lost(tmp_path, rows):
+    plan, own = many_passes(rows, on_policy=1.0), OwnAnswers(TOKENIZER, WARM, reuse=99)
+    loads = Loads()
+    trainer, seen = resting(tmp_path, rows, plan, own, loads)
+    answered = trainer.on_policy.answered
+
+    def robbed(of, batches):
+        if batches[0]["step"] == 4:
+            shutil.rmtree(tmp_path / "rollouts")
+        return answered(of, batches)
+
+    trainer.on_policy.answered = robbed
+    trainer.train()
+    # What is lost is written anew each time, so it stays.
+    assert seen[3] == 0 and len(loads.given) == 2 and set(seen[4:]) == {1}
+
+
+@pytest.mark.parametrize(
+    ("fraction", "more"),
+    [(1.0, {}), (1.0, {"reuse": 2}), (0.5, {"reuse": 99}), (1.0, {"reuse": 99, "forgets": False})],
+)
+def test_a_teacher_that_is_asked_to_the_end_stays(tmp_path, rows, fraction, more):
+    plan, own = many_passes(rows, on_policy=fraction), OwnAnswers(TOKENIZER, WARM, **more)
+    loads = Loads()
+    trainer, seen = resting(tmp_path, rows, plan, own, loads)
+    trainer.train()
+    assert len(loads.given) == 1
+    assert set(seen[: trainer.on_policy._last_asked]) == {1}

@@ -5,7 +5,6 @@ on the seed, the step, the prompt and its place in the step alone, so a resumed 
 answers, and so do any number of processes.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from tutelage.curriculum.reuse import plan_reuse
 from tutelage.data.collate import IGNORED, collate
 from tutelage.errors import ConfigError
-from tutelage.generation import Engine, SpeculativeEngine
+from tutelage.generation import SpeculativeEngine
 from tutelage.training.importance import drawn_log_probs, prefix_weights, with_mean_one
 from tutelage.training.own_answers import EngineOf, OwnAnswers
 from tutelage.training.rollouts import Place, Rollout, RolloutStore
@@ -74,6 +73,7 @@ class OnPolicySteps:
         self.pad_token_id = pad_token_id
         self._device = device
         self._sampled = sampled
+        self._last_asked = self._last_step_that_asks()
 
     @classmethod
     def of(cls, trainer: Any, pad_token_id: int) -> "OnPolicySteps | None":
@@ -122,7 +122,21 @@ class OnPolicySteps:
             self._tell(trainer, step, [visit for batch in batches for visit in visits_of(batch)])
             if self.own.importance is not None:
                 made = with_mean_one(made, trainer.over_processes, self._device)
+        if asks and step > self._last_asked and not self.written:
+            trainer.step_loss.rest(step)
         return made
+
+    def _last_step_that_asks(self) -> int:
+        """After this step no teacher has anything to read, unless an answer is lost.
+
+        What it says of answers that are learned from again is kept, and made of its head alone.
+        """
+        if self.own.reuse == 1 or not self.own.forgets:
+            return self.plan.total_steps
+        writes = self.reuse.source == np.arange(len(self.reuse.source))
+        asks = self.plan.takes_logits & ~self.plan.on_policy
+        asks[self._step_of[writes]] = True
+        return int(np.flatnonzero(asks).max(initial=0))
 
     def _tell(self, trainer: Any, step: int, visits: Sequence[Visit]) -> None:
         """Add what was written and what is learned to the sums of a trainer."""
@@ -138,8 +152,12 @@ class OnPolicySteps:
         top_k = self.own.teacher_top_k
         if top_k is None:
             return self.own.engine
-        teacher = trainer.step_loss.teacher_model(step)
-        return functools.partial(SpeculativeEngine, teacher=teacher, top_k=top_k)
+
+        def mended(model: nn.Module, tokenizer: Any) -> SpeculativeEngine:
+            teacher = trainer.step_loss.teacher_model(step)
+            return SpeculativeEngine(model, tokenizer, teacher=teacher, top_k=top_k)
+
+        return mended
 
     def answered_by(
         self,
@@ -158,8 +176,7 @@ class OnPolicySteps:
         found = self._kept(step, {s for place, s in sources.items() if s != (step, place)})
         # What is damaged or in another machine's folder is written anew.
         missing = [visit for visit in visits if sources[visit.place] not in found]
-        asked = (engine or self.own.engine)(model, self.own.tokenizer)
-        self.written = self._write(model, asked, step, missing)
+        self.written = self._write(model, engine or self.own.engine, step, missing)
         again = [found[sources[visit.place]] for visit in visits if sources[visit.place] in found]
         rollouts = [*self.written, *again]
         if self.own.importance is not None:
@@ -222,7 +239,7 @@ class OnPolicySteps:
         return wrote, visit - int(self.plan.offsets[wrote])
 
     def _write(
-        self, model: nn.Module, engine: Engine, step: int, visits: Sequence[Visit]
+        self, model: nn.Module, engine: EngineOf, step: int, visits: Sequence[Visit]
     ) -> list[Rollout]:
         """The student's answers to the prompts of some visits of a step."""
         if not visits:
@@ -230,7 +247,8 @@ class OnPolicySteps:
         share = 0.0 if self.own.prefix is None else self.own.prefix[step]
         prompts = [visit.prompt_with(share) for visit in visits]
         seeds = [self.own.seed_at(step, visit.place) for visit in visits]
-        answers = engine.answer(prompts, self.own.settings_at(step), seed=seeds)
+        asked = engine(model, self.own.tokenizer)
+        answers = asked.answer(prompts, self.own.settings_at(step), seed=seeds)
         written = [
             Rollout(
                 visit.id,

@@ -112,6 +112,12 @@ class StepLoss:
         counts = (inputs["labels"][:, 1:] >= 0).sum(1).tolist()
         return list(teacher.encode(inputs["ids"], *rows).split(counts))
 
+    def rest(self, step: int) -> None:
+        """Let the teacher of a step rest, where it can: it has nothing more to read."""
+        signal = self._teachers[self._plan.teacher_of(step)]
+        if isinstance(signal, LiveTeacher):
+            signal.rest()
+
     def teacher_model(self, step: int) -> nn.Module:
         """The teacher of a step (from 0), where it is one model that runs here.
 

@@ -351,8 +351,11 @@ class Models:
         def live(name: str) -> TeacherSignal:
             model = self.any_teacher(name)
             self._check_head(teacher=model)
-            padding_free = recipe.training.padding_free
-            return live_teacher(model, self.vocab_size, autocast, padding_free=padding_free)
+            options: dict[str, Any] = {"padding_free": recipe.training.padding_free}
+            if recipe.on_policy.is_used and recipe.on_policy.reuse > 1:
+                self.release_teacher()  # it can rest where nobody else holds it
+                options["again"] = functools.partial(self.load_teacher, name)
+            return live_teacher(model, self.vocab_size, autocast, **options)
 
         def loader(name: str) -> Callable[[], TeacherSignal]:
             return functools.partial(stored or live, name)
