@@ -99,13 +99,9 @@ def _content(session: Session, split: str) -> dict[str, str]:
 def teacher_made_from(models: Models, name: str) -> Inputs:
     """Of a teacher that is cut or fine-tuned: the model and the settings, without the data."""
     teacher = models.recipe.ladder[name]
-    found: Inputs = {
-        # It is cut and trained in float32, whatever type it is used in.
-        "base": models.identify(
-            models.base_teacher(name), {**loading(teacher), "dtype": "float32"}
-        ),
-        "layers": teacher.layers,
-    }
+    # It is cut and trained in float32, whatever type it is used in.
+    base = models.identify(models.base_teacher(name), {**loading(teacher), "dtype": "float32"})
+    found: Inputs = {"base": base, "layers": teacher.layers}
     if teacher.finetune is not None:
         found["finetune"] = teacher.finetune.model_dump(mode="json", exclude={"checkpoint_every"})
     return found
@@ -228,10 +224,7 @@ def _tokenized(session: Session, *more: str) -> Inputs:
 
 
 def plan_inputs(
-    session: Session,
-    arm: str,
-    total_steps: int | None,
-    available: NDArray[np.bool_] | None,
+    session: Session, arm: str, total_steps: int | None, available: NDArray[np.bool_] | None
 ) -> Inputs:
     """Of a plan: the profile and the settings that it is compiled from.
 
