@@ -1,0 +1,104 @@
+"""What the search of a study tried, how far each trial came, and what was chosen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tutelage.studies.load import LoadedStudy
+from tutelage.studies.results import Result
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried for a cell.
+
+    Attributes:
+        settings: as people read them.
+        rungs: updates and value of each rung that it came to; None for a run that diverged.
+        updates: that its runs made, all seeds together.
+        whole: that they would have made to their end.
+        chosen: whether the final runs have these settings.
+    """
+
+    settings: str
+    rungs: tuple[tuple[int, float | None], ...]
+    updates: int
+    whole: int
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Race:
+    """The trials of a cell, those that came furthest first.
+
+    Attributes:
+        cell: its name.
+        measure: what decides.
+        trials: at least one.
+    """
+
+    cell: str
+    measure: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def updates(self) -> int:
+        """That all trials made."""
+        return sum(trial.updates for trial in self.trials)
+
+    @property
+    def whole(self) -> int:
+        """That they would have made if none had been stopped."""
+        return sum(trial.whole for trial in self.trials)
+
+
+def races_of(
+    loaded: LoadedStudy, results: Sequence[Result], finals: Mapping[str, Sequence[Result]]
+) -> tuple[Race, ...]:
+    """What the search tried for each cell so far; empty without a search.
+
+    Args:
+        loaded: the study.
+        results: of any role; those of other trials than the study has now count nothing.
+        finals: the final runs by cell.
+    """
+    search = loaded.study.search
+    if search is None:
+        return ()
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], list[Result]] = {}
+    for result in results:
+        if result.role == "search" and result.seeds.get("student") in search.seeds:
+            found.setdefault((result.cell, tuple(result.tuned.items())), []).append(result)
+    races = []
+    for cell in loaded.cells:
+        trials = []
+        for trial in loaded.trials(cell):
+            tuned = tuple((level.factor, level.label) for level in trial.tuned)
+            runs = found.get((cell.name, tuned))
+            if runs:
+                chosen = any(tuple(one.tuned.items()) == tuned for one in finals[cell.name])
+                words = ", ".join(f"{name} {label}" for name, label in tuned)
+                trials.append(_trial(words, runs, chosen))
+        if trials:
+            # The longest first, of equally long ones the best; one that diverged comes last.
+            trials.sort(key=lambda one: (-one.rungs[-1][0], -_worth(one.rungs[-1][1])))
+            races.append(Race(cell.name, search.measure, tuple(trials)))
+    return tuple(races)
+
+
+def _worth(value: float | None) -> float:
+    return float("-inf") if value is None else value
+
+
+def _trial(settings: str, runs: Sequence[Result], chosen: bool) -> Trial:
+    rungs = []
+    for step in sorted({run.steps for run in runs}):
+        values = [run.value for run in runs if run.steps == step]
+        known = [value for value in values if value is not None]
+        rungs.append((step, float(np.mean(known)) if len(known) == len(values) else None))
+    seeds = {tuple(run.seeds.items()) for run in runs}
+    made = sum(max(r.steps for r in runs if tuple(r.seeds.items()) == one) for one in seeds)
+    # A run that diverged does not say how long it would have been.
+    whole = max(max(run.total_steps, run.steps) for run in runs) * len(seeds)
+    return Trial(settings or "as it is", tuple(rungs), made, whole, chosen)
