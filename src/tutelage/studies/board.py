@@ -39,6 +39,10 @@ class Board:
                     self._known[name] = result
         return dict(self._known)
 
+    def has(self, name: str) -> bool:
+        """Whether a result is there and whole."""
+        return read_result(self.path / RESULTS / f"{name}.json") is not None
+
     def write(self, name: str, result: Result) -> None:
         """Put a result there; what failed before is forgotten."""
         write_result(self.path / RESULTS / f"{name}.json", result)

@@ -178,7 +178,7 @@ def _check(loaded: LoadedStudy) -> None:
     seeds = dict(study.seeds.all[0])
     for cell in loaded.cells:
         for trial in loaded.trials(cell):
-            recipe = loaded.recipe(trial, seeds)
+            recipe = loaded.recipe(trial, seeds, {"curriculum.total_steps": study.equal.updates})
     metrics = [*CONTINUOUS, *recipe.get("evaluation", {}).get("metrics", {})]
     if study.search is not None and study.search.measure not in metrics:
         raise unknown_name("measure of the search", study.search.measure, metrics)

@@ -89,4 +89,5 @@ def read_result(path: Path) -> Result | None:
     found.pop("seal", None)
     scores = {name: Scores(**one) for name, one in found["scores"].items()}
     ledger = None if found["ledger"] is None else Ledger(**found["ledger"])
-    return Result(**{**found, "scores": scores, "ledger": ledger})
+    curve = tuple(found["curve"])
+    return Result(**{**found, "scores": scores, "curve": curve, "ledger": ledger})

@@ -89,7 +89,7 @@ def run_study(
     state = state_of(loaded)
     if not state.due.ready:
         return state
-    count, threads = _shares(loaded, workers, len(state.due.ready))
+    count, threads = _shares(loaded, workers)
     say(_opening(loaded, state, count, threads))
     deadline = None if budget is None else time.time() + budget
     arguments = [
@@ -106,14 +106,15 @@ def run_study(
     return state_of(loaded)
 
 
-def _shares(loaded: LoadedStudy, workers: int | None, ready: int) -> tuple[int, int]:
+def _shares(loaded: LoadedStudy, workers: int | None) -> tuple[int, int]:
     """How many workers with how many threads each."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     threads = loaded.study.threads
     count = workers or (max(1, cores // threads) if threads else 1)
-    return max(1, min(count, max(ready, 1))), threads or max(1, cores // count)
+    runs = len(loaded.cells) * len(loaded.study.seeds.all)
+    return max(1, min(count, runs)), threads or max(1, cores // count)
 
 
 def _opening(loaded: LoadedStudy, state: StudyState, count: int, threads: int) -> str:
@@ -204,7 +205,7 @@ class _Crew:
             [sys.executable, "-m", "tutelage.studies.worker", *self._arguments],
             stdout=subprocess.PIPE,
             stderr=self._file,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # it closes with this process, however that ends
             text=True,
             env=env,
             start_new_session=True,  # Ctrl-C is for this process, which asks them to end

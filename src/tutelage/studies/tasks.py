@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tutelage.curriculum.options import CurriculumOptions
 from tutelage.proofs import fingerprint
 from tutelage.studies.cells import Cell
 from tutelage.studies.load import LoadedStudy
@@ -20,6 +21,8 @@ PILOT_PART = 10
 """A pilot makes one part in so many of the updates."""
 
 PILOT_LEAST = 8
+MOST_STAGES = CurriculumOptions.stages
+"""Of a recipe that does not say how many."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ class Planner:
         role = "pilot" if study.equal.by == "seconds" else "price"
         updates = study.equal.updates
         if role == "pilot":
-            updates = min(updates, max(PILOT_LEAST, updates // PILOT_PART))
+            # Every stage needs an update.
+            stages = self._plain(cell).get("curriculum", {}).get("stages", MOST_STAGES)
+            updates = min(updates, max(PILOT_LEAST, updates // PILOT_PART, stages))
         seeds = dict(study.seeds.all[0])
         if study.search is not None:
             seeds["student"] = study.search.seeds[0]

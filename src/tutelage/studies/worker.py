@@ -5,8 +5,11 @@ claimed by a lock on a file, which goes with the process that holds it.
 """
 
 import json
+import os
 import random
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -63,7 +66,7 @@ def _one(board: Board, ready: list[Task], carry_out: Callable[[Task], Result], t
         with board.claim(task.key) as mine:
             if not mine:
                 continue
-            if (board.path / "results" / f"{task.result}.json").exists():
+            if board.has(task.result):
                 return True  # somebody has just done it
             _carry(board, task, carry_out, tell)
             return True
@@ -98,6 +101,7 @@ def main() -> None:
     def tell(event: Mapping[str, Any]) -> None:
         print(json.dumps(event), flush=True)
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with interruptible():
             work(
@@ -110,6 +114,12 @@ def main() -> None:
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt):
         sys.exit(130)
+
+
+def _end_with_parent() -> None:
+    """Wait until the process that started this one has gone, and end then too."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
