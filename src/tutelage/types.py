@@ -152,6 +152,7 @@ class Stage:
         student_share: share of the student in the target; mean over the steps of the stage.
         distill_temperature: softens teacher and student; mean over the steps of the stage.
         ce_weight: weight of cross-entropy in the loss; mean over the steps of the stage.
+        second_share: share of the second divergence; mean over the steps of the stage.
         teacher: names of the teachers, empty when no step of the stage has anything from one.
     """
 
@@ -164,6 +165,7 @@ class Stage:
     student_share: float
     distill_temperature: float
     ce_weight: float
+    second_share: float
     teacher: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -186,6 +188,7 @@ class Plan:
         student_share: share of the student in the target, shape ``[S]``.
         distill_temperature: softens teacher and student, shape ``[S]``.
         ce_weight: weight of cross-entropy; distillation has the rest, shape ``[S]``.
+        second_share: share of the second divergence in distillation, shape ``[S]``.
         lr_factor: learning rate as a part of its peak, shape ``[S]``.
         on_policy: whether a step trains on answers that the student writes itself, shape ``[S]``.
         restarts: steps (from 0) that begin with a new optimizer, shape ``[R]``, int64.
@@ -209,6 +212,7 @@ class Plan:
     student_share: NDArray[np.float64]
     distill_temperature: NDArray[np.float64]
     ce_weight: NDArray[np.float64]
+    second_share: NDArray[np.float64]
     lr_factor: NDArray[np.float64]
     on_policy: NDArray[np.bool_]
     restarts: NDArray[np.int64]

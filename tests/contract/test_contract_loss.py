@@ -38,6 +38,9 @@ REFERENCES = {
     "forward_kl": kl,
     "reverse_kl": lambda p, q: kl(q, p),
     "symmetric_kl": lambda p, q: (kl(p, q) + kl(q, p)) / 2,
+    "adaptive_kl": lambda p, q: (
+        (w := 1 - (p * p.log()).sum(-1).exp().detach()) * kl(p, q) + (1 - w) * kl(q, p)
+    ),
     # Where both are equal but for rounding there is no gradient, and 0 is given.
     "tvd": lambda p, q: (p - q).where((p - q).abs() > 1e-12, 0.0).abs().sum(-1) / 2,
     "hellinger": lambda p, q: (p.sqrt() - q.sqrt()).square().sum(-1) / 2,

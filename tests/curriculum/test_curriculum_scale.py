@@ -21,7 +21,7 @@ from tutelage.curriculum import (
     save_plan,
 )
 from tutelage.curriculum import fingerprint as fingerprint_module
-from tutelage.curriculum.fingerprint import PARTS
+from tutelage.curriculum.fingerprint import parts_of
 from tutelage.curriculum.sampling import cut_into_steps, pass_lengths
 from tutelage.proofs import fingerprint
 from tutelage.types import DifficultyProfile
@@ -50,7 +50,7 @@ def plan_of(profile, kind="calibrated", **more):
 
 
 def plain_content(plan):
-    values = {name: getattr(plan, name) for name in PARTS}
+    values = {name: getattr(plan, name) for name in parts_of(plan)}
     return {k: v.tolist() if isinstance(v, np.ndarray) else list(v) for k, v in values.items()}
 
 

@@ -140,6 +140,8 @@ def settings(place, method, family, output):
         # The long prompt does not fit into 64 positions; greedy answers of random models are empty.
         changes["supervision.prompt"] = "plain"
         changes["supervision.sampling_temperature"] = 1.5
+        if recipe.supervision.on_wrong != "keep":
+            changes["supervision.on_wrong"] = "keep"  # random models are never right
     ladder = recipe.uses_text or recipe.teacher_schedule.kind != "strongest"
     if ladder:
         changes["teachers"] = json.dumps(teachers)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tutelage.curriculum import load_plan
+from tutelage.curriculum.files import SCHEDULED
 from tutelage.report import exposure_figure, load_run, loss_figure, plan_figure, profile_figure
 from tutelage.report.outcome_plots import GroupScores, results_figure
 from tutelage.report.svg import INK, PANEL_WIDTH, SERIES, SERIES_DARK
@@ -107,7 +108,7 @@ def test_profile_of_few_or_equal_scores(scores):
 def test_of_the_steps_only_what_is_drawn_is_read(run):
     """Positions of examples, which are most of the file, never become Python lists."""
     plan = load_plan(run.folder / "arms/cpd/plan")
-    assert set(run.main.steps) == {"student_share", "distill_temperature", "ce_weight", "lr_factor"}
+    assert set(run.main.steps) == set(SCHEDULED)
     for name, values in run.main.steps.items():
         assert isinstance(values, np.ndarray)
         assert values.tolist() == getattr(plan, name).tolist()

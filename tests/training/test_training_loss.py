@@ -1,5 +1,7 @@
 """The tiled loss against a dense one in float64 that is written another way."""
 
+import copy
+
 import pytest
 import torch
 from scipy.special import log_softmax
@@ -7,7 +9,7 @@ from scipy.special import log_softmax
 from conftest_models import VOCAB, tiny_model
 from tutelage.divergences import forward_kl, reverse_kl
 from tutelage.models.head import head_logits, response_hidden
-from tutelage.targets import probability_mix
+from tutelage.targets import probability_mix, vouched
 from tutelage.teachers import LiveTeacher
 from tutelage.training.loss import DistillLoss, StepValues, at_drawn_tokens
 
@@ -224,3 +226,73 @@ def test_sampled_loss_is_that_of_the_drawn_tokens(batch):
     assert float(found.total.detach()) == pytest.approx(1.5**2 * sum(each), rel=1e-4)
     found.total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in student.parameters())
+
+
+def by_hand(student, teacher, batch, label_weight, tau=1.0, second=None, share=0.0, ce_weight=0.3):
+    """Value and gradients from whole logits in float64, with autograd; forward KL first."""
+    input_ids, mask, labels = batch
+    response = labels[:, 1:] != -100
+    student, teacher = copy.deepcopy(student).double(), copy.deepcopy(teacher).double()
+    z = student(input_ids=input_ids, attention_mask=mask).logits[:, :-1][response]
+    with torch.no_grad():
+        t = teacher(input_ids=input_ids, attention_mask=mask).logits[:, :-1][response]
+    wanted = labels[:, 1:][response]
+    ce = torch.nn.functional.cross_entropy(z, wanted, reduction="none")
+    p, q = (t / tau).softmax(-1), (z / tau).softmax(-1)
+    kd = (p * (p / q).log()).sum(-1)
+    if second is not None:
+        kd = (1 - share) * kd + share * second(p, q)
+    weight = label_weight(t.softmax(-1), wanted)
+    total = (ce_weight * weight * ce + (1 - ce_weight) * tau**2 * kd).sum()
+    total.backward()
+    return total.item(), {name: p.grad.float() for name, p in student.named_parameters()}
+
+
+def assert_same(student, sums, expected):
+    student.zero_grad()
+    sums.total.backward()
+    assert sums.total.item() == pytest.approx(expected[0], rel=3e-5)
+    for name, parameter in student.named_parameters():
+        torch.testing.assert_close(
+            parameter.grad, expected[1][name], rtol=2e-4, atol=1e-5, msg=name
+        )
+
+
+OF_LABEL = {
+    "all": lambda p, y: torch.ones(len(y), dtype=p.dtype),
+    "agreed": lambda p, y: (p.argmax(-1) == y).to(p.dtype),
+    "probability": lambda p, y: p.gather(-1, y[:, None])[:, 0],
+}
+
+
+@pytest.mark.parametrize("tau", [1.0, 2.0])
+@pytest.mark.parametrize("how", ["agreed", "probability"])
+def test_cross_entropy_counts_as_far_as_the_teacher_vouches(student, teacher, batch, how, tau):
+    input_ids, mask, labels = batch
+    with torch.no_grad():  # the teacher agrees with every second label
+        best = teacher(input_ids=input_ids, attention_mask=mask).logits.argmax(-1)
+    labels[:, 5::2] = torch.where(labels[:, 5::2] == -100, -100, best[:, 4:-1:2])
+    values = StepValues(0.0, tau, 0.3)
+    for tile_tokens in (3, 1000):
+        sums = tiled(student, teacher, batch, values, ce_trust=how, tile_tokens=tile_tokens)
+        assert_same(student, sums, by_hand(student, teacher, batch, OF_LABEL[how], tau))
+    plain = tiled(student, teacher, batch, values)
+    assert sums.parts[0] == plain.parts[0], "the record is of all labels"
+    assert sums.total < plain.total
+
+
+def test_labels_that_a_cut_teacher_does_not_name_are_not_believed():
+    logp = torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.2, 0.2]]).log()
+    kept = torch.tensor([[7, 4], [2, 9]])
+    labels = torch.tensor([4, 5])
+    assert vouched(logp, labels, how="probability", kept=kept).tolist() == pytest.approx([0.3, 0])
+    assert vouched(logp, torch.tensor([7, 9]), how="agreed", kept=kept).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_second_divergence_takes_over_by_its_share(student, teacher, batch, share):
+    values = StepValues(0.0, 2.0, 0.3, share)
+    sums = tiled(student, teacher, batch, values, second=reverse_kl, tile_tokens=3)
+    reverse = lambda p, q: (q * (q / p).log()).sum(-1)  # noqa: E731
+    expected = by_hand(student, teacher, batch, OF_LABEL["all"], 2.0, reverse, share)
+    assert_same(student, sums, expected)

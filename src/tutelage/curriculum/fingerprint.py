@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tutelage.curriculum.options import LOSS_VALUES
+from tutelage.curriculum.options import AS_IF_NOT_THERE, LOSS_VALUES
 from tutelage.ids import Ids
 from tutelage.types import Plan
 
@@ -35,10 +35,10 @@ _ESCAPED[[*range(32), ord('"'), ord("\\")]] = True
 def plan_fingerprint(plan: Plan) -> str:
     """64 digits that are the same for two plans exactly when they train the same way.
 
-    They are those of ``proofs.fingerprint`` for an object of ``PARTS``.
+    They are those of ``proofs.fingerprint`` for an object of ``PARTS``, without what does nothing.
     """
     digest = hashlib.sha256()
-    for number, name in enumerate(sorted(PARTS)):
+    for number, name in enumerate(sorted(parts_of(plan))):
         digest.update(f"{',' if number else '{'}{json.dumps(name)}:[".encode())
         values = getattr(plan, name)
         for start in range(0, len(values), _PIECE):
@@ -48,6 +48,14 @@ def plan_fingerprint(plan: Plan) -> str:
         digest.update(b"]")
     digest.update(b"}")
     return digest.hexdigest()
+
+
+def parts_of(plan: Plan) -> list[str]:
+    """``PARTS`` without the values that do nothing at any step of a plan."""
+    quiet = {
+        name for name, value in AS_IF_NOT_THERE.items() if (getattr(plan, name) == value).all()
+    }
+    return [name for name in PARTS if name not in quiet]
 
 
 def _elements(values: Any) -> Iterator[bytes | pa.Buffer]:

@@ -148,6 +148,7 @@ class PlanSettings:
         student_share: schedule of the student's share in the target; see ``schedules.scheduled``.
         distill_temperature: schedule of the temperature.
         ce_weight: schedule of the weight of cross-entropy.
+        second_share: schedule of the share that a second divergence has in distillation.
         on_policy: schedule of the probability that a step trains on the student's own answers; such
             a step has no cross-entropy.
         learning_rate: course of the learning rate; a cosine to 0 by default.
@@ -172,6 +173,9 @@ class PlanSettings:
     )
     ce_weight: Spec | ScheduledValue = setting(
         0.0, "Weight of cross-entropy; KD has the rest.", limits=(0.0, 1.0)
+    )
+    second_share: Spec | ScheduledValue = setting(
+        0.0, "Share of the second divergence in distillation.", limits=(0.0, 1.0)
     )
     on_policy: Spec | ScheduledValue = setting(
         0.0, "Share of the steps on the student's own answers.", limits=(0.0, 1.0)
@@ -203,6 +207,9 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 LOSS_VALUES = tuple(name for name in LIMITS if name != "on_policy")
 """What it schedules of the loss: numbers of a step, with these names wherever there are steps."""
+
+AS_IF_NOT_THERE: dict[str, float] = {"second_share": 0.0}
+"""Of these the ones that do nothing at one value: a plan with it everywhere is one without them."""
 
 
 def range_fault(name: str, least: float, most: float) -> str:

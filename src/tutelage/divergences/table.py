@@ -1,6 +1,7 @@
 """The table of all divergences. A new row is held to the contract test of the family."""
 
 from tutelage.components import Component
+from tutelage.divergences.adaptive import adaptive_kl
 from tutelage.divergences.alpha_beta import alpha_beta
 from tutelage.divergences.bounded import hellinger, tvd
 from tutelage.divergences.kl import forward_kl, reverse_kl, symmetric_kl
@@ -21,6 +22,11 @@ DIVERGENCES: dict[str, Component] = {
         symmetric_kl,
         "forward and reverse KL; forward_weight weighs the forward one",
         "Jeffreys 1946",
+    ),
+    "adaptive_kl": Component(
+        adaptive_kl,
+        "forward KL where a token is open, reverse KL where it is settled, by entropy or coverage",
+        "after Jin et al. 2026, arXiv:2603.07079",
     ),
     "tvd": Component(tvd, "total variation distance", "Wen et al. 2023, arXiv:2307.15190"),
     "hellinger": Component(hellinger, "squared Hellinger distance", "Hellinger 1909"),

@@ -7,7 +7,7 @@ A setting that nothing asks for (sampling when answers are greedy) does not coun
 
 from typing import Any
 
-from tutelage.curriculum.options import LOSS_VALUES
+from tutelage.curriculum.options import AS_IF_NOT_THERE, LOSS_VALUES
 from tutelage.generation.engines.table import what_decides
 from tutelage.recipe.schema import Recipe
 
@@ -34,6 +34,9 @@ NO_RESULT = (
 )
 """Left out of the recipe's fingerprint and of what every part is made from; ``teacher`` stands for
 each of ``teachers`` too."""
+
+_QUIET_LOSS = {"second_divergence": None, "ce_trust": "all"}
+"""Of the loss what came later, as it is where it does nothing: recipes without it stay the same."""
 
 
 def effective(recipe: Recipe) -> dict[str, Any]:
@@ -73,8 +76,11 @@ def effective(recipe: Recipe) -> dict[str, Any]:
         values["selection"] = {"metric": None}
     if not recipe.loss.sampled:  # as it was before there was a choice
         values["loss"].pop("sampled")
+    for name, quiet in {**AS_IF_NOT_THERE, **_QUIET_LOSS}.items():
+        if values["loss"][name] == quiet:
+            values["loss"].pop(name)
     if recipe.loss.is_cross_entropy_alone:
-        values["loss"] = {name: values["loss"][name] for name in LOSS_VALUES}
+        values["loss"] = {n: values["loss"][n] for n in LOSS_VALUES if n in values["loss"]}
     if not recipe.uses_text:
         values["supervision"] = {"kind": values["supervision"]["kind"]}
     return values

@@ -296,7 +296,26 @@ class Recipe(Strict):
                     )
             if fault := range_fault(name, *schedule_range(spec, stages)):
                 raise SettingError(path, fault)
+        self._check_vouching(stages)
         self._check_own_answers(stages)
+
+    def _check_vouching(self, stages: int) -> None:
+        """A share needs what it is of; whoever asks the teacher about labels needs one always."""
+        if (self.loss.second_divergence is None) != (self.loss.second_share == 0.0):
+            raise SettingError(
+                "loss.second_divergence",
+                "goes with loss.second_share, such as {kind: linear, start: 0, end: 1}. Give both"
+                " or neither.",
+            )
+        if self.loss.ce_trust == "all":
+            return
+        for name in ("ce_weight", "student_share"):
+            if schedule_range(getattr(self.loss, name), stages)[1] >= 1.0:
+                raise SettingError(
+                    "loss.ce_trust",
+                    f"asks the teacher about every label, and where {name} is 1 no teacher is"
+                    " asked. Keep it below 1, or use ce_trust: all.",
+                )
 
     def _check_own_answers(self, stages: int) -> None:
         own = self.on_policy

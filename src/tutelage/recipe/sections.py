@@ -179,7 +179,10 @@ class Loss(Strict):
         default=Choice(kind=DistillSettings.target),
         description="What the student is pulled towards.",
     )
+    second_divergence: Choice | None = same_as(DistillSettings, "second_divergence")
+    second_share: ScheduleSpec = same_as(PlanSettings, "second_share")
     ce_weight: ScheduleSpec = same_as(PlanSettings, "ce_weight")
+    ce_trust: Literal["all", "agreed", "probability"] = same_as(DistillSettings, "ce_trust")
     distill_temperature: ScheduleSpec = same_as(PlanSettings, "distill_temperature")
     student_share: ScheduleSpec = same_as(PlanSettings, "student_share")
     tau2_scaling: bool = same_as(DistillSettings, "tau2_scaling")
@@ -198,11 +201,14 @@ class Loss(Strict):
                 "`sampled` is an estimate of reverse KL over all tokens: it goes with"
                 " divergence: {kind: reverse_kl} and without top_k"
             )
-        for family in ("divergence", "target"):
-            component: Choice = getattr(self, family)
-            # The tables of these two import torch, which takes a second; the defaults are known.
-            if component != type(self).model_fields[family].default:
-                with below(family):
+        if self.sampled and self.second_divergence is not None:
+            raise ValueError("`sampled` estimates reverse KL alone: leave second_divergence out")
+        for name in ("divergence", "second_divergence", "target"):
+            component: Choice | None = getattr(self, name)
+            # The tables of these import torch, which takes a second; the defaults are known.
+            if component is not None and component != type(self).model_fields[name].default:
+                with below(name):
+                    family = name.removeprefix("second_")
                     check_component(family, component.kind, component.options)
         if self.adaptive is not None:
             with below("adaptive"):

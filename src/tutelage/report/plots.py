@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from numpy.typing import ArrayLike, NDArray
 
+from tutelage.curriculum.options import AS_IF_NOT_THERE
 from tutelage.report.drawing import DASHES, MAX_POINTS, legend, new_axes
 from tutelage.report.quantities import count, number
 from tutelage.report.svg import INK, SERIES, Panel, Picture
@@ -127,10 +128,14 @@ def plan_figure(
         ("student_share", "Student's share of the target"),
         ("distill_temperature", "Distillation temperature"),
         ("ce_weight", "Weight of cross-entropy"),
+        ("second_share", "Share of the second divergence"),
         ("lr_factor", "Learning rate, share of its peak"),
     )
     for key, title in schedules:
         values = np.asarray(steps.get(key, ()), dtype=np.float64)
+        means = [stage[key] for stage in stages if key in stage]
+        if key in AS_IF_NOT_THERE and set(means) <= {AS_IF_NOT_THERE[key]}:
+            continue
         if len(values):
             drawer = _schedule_drawer(title, bounds, values)
         elif key in stages[0]:

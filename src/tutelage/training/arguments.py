@@ -39,6 +39,7 @@ REFUSED_WITH_PLAN = {
     "ce_weight": "the weight of cross-entropy at each step",
     "distill_temperature": "the temperature of each step",
     "student_share": "the student's share of each step",
+    "second_share": "the share of the second divergence at each step",
 }
 """Arguments that a given plan decides, and what it says instead."""
 

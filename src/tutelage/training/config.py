@@ -24,7 +24,7 @@ class DistillConfig(TrainingArguments):
     """``TrainingArguments`` with the loss of a distillation.
 
     The schedule of a run (which examples, which share, temperature, weight and learning rate at
-    which step) is not here but in the plan. The three scheduled values below are used when the
+    which step) is not here but in the plan. The scheduled values below are used when the
     trainer is given no plan: then it makes a plain shuffled one from ``num_train_epochs`` or
     ``max_steps``.
     """
@@ -33,6 +33,12 @@ class DistillConfig(TrainingArguments):
     divergence_options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Options of the divergence by name."}
     )
+    second_divergence: str | None = _told_by(
+        DistillSettings, "second_divergence", "A name; see `tutelage ls`."
+    )
+    second_divergence_options: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Options of the second divergence by name."}
+    )
     target: str = _told_by(DistillSettings, "target", "A name; see `tutelage ls`.")
     target_options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Options of the target by name."}
@@ -40,6 +46,8 @@ class DistillConfig(TrainingArguments):
     ce_weight: float = _told_by(PlanSettings, "ce_weight", "Without a plan.")
     distill_temperature: float = _told_by(PlanSettings, "distill_temperature", "Without a plan.")
     student_share: float = _told_by(PlanSettings, "student_share", "Without a plan.")
+    second_share: float = _told_by(PlanSettings, "second_share", "Without a plan.")
+    ce_trust: str = _told_by(DistillSettings, "ce_trust")
     tau2_scaling: bool = _told_by(DistillSettings, "tau2_scaling")
     sampled: bool = _told_by(DistillSettings, "sampled")
     top_k: int | None = _told_by(DistillSettings, "top_k")

@@ -7,6 +7,7 @@ remain.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from tutelage.models.head import head_parameters, logit_transform
 from tutelage.models.projection import projection
 from tutelage.numerics import expectation
-from tutelage.targets import coarsen, with_tail
+from tutelage.targets import coarsen, vouched, with_tail
 from tutelage.teachers import TeacherSignal
 from tutelage.training.tiles import (
     TILE_BYTES,
@@ -39,11 +40,12 @@ CE, KD, AGREED, KD_TOKENS, TARGET_ENTROPY = range(5)
 
 @dataclass(frozen=True)
 class StepValues:
-    """The scheduled values of one optimizer step."""
+    """The scheduled values of one optimizer step, named as a plan names them."""
 
     student_share: float
     distill_temperature: float
     ce_weight: float
+    second_share: float = 0.0
 
     @property
     def needs_teacher(self) -> bool:
@@ -74,9 +76,10 @@ class LossSums:
 class DistillLoss:
     r"""Cross-entropy plus distillation, summed over response tokens.
 
-    .. math:: w\,CE + (1 - w)\,\tau^2\,D(m(p_\tau, q_\tau) \,\|\, q_\tau)
+    .. math:: w\,u\,CE + (1 - w)\,\tau^2\,D(m(p_\tau, q_\tau) \,\|\, q_\tau)
 
-    with w the ``ce_weight``, D the divergence, m the target. Cross-entropy is at temperature 1.
+    with w the ``ce_weight``, D the divergence, m the target, and u in [0, 1] how far the teacher
+    vouches for the label: 1 unless ``ce_trust`` says otherwise. Cross-entropy is at temperature 1.
 
     Attributes:
         divergence: function of (target, student) log-probabilities.
@@ -89,6 +92,9 @@ class DistillLoss:
         top_k: compare the teacher's k likeliest tokens and one tail bucket alone; None for all.
         target_entropy: add up the target's entropy too; a controller may observe it.
         tile_bytes: memory for the logits of a tile, of both models together.
+        second: another divergence; it has the share of D that the step's ``second_share`` says.
+        ce_trust: which labels cross-entropy believes, see ``targets.vouched``; where a step has no
+            teacher, all of them.
         block_tokens: tokens of a tile that go through softmax and divergence together; None for
             what stays in the cache.
     """
@@ -103,6 +109,8 @@ class DistillLoss:
     target_entropy: bool = False
     tile_bytes: int = TILE_BYTES
     block_tokens: int | None = None
+    second: Divergence | None = None
+    ce_trust: Literal["all", "agreed", "probability"] = "all"
 
     def __call__(
         self,
@@ -170,31 +178,78 @@ class DistillLoss:
         logits_rV, tau = block.logits_rV, values.distill_temperature
         student_logp_rV = logits_rV.log_softmax(-1)
         chosen = student_logp_rV.gather(-1, block.targets_r.unsqueeze(-1))
-        ce = -chosen.sum(dtype=torch.float64)
+        ce_r = -chosen.squeeze(-1)
+        ce = ce_r.sum(dtype=torch.float64)
         kd = agreed = entropy = torch.zeros_like(ce)
         # A weight of 0 keeps cross-entropy out of the backward pass, not out of the record.
-        total = values.ce_weight * ce if values.ce_weight else torch.zeros_like(ce)
+        total = torch.zeros_like(ce)
+        teacher_logp = None
         if block.teacher is not None:
+            tile, rows = block.teacher
+            teacher_logp = tile.log_probs(rows, tau)
+        if values.ce_weight:
+            believed_r = self._believed(block, ce_r, teacher_logp, tau)
+            total = values.ce_weight * believed_r.sum(dtype=torch.float64)
+        if teacher_logp is not None:
             soft_rV = student_logp_rV if tau == 1.0 else (logits_rV / tau).log_softmax(-1)
-            kd, agreed, entropy = self._distillation(block, soft_rV, values, sampled=sampled)
+            kd, agreed, entropy = self._distillation(
+                block, teacher_logp, soft_rV, values, sampled=sampled
+            )
             total = total + (1.0 - values.ce_weight) * kd
         parts = [ce, kd, agreed, torch.zeros_like(ce), entropy]
         return total, torch.stack([part.detach().double() for part in parts])
 
+    def _believed(
+        self, block: Block, ce_r: Tensor, teacher_logp: Tensor | None, tau: float
+    ) -> Tensor:
+        """Cross-entropy of each token, as far as the teacher vouches for its label.
+
+        Args:
+            block: whose response tokens are the labels.
+            ce_r: its cross-entropy.
+            teacher_logp: the teacher's log-probabilities at the step's temperature.
+            tau: that temperature.
+        """
+        if self.ce_trust == "all" or block.teacher is None or teacher_logp is None:
+            return ce_r
+        tile, rows = block.teacher
+        kept_rK = None if tile.kept_nK is None else tile.kept_nK[rows]
+        # The likeliest token is the same at every temperature; its probability is not.
+        if tau != 1.0 and self.ce_trust == "probability":
+            teacher_logp = tile.log_probs(rows, 1.0)
+        return ce_r * vouched(teacher_logp, block.targets_r, how=self.ce_trust, kept=kept_rK)
+
+    def _distance(self, target: Tensor, soft_rV: Tensor, values: StepValues) -> Tensor:
+        """The divergence of each token: one of the two, or both by the step's share."""
+        share = values.second_share
+        if self.second is None or share == 0.0:
+            return self.divergence(target, soft_rV)
+        second_r = self.second(target, soft_rV)
+        if share == 1.0:
+            return second_r
+        return (1.0 - share) * self.divergence(target, soft_rV) + share * second_r
+
     def _distillation(
-        self, block: Block, soft_rV: Tensor, values: StepValues, *, sampled: bool
+        self,
+        block: Block,
+        teacher_logp: Tensor,
+        soft_rV: Tensor,
+        values: StepValues,
+        *,
+        sampled: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Distillation, agreeing tokens and entropy of the target, summed over a block.
 
         Args:
             block: whose teacher is given.
+            teacher_logp: the teacher's log-probabilities at the step's temperature.
             soft_rV: the student's log-probabilities at the step's temperature.
             values: scheduled values of the step.
             sampled: compare at the response tokens alone.
         """
         assert block.teacher is not None
         (tile, rows), tau = block.teacher, values.distill_temperature
-        teacher_logp = ranking = tile.log_probs(rows, tau)
+        ranking = teacher_logp
         logits_rV = block.logits_rV.detach()
         if tile.kept_nK is None:
             # Not by argmax or a mask: one of them costs as much as two softmaxes. Of two unequal
@@ -219,7 +274,7 @@ class DistillLoss:
         kd_r = (
             at_drawn_tokens(target, soft_rV, block.targets_r)
             if sampled
-            else self.divergence(target, soft_rV)
+            else self._distance(target, soft_rV, values)
         )
         if block.weights_r is not None:
             kd_r = kd_r * block.weights_r

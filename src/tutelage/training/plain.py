@@ -33,6 +33,7 @@ def plain_plan(args: DistillConfig, ids: Sequence[str]) -> Plan:
             student_share=args.student_share,
             distill_temperature=args.distill_temperature,
             ce_weight=args.ce_weight,
+            second_share=args.second_share,
             seed=args.seed if args.data_seed is None else args.data_seed,
         ),
     )

@@ -1,6 +1,7 @@
 """What a distillation is told beside its plan; a recipe knows it without what training needs."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tutelage.errors import ConfigError
 from tutelage.generation.settings import GenerationSettings
@@ -14,6 +15,8 @@ class DistillSettings:
     Attributes:
         divergence: name in ``DIVERGENCES``.
         target: name in ``TARGETS``.
+        second_divergence: name in ``DIVERGENCES`` of the one that ``second_share`` is of.
+        ce_trust: which labels cross-entropy believes; see ``targets.vouched``.
         tau2_scaling: multiply the divergence by the temperature squared, whichever it is.
         sampled: on on-policy steps, the one-sample estimate of reverse KL; see ``DistillLoss``.
         top_k: compare so many of the teacher's likeliest tokens, and all the others as one.
@@ -28,6 +31,14 @@ class DistillSettings:
 
     divergence: str = setting("forward_kl", "How far the student is from its target.")
     target: str = setting("probability_mix", "What the student is pulled towards.")
+    second_divergence: str | None = setting(
+        None, "Another one that takes its place by `second_share`."
+    )
+    ce_trust: Literal["all", "agreed", "probability"] = setting(
+        "all",
+        "Cross-entropy on all tokens, where the label is the teacher's likeliest token, or by the"
+        " teacher's probability of the label.",
+    )
     tau2_scaling: bool = setting(True, "Multiply KD by the temperature squared.")
     sampled: bool = setting(
         False, "On-policy steps: compare at the tokens that were drawn alone, not at all tokens."
@@ -48,6 +59,10 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.sampled and self.second_divergence is not None:
+            raise ConfigError(
+                "sampled=True estimates reverse KL alone. Leave second_divergence out, or sampled."
+            )
         if self.sampled and self.divergence != "reverse_kl":
             raise ConfigError(
                 f"sampled=True estimates reverse KL, and the divergence is '{self.divergence}':"

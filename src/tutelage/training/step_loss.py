@@ -76,6 +76,14 @@ class StepLoss:
         check_head(student)
         self._plan = plan
         self._args = args
+        second = args.second_divergence and bind(
+            DIVERGENCES, "divergence", args.second_divergence, args.second_divergence_options
+        )
+        if second is None and plan.second_share.any():
+            raise ConfigError(
+                "The plan has a share for a second divergence (second_share), and none was named."
+                " Give second_divergence, or leave second_share out."
+            )
         self.distill = DistillLoss(
             bind(DIVERGENCES, "divergence", args.divergence, args.divergence_options),
             bind(TARGETS, "target", args.target, args.target_options),
@@ -85,6 +93,8 @@ class StepLoss:
             _HALF.get(mixed_precision),
             args.top_k,
             target_entropy,
+            second=second,
+            ce_trust=args.ce_trust,
         )
         # Noise on embeddings is scaled by the length of a row, so rows must stay rows.
         wanted = args.padding_free if args.neftune_noise_alpha is None else False

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback
 
+from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.data import keep_stops
 from tutelage.data.collate import padding_id
 from tutelage.training import resume
@@ -190,12 +191,10 @@ class DistillTrainer(Trainer):
 
     def step_values(self, step: int) -> StepValues:
         """The values of a step (from 0): the plan's, but for a share that a controller moves."""
-        share = self.plan.student_share[step]
-        return StepValues(
-            float(share) if self.adaptive is None else self.adaptive.student_share(step),
-            float(self.plan.distill_temperature[step]),
-            float(self.plan.ce_weight[step]),
-        )
+        values = {name: float(getattr(self.plan, name)[step]) for name in LOSS_VALUES}
+        if self.adaptive is not None:
+            values["student_share"] = self.adaptive.student_share(step)
+        return StepValues(**values)
 
     def compute_loss(
         self,

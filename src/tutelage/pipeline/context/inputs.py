@@ -240,7 +240,7 @@ def plan_inputs(
     return {
         "difficulty": session.run.fingerprint(difficulty_part(session, recipe)),
         "curriculum": values["curriculum"],
-        "loss": {name: values["loss"][name] for name in LOSS_VALUES},
+        "loss": {n: values["loss"][n] for n in LOSS_VALUES if n in values["loss"]},
         "training": {name: values["training"][name] for name in training},
         "on_policy": {"fraction": values["on_policy"]["fraction"]},
         "ladder": list(recipe.ladder),

@@ -209,11 +209,13 @@ def validation_steps(session: Session) -> list[int]:
 
 def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, Any]:
     """A recipe's settings as arguments of ``DistillConfig``."""
-    training, loss = recipe.training, recipe.loss
+    training, loss, second = recipe.training, recipe.loss, recipe.loss.second_divergence
     settings = training.values_of(
         DistillSettings,
         divergence=loss.divergence.kind,
         target=loss.target.kind,
+        second_divergence=second and second.kind,
+        ce_trust=loss.ce_trust,
         top_k=loss.top_k,
         sampled=loss.sampled,
         tau2_scaling=loss.tau2_scaling,
@@ -237,6 +239,7 @@ def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, 
         "seed": recipe.student_seed,
         "max_steps": training.max_steps or -1,
         "divergence_options": dict(loss.divergence.options),
+        "second_divergence_options": {} if second is None else dict(second.options),
         "target_options": dict(loss.target.options),
         "share_controller": None if loss.adaptive is None else loss.adaptive.model_dump(),
         **vars(settings),
