@@ -307,7 +307,7 @@ class Recipe(Strict):
                 "goes with loss.second_share, such as {kind: linear, start: 0, end: 1}. Give both"
                 " or neither.",
             )
-        if self.loss.ce_trust == "all":
+        if self.loss.ce_trust == "all" or self.loss.is_cross_entropy_alone:
             return
         for name in ("ce_weight", "student_share"):
             if schedule_range(getattr(self.loss, name), stages)[1] >= 1.0:
