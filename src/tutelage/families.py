@@ -40,6 +40,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "schedules": Family("schedule", "tutelage.schedules.table", "SCHEDULES"),
     "controllers": Family("controller", "tutelage.schedules.controllers", "CONTROLLERS"),
+    "averages": Family("average", "tutelage.schedules.averages", "AVERAGES"),
     "text_controllers": Family(
         "text controller", "tutelage.schedules.text_sources", "TEXT_CONTROLLERS"
     ),

@@ -240,6 +240,7 @@ REMAKES = {
     "training.max_grad_norm=0.5": BOTH, "training.micro_batch_size=4": BOTH,
     "training.micro_batch_tokens=64": BOTH, "training.padding_free=false": BOTH,
     "training.lora.rank=2": BOTH, "training.max_steps=3": BOTH,
+    "training.average={kind: ema}": BOTH,
     "training.batch_size=4": PLAN, "training.lr_schedule=linear": PLAN,
     "training.warmup_ratio=0.5": PLAN, "training.min_lr_ratio=0.5": PLAN,
     "training.precision=bfloat16": PROFILE,

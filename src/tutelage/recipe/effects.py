@@ -70,6 +70,8 @@ def effective(recipe: Recipe) -> dict[str, Any]:
     if engine != {"kind": "local"}:
         # Whoever asks it is made anew with it; training asks this process alone.
         values["evaluation"]["engine"] = values["supervision"]["engine"] = engine
+    if values["training"]["average"] is None:  # as it was before there was one
+        values["training"].pop("average")
     if values["selection"]["suite"] is None:  # as it was before there could be one
         values["selection"].pop("suite")
     if values["selection"]["metric"] is None:

@@ -254,6 +254,10 @@ class Training(Strict):
     precision: Precision = Field(default="float32", description="Type of the matrix products.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory for more time.")
     lora: Lora | None = Field(default=None, description="Train adapters instead of all weights.")
+    average: Choice | None = Field(
+        default=None,
+        description="Keep an average of the weights as the student; see `tutelage ls averages`.",
+    )
     max_steps: Positive | None = Field(
         default=None, description="Stop after so many steps of the plan."
     )
@@ -271,6 +275,13 @@ class Training(Strict):
     num_threads: Positive | None = Field(
         default=None, le=1024, description="CPU threads; None: torch decides."
     )
+
+    @model_validator(mode="after")
+    def _known(self) -> "Training":
+        if self.average is not None:
+            with below("average"):
+                check_component("average", self.average.kind, self.average.options)
+        return self
 
     def accumulation(self, num_processes: int = 1) -> int:
         """Micro-batches of a step on each process."""

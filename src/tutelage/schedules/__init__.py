@@ -1,5 +1,6 @@
 """Schedules: functions from progress in [0, 1] to a value, which compose."""
 
+from tutelage.schedules.averages import AVERAGES
 from tutelage.schedules.basic import Schedule, constant, cosine, join, linear, steps
 from tutelage.schedules.controllers import (
     CONTROLLERS,
@@ -14,6 +15,7 @@ from tutelage.schedules.table import SCHEDULES
 from tutelage.schedules.text_sources import TEXT_CONTROLLERS, Distillm, TextState
 
 __all__ = [
+    "AVERAGES",
     "CONTROLLERS",
     "GRIDS",
     "LR_SCHEDULES",

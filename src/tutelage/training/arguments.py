@@ -58,6 +58,11 @@ def refuse_unknown_to_distillation(args: Any) -> None:
             f"DistillTrainer does not follow {name}={getattr(args, name)!r}: {REFUSED[name]}."
             " Leave it out."
         )
+    if args.average is not None and args.load_best_model_at_end:
+        raise ConfigError(
+            "`average` keeps the averaged weights at the end, and load_best_model_at_end those of a"
+            " checkpoint, which are not averaged. Leave one of them out."
+        )
     if args.neftune_noise_alpha is not None and args.padding_free:
         raise ConfigError(
             "neftune_noise_alpha scales its noise by the length of a row, and padding_free=True"

@@ -55,6 +55,10 @@ class DistillConfig(TrainingArguments):
         default=None,
         metadata={"help": "{kind: ..., options}: moves the student's share while training."},
     )
+    average: dict[str, Any] | None = field(
+        default=None,
+        metadata={"help": "{kind: ..., options}: keep an average of the weights as the student."},
+    )
     tile_tokens: int | None = _told_by(DistillSettings, "tile_tokens")
     padding_free: bool | None = _told_by(DistillSettings, "padding_free")
     micro_batch_tokens: int | None = _told_by(DistillSettings, "micro_batch_tokens")

@@ -79,13 +79,14 @@ def saving_checkpoint(trainer: Any, logs: Sequence[str | Path]) -> Iterator[None
 
 
 def _save_beside(trainer: Any, folder: str | Path) -> None:
-    """Write what transformers does not know of: controllers' states, and the open log record.
+    """Write what transformers does not know of: controllers, averages, and the open log record.
 
     Of that the sums since the last record, by each process its own: so a record covers the same
     steps in a resumed run, wherever its checkpoints are.
     """
-    if trainer.adaptive is not None and trainer.args.should_save:
-        trainer.adaptive.save(folder)
+    for one in (trainer.adaptive, trainer.average):
+        if one is not None and trainer.args.should_save:
+            one.save(folder)
     if (source := text_source_of(trainer)) is not None:
         source.save(folder, trainer.state.global_step, write=trainer.args.should_save)
     atomic_write_json(_window_file(trainer, folder), trainer.sums.state())
@@ -118,8 +119,9 @@ def load_beside(trainer: Any, folder: str | Path) -> None:
 
     With another number of processes the sums begin anew.
     """
-    if trainer.adaptive is not None:
-        trainer.adaptive.load(folder)
+    for one in (trainer.adaptive, trainer.average):
+        if one is not None:
+            one.load(folder)
     if (source := text_source_of(trainer)) is not None:
         source.load(folder, checkpoint_step(Path(folder)))
     path = _window_file(trainer, folder)

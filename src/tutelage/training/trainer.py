@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tutelage.data import keep_stops
 from tutelage.data.collate import padding_id
 from tutelage.training import resume
 from tutelage.training.around import GradientCheck, RestartsAndShare
+from tutelage.training.average import AveragedWeights, Averaging, averaged
 from tutelage.training.batches import visits_loader
 from tutelage.training.budget import count_labels, split_by_tokens
 from tutelage.training.config import DistillConfig
@@ -34,7 +34,7 @@ from tutelage.training.signals import Teacher
 from tutelage.training.step_loss import StepLoss
 from tutelage.training.sums import StepSums
 from tutelage.training.text_source import WatchValidation, text_record
-from tutelage.training.validation import Validator, cross_entropy, undisturbed
+from tutelage.training.validation import Validator, cross_entropy, of_each, undisturbed
 from tutelage.types import Plan
 
 LOG = logging.getLogger(__name__)
@@ -144,7 +144,8 @@ class DistillTrainer(Trainer):
         self.finite_losses: list[tuple[Tensor, list[str]]] = []
         self._last_values: StepValues | None = None
         self._logs = tuple(logs)
-        for callback in (GradientCheck, RestartsAndShare, WatchValidation):
+        self.average = AveragedWeights.of(self, args.average)
+        for callback in (GradientCheck, RestartsAndShare, Averaging, WatchValidation):
             self.add_callback(callback(self))
         self.add_callback(resume.TimedCheckpoints(self, args.checkpoint_minutes))
 
@@ -249,21 +250,18 @@ class DistillTrainer(Trainer):
         """
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(rows, dict) and self.validator is None:
-            found = [
-                self.evaluate(r, ignore_keys, f"{metric_key_prefix}_{n}") for n, r in rows.items()
-            ]
-            return functools.reduce(operator.or_, found, {})
-        plain = functools.partial(
-            cross_entropy,
-            rows=rows,
-            vocab_size=self.step_loss.distill.vocab_size,
-            pad_token_id=self._pad_token_id,
-        )
-        metrics = undisturbed(self.student, self.validator or plain)
-        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        self.log(dict(named))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+            return of_each(self.evaluate, rows, ignore_keys, metric_key_prefix)
+        with averaged(self):  # callbacks may keep the student
+            metrics = undisturbed(self.student, self.validator or self._cross_entropy_on(rows))
+            named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+            self.log(dict(named))
+            control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        self.control = control
         return named
+
+    def _cross_entropy_on(self, rows: Any) -> Validator:
+        size, pad = self.step_loss.distill.vocab_size, self._pad_token_id
+        return functools.partial(cross_entropy, rows=rows, vocab_size=size, pad_token_id=pad)
 
     def train(
         self, resume_from_checkpoint: str | Path | bool | None = None, **keywords: Any

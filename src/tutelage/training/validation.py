@@ -1,6 +1,6 @@
 """Looking at a student between two steps of its training, which goes on as if nobody had."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,23 @@ def undisturbed(student: nn.Module, validator: Validator) -> dict[str, float]:
             return validator(student)
     finally:
         student.train(was_training)
+
+
+def of_each(
+    evaluate: Callable[..., dict[str, float]], rows: Mapping[str, Any], ignored: Any, prefix: str
+) -> dict[str, float]:
+    """Metrics on several sets of rows, each with the name of its set.
+
+    Args:
+        evaluate: of a ``transformers.Trainer``.
+        rows: the sets by name.
+        ignored: handed to it.
+        prefix: of all names.
+    """
+    found: dict[str, float] = {}
+    for name, some in rows.items():
+        found |= evaluate(some, ignored, f"{prefix}_{name}")
+    return found
 
 
 def cross_entropy(

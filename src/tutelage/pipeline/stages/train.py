@@ -241,6 +241,7 @@ def training_arguments(session: Session, recipe: Recipe, arm: str) -> dict[str, 
         "divergence_options": dict(loss.divergence.options),
         "second_divergence_options": {} if second is None else dict(second.options),
         "target_options": dict(loss.target.options),
+        "average": None if training.average is None else training.average.model_dump(),
         "share_controller": None if loss.adaptive is None else loss.adaptive.model_dump(),
         **vars(settings),
     }
