@@ -35,6 +35,7 @@ FAMILIES: dict[str, Family] = {
     "divergences": Family("divergence", "tutelage.divergences.table", "DIVERGENCES"),
     "targets": Family("target", "tutelage.targets.table", "TARGETS"),
     "curricula": Family("curriculum", "tutelage.curriculum.table", "CURRICULA"),
+    "example_weights": Family("example weight", "tutelage.curriculum.weights", "EXAMPLE_WEIGHTS"),
     "teacher_schedules": Family(
         "teacher schedule", "tutelage.curriculum.teaching", "TEACHER_SCHEDULES"
     ),

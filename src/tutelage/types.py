@@ -196,6 +196,8 @@ class Plan:
         visit_teacher: index in ``teachers`` for each visit, shape ``[M]``, the smallest unsigned
             type that will do. Where a step takes logits from a teacher, all its visits have the
             same one.
+        visit_weight: how much each visit counts in the loss of its step, shape ``[M]``; empty where
+            all count alike. Only the ratios within a step matter.
         stages: the stages in order.
         batch_size: examples of a full step, over all processes.
         curriculum: name of the curriculum.
@@ -218,6 +220,7 @@ class Plan:
     restarts: NDArray[np.int64]
     teachers: tuple[str, ...]
     visit_teacher: NDArray[np.integer]
+    visit_weight: NDArray[np.float64]
     stages: tuple[Stage, ...]
     batch_size: int
     curriculum: str
@@ -239,6 +242,14 @@ class Plan:
     def positions(self, step: int) -> NDArray[np.integer]:
         """Positions in ``ids`` of the examples of a step (from 0)."""
         return self.visits[self.offsets[step] : self.offsets[step + 1]]
+
+    def weights_of(self, step: int) -> dict[str, float]:
+        """How much each example of a step (from 0) counts; empty where all count alike."""
+        if not len(self.visit_weight):
+            return {}
+        span = slice(self.offsets[step], self.offsets[step + 1])
+        weights = self.visit_weight[span].tolist()
+        return dict(zip((self.ids[i] for i in self.visits[span]), weights, strict=True))
 
     def stage_of(self, step: int) -> Stage:
         """The stage that a step (from 0) belongs to."""

@@ -229,6 +229,7 @@ REMAKES = {
     "difficulty.kind=response_length": PROFILE, "difficulty.sample=20": PROFILE,
     "difficulty.batch_tokens=99": set(), "difficulty.refresh=1": PLAN,
     "curriculum.kind=baby_steps": PLAN, "curriculum.stages=4": PLAN, "curriculum.passes=3": PLAN,
+    "curriculum.weights={kind: middle}": PLAN,
     "curriculum.order=hard_first": PLAN, "curriculum.remainder=drop": PLAN,
     "loss.divergence.kind=reverse_kl": CPD, "loss.tau2_scaling=false": CPD, "loss.top_k=4": CPD,
     "loss.divergence.kind=reverse_kl && loss.sampled=true": CPD,

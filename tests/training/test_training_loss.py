@@ -296,3 +296,20 @@ def test_a_second_divergence_takes_over_by_its_share(student, teacher, batch, sh
     reverse = lambda p, q: (q * (q / p).log()).sum(-1)  # noqa: E731
     expected = by_hand(student, teacher, batch, OF_LABEL["all"], 2.0, reverse, share)
     assert_same(student, sums, expected)
+
+
+def test_tokens_count_by_their_weights(student, teacher, batch):
+    hidden, targets = response_hidden(student, *batch)
+    weights = torch.linspace(0, 2, len(targets))
+    signal, values = LiveTeacher(teacher, VOCAB), StepValues(0.0, 2.0, 0.3)
+    states = signal.encode([], *batch)
+    loss = DistillLoss(forward_kl, probability_mix, VOCAB, tile_tokens=3, block_tokens=2)
+    whole = loss(student, hidden, targets, values, signal, states, weights_N=weights)
+    alone = [
+        loss(student, hidden[i : i + 1], targets[i : i + 1], values, signal, states[i : i + 1])
+        for i in range(len(targets))
+    ]
+    expected = sum(w * one.total.item() for w, one in zip(weights.tolist(), alone, strict=True))
+    assert whole.total.item() == pytest.approx(expected, rel=1e-5)
+    ce, kd = whole.parts[:2].tolist()
+    assert whole.total.item() == pytest.approx(0.3 * ce + 0.7 * kd, rel=1e-6)

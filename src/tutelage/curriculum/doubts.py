@@ -74,7 +74,8 @@ def _alike(profile: DifficultyProfile) -> list[str]:
 
 def _repeated(plan: Plan) -> list[str]:
     """The longest row of stages that have the same examples."""
-    if CURRICULA[plan.curriculum].subset is not prefix:
+    kind = CURRICULA[plan.curriculum]
+    if kind.subset is not prefix or kind.draw is not None:
         return []
     first, last = _longest_run(plan.stages)
     count = last - first + 1

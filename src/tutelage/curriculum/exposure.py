@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tutelage.types import DifficultyProfile, Plan
 
@@ -27,7 +28,8 @@ class TenthExposure:
         first_step: step (from 1) of the first visit to any of its examples; None when there is
             none.
         visits: how often its examples are visited.
-        lr_visits: visits, each weighted by the learning rate as a part of its peak.
+        lr_visits: visits, each weighted by the learning rate as a part of its peak, and by what it
+            counts in its step where examples have weights.
         teacher_visits: the same, weighted by the teacher's share in the loss as well:
             (1 - ce_weight) (1 - student_share).
         plain_visits: visits in a plain shuffled run of ``baseline_steps``.
@@ -70,8 +72,9 @@ def exposure(plan: Plan, profile: DifficultyProfile) -> tuple[TenthExposure, ...
         lengths = np.diff(plan.offsets[steps.start : steps.stop + 1])
         visits += np.bincount(visited, minlength=10)
         # Added one by one, so that a sum does not depend on where spans end.
-        np.add.at(lr_visits, visited, np.repeat(lr[steps], lengths))
-        np.add.at(teacher_visits, visited, np.repeat(teacher[steps], lengths))
+        counts_as = _counts_as(plan, steps, lengths)
+        np.add.at(lr_visits, visited, np.repeat(lr[steps], lengths) * counts_as)
+        np.add.at(teacher_visits, visited, np.repeat(teacher[steps], lengths) * counts_as)
         for number in range(10):
             if first_steps[number] is None and visits[number]:
                 visit = first + int(np.argmax(visited == number))
@@ -92,6 +95,17 @@ def exposure(plan: Plan, profile: DifficultyProfile) -> tuple[TenthExposure, ...
             )
         )
     return tuple(rows)
+
+
+def _counts_as(plan: Plan, steps: slice, lengths: NDArray[np.int64]) -> float | NDArray[np.float64]:
+    """What each visit of some steps counts, with mean 1 in each step; 1 where all count alike."""
+    if not len(plan.visit_weight):
+        return 1.0
+    first, last = plan.offsets[[steps.start, steps.stop]]
+    weights = plan.visit_weight[first:last]
+    sums = np.add.reduceat(weights, plan.offsets[steps] - first)
+    means = np.where(sums > 0, sums, 1.0) / lengths
+    return weights / np.repeat(means, lengths)
 
 
 def _spans(plan: Plan) -> Iterator[slice]:

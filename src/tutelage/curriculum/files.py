@@ -93,6 +93,11 @@ def _steps_table(plan: Plan, first: int, last: int) -> pa.Table:
             "restart": np.isin(np.arange(first, last), plan.restarts),
             "positions": _by_step(plan, plan.visits, first, last),
             "teachers": _by_step(plan, plan.visit_teacher, first, last),
+            **(
+                {"weights": _by_step(plan, plan.visit_weight, first, last)}
+                if len(plan.visit_weight)
+                else {}
+            ),
         }
     )
 
@@ -130,6 +135,9 @@ def load_plan(folder: str | Path) -> Plan:
         visits, offsets = _read_lists(file, "positions", index_type(len(ids)))
         names = description["teachers"]
         visit_teacher, _ = _read_lists(file, "teachers", np.min_scalar_type(len(names)))
+        visit_weight = np.empty(0)
+        if "weights" in file.schema_arrow.names:
+            visit_weight, _ = _read_lists(file, "weights", np.float64)
     return Plan(
         ids=ids,
         visits=visits,
@@ -139,6 +147,7 @@ def load_plan(folder: str | Path) -> Plan:
         restarts=np.flatnonzero(steps["restart"].to_numpy()).astype(np.int64),
         teachers=tuple(names),
         visit_teacher=visit_teacher,
+        visit_weight=visit_weight,
         stages=tuple(Stage(**stage) for stage in description["stages"]),
         **{name: steps[name].to_numpy().astype(np.float64) for name in SCHEDULED},
         **{name: description[name] for name in _SCALARS},

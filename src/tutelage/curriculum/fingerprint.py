@@ -24,6 +24,7 @@ PARTS = (
     "restarts",
     "teachers",
     "visit_teacher",
+    "visit_weight",
 )
 """What makes two plans train in different ways when it differs."""
 
@@ -55,6 +56,8 @@ def parts_of(plan: Plan) -> list[str]:
     quiet = {
         name for name, value in AS_IF_NOT_THERE.items() if (getattr(plan, name) == value).all()
     }
+    if not len(plan.visit_weight):
+        quiet.add("visit_weight")
     return [name for name in PARTS if name not in quiet]
 
 

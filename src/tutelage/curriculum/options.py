@@ -8,10 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.components import unknown_option
+from tutelage.components import bind, unknown_option
 from tutelage.curriculum.sampling import Remainder
 from tutelage.curriculum.subsets import Places
 from tutelage.curriculum.table import CURRICULA, Curriculum, Order
+from tutelage.curriculum.weights import EXAMPLE_WEIGHTS
 from tutelage.errors import ConfigError, unknown_name
 from tutelage.schedules import Course, ScheduledValue, learning_rate_factors, scheduled
 from tutelage.schedules.spec import Spec
@@ -19,11 +20,12 @@ from tutelage.settings import check_settings, count, setting
 from tutelage.types import DifficultyProfile
 
 IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 
 LENGTHS = ("passes", "iteration_ratio", "total_steps")
 """Fields of which one is given: each sets the number of updates."""
 
-OF_THE_KIND = ("passes", "order", "min_examples")
+OF_THE_KIND = ("passes", "order", "min_examples", "weights")
 """Fields whose default is the kind's own: what is given for one kind says nothing of another."""
 
 
@@ -46,6 +48,8 @@ class CurriculumOptions:
         remainder: what happens to visits that do not fill a batch; see ``REMAINDERS``.
         restart: every stage begins with a new optimizer and a learning-rate course of its own, as
             POCL's do.
+        weights: ``{kind: name in EXAMPLE_WEIGHTS, options}``: how much each example counts in the
+            loss of a step, by its difficulty; None: all alike.
         options: further options of the curriculum, such as ``shares`` of ``bands``.
     """
 
@@ -66,6 +70,9 @@ class CurriculumOptions:
     remainder: Remainder = setting("carry", "What happens to visits that do not fill a batch.")
     restart: bool = setting(
         False, "Begin every stage with a new optimizer and a new course of learning rates."
+    )
+    weights: Mapping[str, Any] | None = setting(
+        None, "How much each example counts, by its difficulty; see `tutelage ls example_weights`."
     )
     options: Mapping[str, Any] = setting({}, "Further options of the curriculum.")
 
@@ -113,6 +120,33 @@ class CurriculumOptions:
         """Places of the examples of a stage in the order of the curriculum."""
         options = self._options_of(self.entry.subset)
         return self.entry.subset(num_examples, sizes, stage, seed, **options)
+
+    def draw(self, profile: DifficultyProfile, stage: int) -> FloatArray | None:
+        """How often a stage visits the examples, in the order of the curriculum; None: all alike.
+
+        In random order the weights are those of the easy-first one, of other examples.
+        """
+        if self.entry.draw is None:
+            return None
+        scores = profile.sorted_scores
+        if (self.order or self.entry.order) == "hard_first":
+            scores = -scores[::-1]
+        return self.entry.draw(scores, stage, self.stages, **self._options_of(self.entry.draw))
+
+    def example_weights(self, profile: DifficultyProfile) -> FloatArray | None:
+        """How much each example counts, in the order of the profile; None: all alike."""
+        if self.weights is None:
+            return None
+        options = dict(self.weights)
+        weigh = bind(EXAMPLE_WEIGHTS, "example weight", options.pop("kind"), options)
+        places = np.empty(len(profile))
+        places[profile.order] = (np.arange(len(profile)) + 0.5) / len(profile)
+        return weigh(profile.scores, places)
+
+    @property
+    def asks_difficulty(self) -> bool:
+        """Whether difficulty decides anything: which examples come when, or what they count."""
+        return self.entry.by_difficulty or self.weights is not None
 
     @property
     def entry(self) -> Curriculum:

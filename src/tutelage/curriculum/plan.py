@@ -184,6 +184,7 @@ def _assemble(
         [part.positions for part in staged],
         passes,
         cut.used,
+        weights=[part.weights for part in staged],
         seed=settings.seed,
         first_stage=first_stage,
     )
@@ -204,6 +205,7 @@ def _assemble(
         restarts=_restarts(step_stage) if options.restart else np.empty(0, dtype=np.int64),
         teachers=tuple(settings.teachers),
         visit_teacher=_visit_teachers(settings, staged, visits, cut, len(profile), kept),
+        visit_weight=_visit_weights(profile, options, visits, kept),
         stages=(),
         batch_size=batch_size,
         curriculum=options.kind,
@@ -245,6 +247,19 @@ def _visit_teachers(
         by_step[here] = teachers_of(settings, int(stage), numbers[here])
     new = np.repeat(small_numbers(by_step, settings.teachers), np.diff(cut.offsets))
     return new if kept is None else np.concatenate([kept.plan.visit_teacher[: kept.start], new])
+
+
+def _visit_weights(
+    profile: DifficultyProfile, options: CurriculumOptions, visits: IntArray, kept: _Kept | None
+) -> FloatArray:
+    """What each visit counts; empty where all count alike."""
+    weights = options.example_weights(profile)
+    if weights is None:
+        return np.empty(0)
+    found = weights[visits]
+    if kept is not None:
+        found[: kept.visits] = kept.plan.visit_weight[: kept.visits]
+    return found
 
 
 def _restarts(step_stage: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tutelage.curriculum.draws import drawn
+
 IntArray = NDArray[np.integer]
 THREADS = 4
 Remainder = Literal["carry", "trim", "partial", "drop"]
@@ -153,18 +155,21 @@ def shuffled_visits(
     passes: Sequence[Sequence[int]],
     used: Sequence[int],
     *,
+    weights: Sequence[NDArray[np.float64] | None],
     seed: int,
     first_stage: int = 1,
 ) -> IntArray:
     """Visit the subset of each stage in shuffled passes.
 
     Each pass is shuffled by itself; one that is broken off is a random part of a whole pass, so no
-    example is visited twice more often than another within a stage.
+    example is visited twice more often than another within a stage. With weights each pass is a
+    draw by itself, as long as the pass; see ``draws.drawn``.
 
     Args:
         subsets: positions of the examples of each stage.
         passes: see ``pass_lengths``.
         used: how many of its visits each stage keeps.
+        weights: how often each stage visits its examples; None: all alike.
         seed: seed of the plan; stages and passes draw from streams of their own.
         first_stage: number of the first of these stages.
 
@@ -175,8 +180,11 @@ def shuffled_visits(
 
     def fill(task: tuple[int, int, int, IntArray]) -> None:
         stage, number, start, out = task
-        whole = np.random.default_rng([seed, stage, number]).permutation(subsets[start])
-        out[:] = whole[: len(out)]
+        rng, chance = np.random.default_rng([seed, stage, number]), weights[start]
+        if chance is not None:
+            out[:] = drawn(subsets[start], chance, len(out), rng)
+        else:
+            out[:] = rng.permutation(subsets[start])[: len(out)]
 
     tasks = []
     end = 0

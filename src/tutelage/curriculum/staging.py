@@ -26,12 +26,14 @@ class StagedExamples:
         positions: of its examples, from the curriculum's first to its last, shape ``[k]``.
         teachers: which teacher each of them has, shape ``[k]``; None with logits, where steps have
             a teacher and not examples.
-        mean_difficulty: mean score of its examples.
+        mean_difficulty: mean score of its examples, as often as it visits them.
+        weights: how often it visits each of them, shape ``[k]``; None: all alike.
     """
 
     positions: IntArray
     teachers: IntArray | None
     mean_difficulty: float
+    weights: NDArray[np.float64] | None = None
 
 
 def stage_examples(
@@ -47,6 +49,7 @@ def stage_examples(
     for stage in range(1, options.stages + 1):
         places = options.subset(len(profile), sizes, stage, settings.seed)
         positions, difficulty = order[places], scores[places]
+        weights = options.draw(profile, stage)
         if not len(positions):
             raise ConfigError(
                 f"Stage {stage} of {options.stages} has no example: there are only {len(profile)}."
@@ -62,7 +65,9 @@ def stage_examples(
                     raise _nothing_left(stage)
                 positions, teachers = positions[there], teachers[there]
                 difficulty = difficulty[there]
-        staged.append(StagedExamples(positions, teachers, float(difficulty.mean())))
+                weights = None if weights is None else weights[there]
+        mean = difficulty.mean() if weights is None else np.average(difficulty, weights=weights)
+        staged.append(StagedExamples(positions, teachers, float(mean), weights))
     return staged
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.components import Component
-from tutelage.curriculum import pacing, subsets
+from tutelage.curriculum import draws, pacing, subsets
 
 Order = Literal["easy_first", "hard_first", "random"]
 
@@ -22,6 +22,8 @@ class Curriculum(Component):
         order: which end of the difficulty order the subsets start from.
         passes: how often each stage visits its subset unless the recipe says otherwise.
         subset: which examples a stage has, from the sizes; see ``subsets``.
+        draw: how often a stage visits each of its examples, from all difficulties in rising order,
+            the number of the stage and that of all stages; None: all alike. See ``draws``.
         targets: mean difficulty that each stage aims at; None when it aims at none.
         by_difficulty: whether difficulty decides anything; where it does not, measuring it again
             would change nothing.
@@ -32,16 +34,21 @@ class Curriculum(Component):
     order: Order = "easy_first"
     passes: float = 1.0
     subset: Callable[..., subsets.Places] = subsets.prefix
+    draw: Callable[..., NDArray[np.float64]] | None = None
     targets: Callable[[NDArray[np.float64], int], NDArray[np.float64]] | None = None
     by_difficulty: bool = True
     by_band: str = ""
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
-        """Options of the pacing and of the subset."""
-        parameters = inspect.signature(self.subset).parameters.values()
-        more = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        return {**super().options, **more}
+        """Options of the pacing, of the subset and of the draw."""
+        found = super().options
+        for function in (self.subset, self.draw):
+            if function is not None:
+                parameters = inspect.signature(function).parameters.values()
+                keywords = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+                found |= {p.name: p for p in keywords}
+        return found
 
 
 CURRICULA: dict[str, Curriculum] = {
@@ -88,6 +95,13 @@ CURRICULA: dict[str, Curriculum] = {
         "He et al. 2025, DA-KD, PMLR 267",
         order="hard_first",
         subset=subsets.stratified,
+    ),
+    "soft": Curriculum(
+        pacing.everything,
+        "all data in every stage, easy examples more often at first: mean difficulty rises by equal"
+        " amounts and nothing is withheld",
+        "after Zhang and Liu 2026, CPD section 3.2",
+        draw=draws.tilted,
     ),
     "random": Curriculum(
         pacing.everything, "everything at once, shuffled: the plain run", by_difficulty=False

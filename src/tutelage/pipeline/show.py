@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tutelage.checks.places import check_folder_can_be
-from tutelage.curriculum import CURRICULA, describe_plan, load_plan
+from tutelage.curriculum import describe_plan, load_plan
 from tutelage.curriculum.subsets import prefix
 from tutelage.difficulty import DIFFICULTIES, compare_profiles, load_profile
 from tutelage.errors import ConfigError, unknown_name
@@ -201,7 +201,7 @@ def _compare_with(session: Session, others: Sequence[str]) -> dict[str, Any]:
         label = label if label not in profiles else f"{label} ({len(profiles) + 1})"
         profiles[label] = _other(session, name)
     options = recipe.curriculum.plain
-    grows = CURRICULA[options.kind].subset is prefix
+    grows = options.entry.subset is prefix and options.entry.draw is None
     sizes = options.sizes(main, recipe.training.batch_size).tolist() if grows else []
     # A fifth, two fifths ... where the curriculum has no prefixes to compare.
     sizes = sizes or [len(main) * part // 5 for part in range(1, 6)]

@@ -70,8 +70,9 @@ def effective(recipe: Recipe) -> dict[str, Any]:
     if engine != {"kind": "local"}:
         # Whoever asks it is made anew with it; training asks this process alone.
         values["evaluation"]["engine"] = values["supervision"]["engine"] = engine
-    if values["training"]["average"] is None:  # as it was before there was one
-        values["training"].pop("average")
+    for section, key in (("training", "average"), ("curriculum", "weights")):
+        if values[section][key] is None:  # as it was before there was one
+            values[section].pop(key)
     if values["selection"]["suite"] is None:  # as it was before there could be one
         values["selection"].pop("suite")
     if values["selection"]["metric"] is None:

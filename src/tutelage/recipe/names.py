@@ -156,6 +156,7 @@ def check_curriculum(options: CurriculumOptions) -> None:
     with _at(""):
         tried = CurriculumOptions(options.kind, options.stages, options=options.options)
         tried.subset(len(few), tried.sizes(profile, 1), 1, 0)
+        tried.draw(profile, 1)
 
 
 def needs_of(kind: str, options: Mapping[str, Any]) -> frozenset[str]:

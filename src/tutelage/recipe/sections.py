@@ -150,20 +150,26 @@ class DifficultySection(Choice):
         return self
 
 
-class CurriculumSection(section_of(CurriculumOptions, Choice, without={"options"})):
+class CurriculumSection(section_of(CurriculumOptions, Choice, without={"options", "weights"})):
     """Which examples come when; fields as in ``tutelage.curriculum.CurriculumOptions``.
 
     Further keys are options of the curriculum, such as ``shares`` of ``bands``.
     """
 
+    weights: Choice | None = same_as(CurriculumOptions, "weights")
+
     @property
     def plain(self) -> CurriculumOptions:
         """The section as the compiler of plans takes it."""
-        return self.values_of(CurriculumOptions, options=self.options)
+        weights = None if self.weights is None else self.weights.model_dump()
+        return self.values_of(CurriculumOptions, options=self.options, weights=weights)
 
     @model_validator(mode="after")
     def _fits(self) -> "CurriculumSection":
         check_component("curriculum", self.kind, self.options, known=type(self).model_fields)
+        if self.weights is not None:
+            with below("weights"):
+                check_component("example weight", self.weights.kind, self.weights.options)
         check_curriculum(self.plain)
         return self
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 TENSORS = ("input_ids", "attention_mask", "labels")
@@ -40,11 +39,3 @@ def split_by_tokens(
 def _rows(batch: Mapping[str, Any], rows: slice, columns: int) -> dict[str, Any]:
     cut: dict[str, Tensor] = {name: batch[name][rows, :columns] for name in TENSORS}
     return {**batch, **cut, **{name: batch[name][rows] for name in LISTS if name in batch}}
-
-
-def count_labels(batches: list[dict[str, Any]], device: torch.device) -> Tensor:
-    """Response tokens of some micro-batches."""
-    count = torch.zeros((), dtype=torch.int64, device=device)
-    for batch in batches:
-        count += (batch["labels"][:, 1:] != -100).sum().to(device)
-    return count

@@ -137,7 +137,7 @@ class DistillLoss:
                 a token's part is log q - log m at the token x that was drawn, whose expectation
                 over x is reverse KL; its gradient is (log q(x) - log m(x)) times that of log q(x),
                 as in the policy gradient of on-policy distillation with no discount.
-            weights_N: how much each token counts in distillation; None for all alike.
+            weights_N: how much each token counts, in the parts too; None for all alike.
         """
         parameters = head_parameters(student)
         trained = torch.is_grad_enabled() and (hidden_NH.requires_grad or bool(parameters))
@@ -179,6 +179,8 @@ class DistillLoss:
         student_logp_rV = logits_rV.log_softmax(-1)
         chosen = student_logp_rV.gather(-1, block.targets_r.unsqueeze(-1))
         ce_r = -chosen.squeeze(-1)
+        if block.weights_r is not None:
+            ce_r = ce_r * block.weights_r
         ce = ce_r.sum(dtype=torch.float64)
         kd = agreed = entropy = torch.zeros_like(ce)
         # A weight of 0 keeps cross-entropy out of the backward pass, not out of the record.

@@ -90,7 +90,7 @@ class Block:
         logits_rV: the student's own logits, in float32 or better.
         targets_r: the response tokens.
         teacher: what the teacher predicts for them (and their tile), and which rows they are.
-        weights_r: how much each of them counts in distillation; None for all alike.
+        weights_r: how much each of them counts; None for all alike.
     """
 
     logits_rV: Tensor
@@ -114,7 +114,7 @@ class TiledSum:
         teacher_tiles: what the teacher predicts, in tiles of ``tile_tokens``.
         tile_tokens: tokens of a tile.
         block_tokens: tokens of a block.
-        weights_N: how much each token counts in distillation; None for all alike.
+        weights_N: how much each token counts; None for all alike.
     """
 
     head: Projection

@@ -19,7 +19,7 @@ from tutelage.training import resume
 from tutelage.training.around import GradientCheck, RestartsAndShare
 from tutelage.training.average import AveragedWeights, Averaging, averaged
 from tutelage.training.batches import visits_loader
-from tutelage.training.budget import count_labels, split_by_tokens
+from tutelage.training.budget import split_by_tokens
 from tutelage.training.config import DistillConfig
 from tutelage.training.half import half_precision_note
 from tutelage.training.inputs import given_inputs
@@ -35,6 +35,7 @@ from tutelage.training.step_loss import StepLoss
 from tutelage.training.sums import StepSums
 from tutelage.training.text_source import WatchValidation, text_record
 from tutelage.training.validation import Validator, cross_entropy, of_each, undisturbed
+from tutelage.training.weights import count_learned, weighed
 from tutelage.types import Plan
 
 LOG = logging.getLogger(__name__)
@@ -167,8 +168,9 @@ class DistillTrainer(Trainer):
             batches = self.on_policy.answered(self, batches)
         self.finite_losses.clear()
         self.step_ids = [example_id for batch in batches for example_id in batch["ids"]]
-        count = self.over_processes(count_labels(batches, device))
+        count = self.over_processes(count_learned(batches, device))
         self.sums.response_tokens += count
+        batches = weighed(batches, self.plan, self.over_processes, count.device)
         return batches, count.clamp_min(1)
 
     def over_processes(self, tensor: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.curriculum import CURRICULA, load_plan, plan_folder
+from tutelage.curriculum import load_plan, plan_folder
 from tutelage.data.lengths import NUM_TOKENS, stored_lengths
 from tutelage.difficulty import needs
 from tutelage.files import read_json_or
@@ -70,7 +70,7 @@ def _asked_once(session: Session, arm: str, plan: Any) -> int:
 
 def _difficulty_flops(session: Session, recipe: Recipe, student: int, teacher: int) -> float:
     """Of measuring difficulty, as often as it is measured; nothing where it decides nothing."""
-    if not CURRICULA[recipe.curriculum.kind].by_difficulty:
+    if not recipe.curriculum.plain.asks_difficulty:
         return 0.0
     settings = recipe.difficulty
     wanted = needs(settings.kind, settings.options)
@@ -107,6 +107,6 @@ def _seconds(session: Session, arm: str) -> dict[str, float]:
         return {}
     recipe = session.loaded.arms[arm]
     found = {"training": spent[stage]}
-    if CURRICULA[recipe.curriculum.kind].by_difficulty:
+    if recipe.curriculum.plain.asks_difficulty:
         found["difficulty"] = spent.get("difficulty", 0.0)
     return found | {name: spent[name] for name in _SHARED_STAGES if name in spent}

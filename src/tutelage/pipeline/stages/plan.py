@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.curriculum import (
-    CURRICULA,
     TEACHER_SCHEDULES,
     LearningRate,
     PlanSettings,
@@ -176,7 +175,7 @@ def write_next_plan(
 def refreshes(recipe: Recipe) -> range:
     """Numbers of the stages after which difficulty is measured again, and the rest planned anew."""
     every, stages = recipe.difficulty.refresh, recipe.curriculum.stages
-    if every is None or not CURRICULA[recipe.curriculum.kind].by_difficulty:
+    if every is None or not recipe.curriculum.plain.asks_difficulty:
         return range(0)
     return range(every, stages, every)
 
