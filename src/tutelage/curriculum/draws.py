@@ -100,6 +100,6 @@ def drawn(
     """
     order = rng.permutation(len(examples))
     ends = np.cumsum(weights[order])
-    points = (np.arange(count) + rng.random()) * (ends[-1] / count)
+    points = (np.arange(count) + rng.random()) * (ends[-1] / max(count, 1))
     places = np.minimum(np.searchsorted(ends, points, side="right"), len(examples) - 1)
     return rng.permutation(examples[order[places]])
