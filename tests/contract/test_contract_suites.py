@@ -152,7 +152,7 @@ CASES = {
         options={"execute_code": True}, wanted=("code", "text"),
     ),
 }  # fmt: skip
-ELSEWHERE = {"test", "arithmetic", "perplexity", "agreement", "lm-eval"}
+ELSEWHERE = {"test", "arithmetic", "lists", "perplexity", "agreement", "lm-eval"}
 """Rows whose questions are not in a file, or that read a model: they have tests of their own."""
 
 

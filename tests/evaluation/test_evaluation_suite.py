@@ -1,6 +1,7 @@
 """Evaluation from prompts to files, with a model whose answers are known or random."""
 
 import json
+from collections import Counter
 
 import datasets
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import arithmetic_examples, build_tokenizer
+from tutelage.data.lists import answer_distribution
 from tutelage.errors import ConfigError, DataError
 from tutelage.evaluation import (
     Suite,
@@ -253,6 +255,23 @@ def test_sums_beyond_the_data_are_made_and_always_the_same():
     again = make_suite("arithmetic", {"levels": [6, 7], "count": 9}, asked)
     assert again.questions() == questions
     assert make_suite("arithmetic", {"seed": 1}, asked).questions()[:3] != questions[:3]
+
+
+def test_lists_beyond_the_data_are_made_and_every_right_answer_is_accepted():
+    asked = suite_of(EXACT, SAMPLED)
+    options = {"levels": [5, 6], "lengths": [9], "count": 12}
+    suite = make_suite("lists", options, asked, "long")
+    questions = suite.questions()
+    assert suite.name == "long" and suite.generation.max_new_tokens == 128
+    assert Counter(q.group for q in questions) == {"5": 6, "6": 6}
+    for question in questions:
+        steps, items = question.prompt.rstrip("?").split(":")
+        assert len(items) == 9 and len(steps.split(",")) == int(question.group)
+        assert set(question.references) == set(answer_distribution(question.prompt))
+    assert any(len(q.references) > 1 for q in questions)
+    assert make_suite("lists", options, asked).questions() == questions
+    with pytest.raises(ConfigError, match="Choose from 2 to 9"):
+        make_suite("lists", {"lengths": [1]}, asked).questions()
 
 
 def test_a_file_of_questions_is_read_once(tmp_path):

@@ -167,6 +167,8 @@ def test_every_option_of_a_schedule_too(kind):
         ("evaluation.seeds=[3, 3]", "evaluation.seeds: a seed is there twice"),
         ("evaluation.sampling_temperature=1e-30", "0 .greedy. or at least 0.001"),
         ("data={kind: arithmetic, levels: [21]}", "Choose from 1 to 20"),
+        ("data={kind: lists, levels: [7]}", "data.levels: .* Choose from 1 to 6"),
+        ("data={kind: lists, lengths: [1, 4]}", "data.lengths: .* Choose from 2 to 9"),
         ("data={train: x, template: '{prompt.__class__}'}", "data.template: .* no name of a field"),
         ("data={train: x, template: '{prompt} }'}", "data.template: .*brace '}' at position 10"),
         ("supervision.prompt='{prompt[0]}'", "supervision.prompt: .* no name of a field"),

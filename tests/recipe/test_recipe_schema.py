@@ -40,7 +40,9 @@ def test_every_field_says_what_it_means():
 
 def test_the_reference_names_alternatives_by_kind_and_defaults_as_yaml_writes_them():
     page = reference()
-    assert "## data (files)" in page and "## data (arithmetic)" in page
+    assert (
+        "## data (files)" in page and "## data (arithmetic)" in page and "## data (lists)" in page
+    )
     assert "Pydantic" not in page and "`True`" not in page and "`False`" not in page
     assert "| `agreement` | `true` |" in page
     assert "| `teachers` | none |" in page

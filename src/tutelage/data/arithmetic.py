@@ -9,16 +9,15 @@ subtractions too, which take such a model much longer to learn.
 Difficulty is graded by *level*: level k has k operations, so that rationales get longer and the
 running results larger. ``largest`` bounds the numbers of the prompt.
 
-Which split a prompt belongs to is a property of its text alone. Sets of any size and seed taken
-from two splits are therefore disjoint: a model of ``"train"`` never saw a ``"test"`` prompt.
+Which split a prompt belongs to is a property of its text alone: two splits share none.
 """
 
-import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tutelage.errors import ConfigError, DataError, unknown_name
+from tutelage.data.made import Drawing, check_made, example_id, piece_tokenizer
+from tutelage.errors import ConfigError
 from tutelage.types import Example
 
 if TYPE_CHECKING:
@@ -35,12 +34,6 @@ LEVELS = (1, 2, 3, 4, 5)
 
 LONGEST = 20
 """The highest level that can be asked for."""
-
-PAD_TOKEN, EOS_TOKEN, UNKNOWN_TOKEN = "<pad>", "<eos>", "<unk>"
-
-_SPLIT_PERCENT = {"train": (0, 80), "validation": (80, 90), "test": (90, 100)}
-# So many draws in a row that brought nothing new mean that (almost) all prompts are taken.
-_MAX_MISSES = 10_000
 
 Step = tuple[str, int]  # "+" or "-", and the number that is added or taken away
 
@@ -97,7 +90,7 @@ def arithmetic_examples(
         slip = _slip(noise, start, steps) if position in wrong else None
         examples.append(
             Example(
-                id=f"{split}-{_digest(prompt).hex()}",
+                id=example_id(split, prompt),
                 fields={"prompt": prompt},
                 completion=_completion(start, steps, slip),
                 references=(answer,),
@@ -112,22 +105,7 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
 
     It adds nothing to a text by itself, and decoding gives back exactly what was encoded.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    tokens = [PAD_TOKEN, EOS_TOKEN, UNKNOWN_TOKEN, *ALPHABET]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN_TOKEN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")  # type: ignore[assignment]
-    tokenizer.decoder = decoders.Fuse()  # type: ignore[assignment]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD_TOKEN,
-        eos_token=EOS_TOKEN,
-        unk_token=UNKNOWN_TOKEN,
-        padding_side="left",  # as generation needs it; training collates by itself
-        clean_up_tokenization_spaces=False,
-    )
+    return piece_tokenizer(ALPHABET, r"[\s\S]")
 
 
 def check_levels(levels: Sequence[int]) -> None:
@@ -151,16 +129,7 @@ def _check_arguments(
     largest: int,
     operations: str,
 ) -> None:
-    if split not in _SPLIT_PERCENT:
-        raise unknown_name("split", split, _SPLIT_PERCENT)
-    if count < 1:
-        raise ConfigError(
-            f"`count` is {count}, but a set needs at least one example. Ask for 1 or more."
-        )
-    if not 0.0 <= label_noise <= 1.0:
-        raise ConfigError(
-            f"`label_noise` is {label_noise}, but it is a share of the examples. Use 0 to 1."
-        )
+    check_made(split, count, label_noise)
     check_levels(levels)
     if largest < 1:
         raise ConfigError(
@@ -177,23 +146,11 @@ def _distinct_chains(
     rng: random.Random, split: str, count: int, level: int, largest: int, operations: str
 ) -> Iterator[tuple[str, int, list[Step]]]:
     """``count`` chains of the split with different prompts: (prompt, first number, steps)."""
-    low, high = _SPLIT_PERCENT[split]
-    seen: set[str] = set()
-    misses = 0
-    while len(seen) < count:
+    drawing = Drawing(split, f"level {level} with numbers up to {largest}")
+    for _ in range(count):
         start, steps = _random_chain(rng, level, largest, operations)
-        prompt = _prompt(start, steps)
-        if prompt in seen or not low <= int.from_bytes(_digest(prompt), "big") % 100 < high:
-            misses += 1
-            if misses > _MAX_MISSES:
-                raise DataError(
-                    f"The split '{split}' has only about {len(seen)} distinct prompts of level"
-                    f" {level} with numbers up to {largest}, and {count} were asked for. Ask for"
-                    " fewer, for higher levels, or for larger numbers."
-                )
-            continue
-        misses = 0
-        seen.add(prompt)
+        while not drawing.takes(prompt := _prompt(start, steps)):
+            start, steps = _random_chain(rng, level, largest, operations)
         yield prompt, start, steps
 
 
@@ -257,7 +214,3 @@ def _prompt(start: int, steps: Sequence[Step]) -> str:
 def _digits(number: int) -> str:
     """The decimal digits of a number, least significant first."""
     return str(number)[::-1]
-
-
-def _digest(prompt: str) -> bytes:
-    return hashlib.blake2b(prompt.encode("ascii"), digest_size=8).digest()

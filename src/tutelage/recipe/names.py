@@ -129,6 +129,18 @@ def check_levels(levels: Sequence[int]) -> None:
         check_levels(levels)
 
 
+def check_lists(name: str, values: Sequence[int]) -> None:
+    """Make sure that the embedded task of lists has such levels or lengths.
+
+    Raises:
+        SettingError: it has not.
+    """
+    from tutelage.data.lists import check_values
+
+    with _at(""):
+        check_values(name, values)
+
+
 def _check_type(option: str, value: Any, annotation: Any) -> None:
     config = ConfigDict(strict=True, allow_inf_nan=False)
     try:

@@ -17,6 +17,7 @@ from tutelage.recipe.sections import (
     CurriculumSection,
     DifficultySection,
     FileData,
+    ListsData,
     Loss,
     Selection,
     Training,
@@ -25,7 +26,7 @@ from tutelage.recipe.teaching import NamedTeacher, OnPolicy, Student, Supervisio
 from tutelage.recipe.words import SettingError, below
 from tutelage.training.settings import why_not_weighed
 
-Data = Annotated[FileData | ArithmeticData, Field(discriminator="kind")]
+Data = Annotated[FileData | ArithmeticData | ListsData, Field(discriminator="kind")]
 
 NAME_PATTERN = r"[^\W_]([\w .+-]*[\w.+-])?"
 """What may be the name of a run or an arm: it becomes part of a path."""
@@ -40,7 +41,7 @@ class Seeds(Strict):
     data: Seed | None = Field(
         default=None,
         description="Which rows are held out and drawn (`test_share`, `limit_train`,"
-        " `difficulty.sample`, `equal_pairs`); None: `seed`. The embedded task has `data_seed`.",
+        " `difficulty.sample`, `equal_pairs`); None: `seed`. The embedded tasks have `data_seed`.",
     )
     teacher: Seed | None = Field(
         default=None,
@@ -147,7 +148,7 @@ class Recipe(Strict):
         return given(self.student, "student")
 
     @property
-    def data_section(self) -> FileData | ArithmeticData:
+    def data_section(self) -> FileData | ArithmeticData | ListsData:
         """What a run knows of its data: every recipe of a run has the section."""
         return given(self.data, "data")
 

@@ -27,6 +27,7 @@ from tutelage.recipe.names import (
     check_component,
     check_curriculum,
     check_levels,
+    check_lists,
     check_schedule,
     check_template,
 )
@@ -126,6 +127,30 @@ class ArithmeticData(Lengths):
     def _levels_exist(self) -> "ArithmeticData":
         with below("levels"):
             check_levels(self.levels)
+        return self
+
+
+class ListsData(Lengths):
+    """The second embedded task: lists of digits, changed step by step."""
+
+    kind: Literal["lists"]
+    train: int = Field(default=1500, ge=1, le=1_000_000, description="Training examples.")
+    validation: Count = Field(default=200, description="Validation examples; 0 for none.")
+    test: Count = Field(default=500, description="Test examples; 0 for none.")
+    label_noise: Share = Field(
+        default=0.4, description="Share of training rationales with a wrong step."
+    )
+    data_seed: Seed = Field(
+        default=0, description="Chooses prompts, order, errors and what is left to choose."
+    )
+    levels: list[int] = Field(default=[1, 2, 3, 4], description="Numbers of steps.")
+    lengths: list[int] = Field(default=[3, 4, 5, 6], description="Lengths of the lists.")
+
+    @model_validator(mode="after")
+    def _there_are_such(self) -> "ListsData":
+        for name, values in (("levels", self.levels), ("lengths", self.lengths)):
+            with below(name):
+                check_lists(name, values)
         return self
 
 

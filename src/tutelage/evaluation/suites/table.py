@@ -19,6 +19,7 @@ from tutelage.evaluation.suites.code import humaneval, mbpp
 from tutelage.evaluation.suites.file import file
 from tutelage.evaluation.suites.gsm8k import gsm8k
 from tutelage.evaluation.suites.instruct import instruct
+from tutelage.evaluation.suites.lists import lists
 from tutelage.evaluation.suites.lm_eval import lm_eval
 from tutelage.evaluation.suites.math import math
 from tutelage.evaluation.suites.perplexity import agreement, perplexity
@@ -70,6 +71,9 @@ SUITES: dict[str, Component] = {
     ),
     "arithmetic": Component(
         arithmetic, "chained sums of the embedded task, of any length and size"
+    ),
+    "lists": Component(
+        lists, "lists of the second embedded task, of any length and number of steps"
     ),
     "perplexity": Component(
         perplexity, "how well held-out text is predicted, and how well calibrated"

@@ -1,5 +1,6 @@
 """The stage that reads the user's data, and keeps examples, tokens and lengths for all others."""
 
+import functools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from tutelage.data import (
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.kept import read_columns, read_examples, write_examples
 from tutelage.data.lengths import NUM_RESPONSE_TOKENS, stored_lengths
+from tutelage.data.lists import list_examples
 from tutelage.data.load import LoadedExamples
 from tutelage.data.tokenize import LongPrompts
 from tutelage.errors import DataError
@@ -36,6 +38,7 @@ from tutelage.pipeline.context.inputs import (
 )
 from tutelage.pipeline.context.session import Session
 from tutelage.proofs import fingerprint
+from tutelage.recipe.sections import ArithmeticData, ListsData
 from tutelage.types import Example
 
 EXAMPLES = "examples.parquet"
@@ -165,22 +168,8 @@ def load_splits(session: Session) -> dict[str, LoadedExamples]:
     The sources are read here alone: later stages read ``kept_examples`` and ``kept_columns``.
     """
     settings, seed = session.recipe.data_section, session.recipe.data_seed
-    if settings.kind == "arithmetic":
-        return {
-            split: LoadedExamples(
-                tuple(
-                    arithmetic_examples(
-                        split,
-                        count,
-                        seed=settings.data_seed,
-                        label_noise=settings.label_noise if split == "train" else 0.0,
-                        levels=settings.levels,
-                    )
-                )
-            )
-            for split in SPLITS
-            if (count := getattr(settings, split))
-        }
+    if settings.kind != "files":
+        return _made_splits(settings)
     loaded = {
         split: load_examples(
             source,
@@ -198,6 +187,28 @@ def load_splits(session: Session) -> dict[str, LoadedExamples]:
         if split not in loaded and share > 0:
             loaded[split], loaded["train"] = _hold_out(loaded["train"], share, split, seed)
     return loaded
+
+
+def _made_splits(settings: ArithmeticData | ListsData) -> dict[str, LoadedExamples]:
+    """The splits of an embedded task; labels have errors in the training split alone."""
+    if settings.kind == "arithmetic":
+        make = functools.partial(arithmetic_examples, levels=settings.levels)
+    else:
+        make = functools.partial(list_examples, levels=settings.levels, lengths=settings.lengths)
+    return {
+        split: LoadedExamples(
+            tuple(
+                make(
+                    split,
+                    count,
+                    seed=settings.data_seed,
+                    label_noise=settings.label_noise if split == "train" else 0.0,
+                )
+            )
+        )
+        for split in SPLITS
+        if (count := getattr(settings, split))
+    }
 
 
 def _hold_out(
