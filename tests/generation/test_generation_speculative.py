@@ -74,13 +74,19 @@ def test_each_token_is_that_of_whole_prefixes(kind, temperature, top_k):
     settings = GenerationSettings(
         max_new_tokens=9, sampling_temperature=temperature, logprobs=True, batch_tokens=48
     )
-    found = engine(student, teacher, top_k).answer(PROMPTS, settings, seed=SEEDS)
+    found = engine(student, teacher, top_k).mended(PROMPTS, settings, seed=SEEDS)
     kept = []
-    for prompt, seed, answer in zip(PROMPTS, SEEDS, found, strict=True):
+    for prompt, seed, mended in zip(PROMPTS, SEEDS, found, strict=True):
+        answer = mended.answer
         tokens, logps, own = written_out(student, teacher, prompt, seed, settings, top_k)
         assert list(answer.tokens) == tokens and answer.seed == seed
         assert answer.logprobs == pytest.approx(logps, abs=1e-5)
+        assert mended.kept == sum(own)
         kept += own
+        # What the teacher said is what it says of the whole text, to float64's rounding.
+        with torch.no_grad():
+            whole = teacher.model(torch.tensor([[*prompt, *tokens]])).last_hidden_state[0]
+        torch.testing.assert_close(mended.states, whole[len(prompt) - 1 : -1])
     assert 0 < sum(kept) < len(kept)
 
 

@@ -196,6 +196,42 @@ def test_the_teacher_of_the_step_mends_what_is_written(tmp_path, rows):
         assert one.tokens == alone.tokens
 
 
+def test_a_teacher_that_mends_has_read_the_answer(tmp_path, rows, monkeypatch):
+    plan, settings = plan_of(rows, on_policy=0.6), GenerationSettings(5, None, 1.0)
+    own = OwnAnswers(TOKENIZER, settings, teacher_top_k=4)
+    trainer = make(tmp_path / "known", rows, plan, own, divergence="reverse_kl")
+    teacher, answered = trainer.step_loss._teachers["teacher"], trainer.on_policy.answered
+    read, encode = [], teacher.encode
+    monkeypatch.setattr(teacher, "encode", lambda ids, *b: read.extend(ids) or encode(ids, *b))
+    written = {}
+
+    def watched(of, batches):
+        made = answered(of, batches)
+        written[batches[0]["step"]] = [(one.kept, len(one.tokens)) for one in of.on_policy.written]
+        return made
+
+    trainer.on_policy.answered = watched
+    trainer.train()
+    assert len(read) == (~plan.on_policy).sum() * 6
+    for step, row in enumerate(logged(tmp_path / "known")):
+        assert ("own_kept" in row) == bool(plan.on_policy[step])
+        if plan.on_policy[step]:
+            kept, tokens = (sum(column) for column in zip(*written[step], strict=True))
+            assert 0 < kept < tokens and row["own_kept"] == pytest.approx(kept / tokens)
+    again = make(tmp_path / "again", rows, plan, own, divergence="reverse_kl")
+    loss = type(again.step_loss)
+    call = loss.__call__
+    monkeypatch.setattr(
+        loss,
+        "__call__",
+        lambda self, model, inputs, *rest: call(
+            self, model, {k: v for k, v in inputs.items() if k != "states"}, *rest
+        ),
+    )
+    again.train()
+    assert_alike(tmp_path / "known", tmp_path / "again", 1e-4)
+
+
 def test_only_a_teacher_that_runs_here_mends(tmp_path, rows):
     live = [LiveTeacher(tiny_model(seed=seed), 32) for seed in (2, 3)]
     mixed = EnsembleTeacher(live, [1.0, 1.0], "probability")

@@ -84,7 +84,7 @@ def rollout(tokens, truncated=False, **more):
 
 def test_sums_of_two_processes_and_across_a_kill_are_those_of_one():
     circle = rollout([3] * 7, True, logprobs=torch.full((7,), -0.5))
-    plain = rollout(range(3), logprobs=torch.tensor([-1.0, -2.0, -3.0]))
+    plain = rollout(range(3), logprobs=torch.tensor([-1.0, -2.0, -3.0]), kept=2)
     stale = rollout(range(4), weights=torch.tensor([1.0, 0.5, 2.0, 0.5]))
     one, parts = OwnText(CPU), [OwnText(CPU), OwnText(CPU)]
     for texts, written, lengths, learned, kept in (
@@ -112,6 +112,7 @@ def test_sums_of_two_processes_and_across_a_kill_are_those_of_one():
         "own_entropy": pytest.approx(9.5 / 10),
         "own_agreement": pytest.approx(4 / 10),
         "own_reused": pytest.approx(1 / 3),
+        "own_kept": pytest.approx(2 / 3),
         "own_weight": 1.0,
         "own_effective": pytest.approx(4.0**2 / (4 * 5.5)),
     }

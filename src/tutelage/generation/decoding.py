@@ -20,7 +20,8 @@ from tutelage.generation.stopping import LOOK_EVERY, Stops
 # Shape suffixes: B rows, T columns, S steps, L length of the longest answer, V vocabulary.
 
 Choose = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""``(logits_BV, streams_BL, places_B)`` to the next token of each row, and its log-probability."""
+"""``(logits_BV, streams_BL, places_B)`` to the next token of each row, and a note of it, if any:
+its log-probability, or more numbers, of shape ``[B, ...]``."""
 
 
 @dataclass
@@ -114,7 +115,7 @@ class Batch:
         self._columns = 0
         self._going: list[int] = []
         self._tokens: list[Tensor] = []
-        self._logps: list[Tensor] = []
+        self._notes: list[Tensor] = []
 
     def leave(self) -> list[Row]:
         """Let the rows that have ended leave; ``gather`` comes next."""
@@ -186,21 +187,21 @@ class Batch:
     def _write(self, logits_BV: Tensor, state: State) -> None:
         """Choose the next token of each row."""
         logits_BV = logits_BV.to(self._model.device)
-        token_B, logp_B = self._choose(logits_BV, state.stream_BL, state.count_B)
+        token_B, note_B = self._choose(logits_BV, state.stream_BL, state.count_B)
         state.take(token_B, self._is_stop_V)
         self._tokens.append(token_B)
-        if logp_B is not None:
-            self._logps.append(logp_B)
+        if note_B is not None:
+            self._notes.append(note_B)
 
     def _fetch(self, rows: Sequence[Row]) -> None:
         """Bring what was written since the last time to the rows it was written to."""
         if self._tokens:
             for row, tokens in zip(rows, torch.stack(self._tokens, 1).tolist(), strict=True):
                 row.tokens += tokens
-        if self._logps:
-            for row, logps in zip(rows, torch.stack(self._logps, 1).tolist(), strict=True):
-                row.logprobs += logps
-        self._tokens, self._logps = [], []
+        if self._notes:
+            for row, notes in zip(rows, torch.stack(self._notes, 1).cpu(), strict=True):
+                row.notes.append(notes)
+        self._tokens, self._notes = [], []
 
     def _look(self, state: State) -> None:
         """Bring what was written to the rows, and note which of them hold a stop string.

@@ -152,23 +152,23 @@ class _Choice(LogitsProcessor):
 
     def __init__(self, choose: Chooser, streams_BL: Tensor, width: int) -> None:
         self._choose, self._streams_BL, self._width = choose, streams_BL, width
-        self._logps: list[Tensor] = []
+        self._notes: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores that are minus infinity but for the token chosen; same shape."""
         # Rows beyond their own limits draw with what is there.
         place = min(input_ids.shape[1] - self._width, self._streams_BL.shape[1] - 1)
         places_B = torch.full_like(input_ids[:, 0], place)
-        token_B, logp_B = self._choose(scores, self._streams_BL, places_B)
-        if logp_B is not None:
-            self._logps.append(logp_B)
+        token_B, note_B = self._choose(scores, self._streams_BL, places_B)
+        if note_B is not None:
+            self._notes.append(note_B)
         return torch.full_like(scores, -torch.inf).scatter_(1, token_B.unsqueeze(1), 0.0)
 
     def tell(self, rows: Sequence[Row]) -> None:
-        """Give rows the log-probabilities of the tokens that were chosen for them."""
-        if self._logps:
-            for row, logps in zip(rows, torch.stack(self._logps, 1).tolist(), strict=True):
-                row.logprobs += logps
+        """Give rows what was noted of the tokens that were chosen for them."""
+        if self._notes:
+            for row, notes in zip(rows, torch.stack(self._notes, 1).cpu(), strict=True):
+                row.notes.append(notes)
 
 
 class _HalfHasEnded(StoppingCriteria):

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tutelage.generation.drawing import private_stream
 
@@ -19,7 +21,8 @@ class Row:
         limit: most tokens that may follow, one at least.
         stream: what they are drawn with, one by one; empty where nothing is drawn.
         tokens: those that follow, up to the end of the answer or a little beyond.
-        logprobs: log-probability of each of them; empty where they are not asked for.
+        notes: what their chooser noted of each of them, some tokens at a time; empty where it
+            notes nothing.
     """
 
     place: int
@@ -27,12 +30,20 @@ class Row:
     limit: int
     stream: NDArray[np.float64]
     tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
+    notes: list[Tensor] = field(default_factory=list)
 
     @property
     def longest(self) -> int:
         """Tokens of the prompt with its longest answer."""
         return len(self.prompt) + self.limit
+
+    def noted(self, count: int) -> Tensor:
+        """What was noted of the first tokens, shape ``[count, ...]``.
+
+        Args:
+            count: how many; where any was chosen, so that something was noted.
+        """
+        return torch.cat(self.notes)[:count]
 
     @property
     def read(self) -> int:

@@ -13,6 +13,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 from tutelage.data.collate import padding_id
 from tutelage.errors import ModelError
 from tutelage.generation.drawing import Chooser, private_stream
+from tutelage.generation.ended import read_answers
 from tutelage.generation.engine import Answer, Prompt, seeds_of
 from tutelage.generation.engines.local import asking, limits_of
 from tutelage.generation.refill import Refill, decodes
@@ -21,9 +22,25 @@ from tutelage.generation.row_cache import fresh_cache
 from tutelage.generation.rows import Row, rows_of
 from tutelage.generation.settings import GenerationSettings
 from tutelage.generation.stopping import Stops
-from tutelage.models.head import causal_lm
+from tutelage.models.head import causal_lm, head_inputs
 
 # Shape suffixes: B rows, T tokens, L length of the longest answer, V vocabulary.
+
+
+@dataclass(frozen=True)
+class Mended:
+    """An answer that a student proposed and its teacher mended.
+
+    Attributes:
+        answer: the answer.
+        kept: how many of its tokens are those that the student proposed.
+        states: the teacher's last hidden state before each token, from which it predicts the
+            token, shape ``[n, H]``: what it would encode the answer to, to rounding.
+    """
+
+    answer: Answer
+    kept: int
+    states: Tensor
 
 
 class SpeculativeEngine:
@@ -80,6 +97,20 @@ class SpeculativeEngine:
 
         Log-probabilities are the student's.
         """
+        whole = self.mended(prompts, settings, seed=seed, progress=progress, on_answer=on_answer)
+        return [one.answer for one in whole]
+
+    @torch.no_grad()
+    def mended(
+        self,
+        prompts: Sequence[Prompt],
+        settings: GenerationSettings,
+        *,
+        seed: int | Sequence[int] = 0,
+        progress: Callable[[int, int], None] | None = None,
+        on_answer: Callable[[int, Answer], None] | None = None,
+    ) -> list[Mended]:
+        """The same, with what the teacher made of each answer."""
         seeds = seeds_of(seed, prompts)
         inner: Any = causal_lm(self.model)
         asked = token_prompts(prompts, self.tokenizer)
@@ -88,26 +119,35 @@ class SpeculativeEngine:
         stops = Stops.of(self.tokenizer, inner, settings.stop_strings)
         rows = rows_of(asked, limits, seeds, greedy=settings.greedy)
         rows = [_with_teachers_draws(row, seeds[row.place]) for row in rows]
-        none = () if settings.logprobs else None
-        answers = [Answer("", 0, "length", seed=own, logprobs=none) for own in seeds]
-        with asking(inner, settings), asking(self._teacher, settings):
-            pair = _Pair(inner, self._teacher)
-            choose = _Mending(settings, len(self.tokenizer), pair.width, self._top_k)
+        kept: dict[int, tuple[int, Tensor]] = {}
+        with (
+            asking(inner, settings),
+            asking(self._teacher, settings),
+            head_inputs(self._teacher) as states,
+        ):
+            pair = _Pair(inner, self._teacher, states)
+            choose = _Mending(settings, len(self.tokenizer), pair, self._top_k)
             pad = padding_id(self.tokenizer)
             way = Refill(pair, choose, stops, budget=settings.batch_tokens, pad_token_id=pad)
-            done = len(asked) - len(rows)
-            for ended in way.finished(rows):
-                for row in ended:
-                    read = stops.read(row.prompt, row.tokens[: row.limit])
-                    logprobs = tuple(row.logprobs[: read.num_tokens]) if settings.logprobs else None
-                    answers[row.place] = replace(read, seed=seeds[row.place], logprobs=logprobs)
-                done += len(ended)
-                if progress is not None:
-                    progress(done, len(asked))
-        if on_answer is not None:
-            for position, answer in enumerate(answers):
-                on_answer(position, answer)
-        return answers
+
+            def completed(row: Row, answer: Answer) -> Answer:
+                stayed_n, logp_n, states_nH = choose.told(row.noted(answer.num_tokens))
+                kept[row.place] = int(stayed_n.sum()), states_nH
+                logprobs = tuple(logp_n.tolist()) if settings.logprobs else None
+                return replace(answer, logprobs=logprobs)
+
+            answers = read_answers(
+                way,
+                rows,
+                seeds,
+                stops,
+                settings,
+                on_end=completed,
+                progress=progress,
+                on_answer=on_answer,
+            )
+        nothing = 0, torch.empty(0, self._teacher.get_output_embeddings().weight.shape[1])
+        return [Mended(one, *kept.get(place, nothing)) for place, one in enumerate(answers)]
 
 
 def _with_teachers_draws(row: Row, seed: int) -> Row:
@@ -121,7 +161,8 @@ class _Output:
     """What a model gives.
 
     Attributes:
-        logits: of both models side by side, shape ``[B, T, V]``.
+        logits: of both models, and the teacher's last hidden states, side by side, shape
+            ``[B, T, V + V + H]``.
     """
 
     logits: Tensor
@@ -133,12 +174,19 @@ class _Pair:
     Args:
         student: whose logits come first.
         teacher: the other.
+        states: where the teacher's last hidden states turn up as it runs.
+
+    Attributes:
+        widths: logits of the student, of the teacher, and the teacher's hidden width.
+        dtype: of the teacher's last hidden states, once it ran.
     """
 
-    def __init__(self, student: Any, teacher: Any) -> None:
-        self._student, self._teacher = student, teacher
+    def __init__(self, student: Any, teacher: Any, states: list[Tensor]) -> None:
+        self._student, self._teacher, self._states = student, teacher, states
         self.config, self.device = student.config, student.device
-        self.width = student.get_output_embeddings().weight.shape[0]
+        heads = [one.get_output_embeddings().weight for one in (student, teacher)]
+        self.widths = (len(heads[0]), *heads[1].shape)
+        self.dtype = heads[1].dtype
         self._layers = len(fresh_cache(student).layers)
 
     def get_output_embeddings(self) -> nn.Module:
@@ -160,6 +208,8 @@ class _Pair:
             last = {"logits_to_keep": logits_to_keep} if keeps else {}
             output = model(past_key_values=cache, **inputs, **last).logits
             logits.append(output[:, -logits_to_keep:])
+        logits.append(self._states.pop()[:, -logits_to_keep:])
+        self.dtype = logits[-1].dtype
         past_key_values.layers = [*caches[0].layers, *caches[1].layers]
         return _Output(torch.cat(logits, -1))
 
@@ -172,30 +222,33 @@ class _Mending:
     Args:
         settings: how both draw.
         vocab_size: number of real tokens.
-        width: logits of the student.
+        pair: both.
         top_k: how many of the teacher's tokens are good enough.
     """
 
     def __init__(
-        self, settings: GenerationSettings, vocab_size: int, width: int, top_k: int
+        self, settings: GenerationSettings, vocab_size: int, pair: _Pair, top_k: int
     ) -> None:
         self._choose = Chooser(replace(settings, logprobs=False), vocab_size)
-        self._wanted = settings.logprobs
-        self._vocab_size, self._width, self._top_k = vocab_size, width, top_k
+        self._vocab_size, self._pair, self._top_k = vocab_size, pair, top_k
 
     def __call__(
         self, logits_BV: Tensor, streams_BL: Tensor, places_B: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """The token of each row and, where it is wanted, its log-probability; see ``Chooser``."""
-        student_BV = logits_BV[:, : self._width][:, : self._vocab_size].float()
-        teacher_BV = logits_BV[:, self._width :][:, : self._vocab_size].float()
+    ) -> tuple[Tensor, Tensor]:
+        """The token of each row, and a note of it; see ``Chooser`` and ``told``."""
+        both_and_states = logits_BV.split(self._pair.widths, 1)
+        student_BV, teacher_BV = (one[:, : self._vocab_size].float() for one in both_and_states[:2])
         proposed_B, _ = self._choose(student_BV, streams_BL[:, 0::2], places_B)
         # Rows that have ended draw with what is there.
         places_B = places_B.clamp_max(streams_BL.shape[1] // 2 - 1)
         own_B, _ = self._choose(teacher_BV, streams_BL[:, 1::2], places_B)
         score_B1 = teacher_BV.gather(1, proposed_B.unsqueeze(1))
-        token_B = torch.where((teacher_BV > score_B1).sum(1) < self._top_k, proposed_B, own_B)
-        if not self._wanted:
-            return token_B, None
+        stays_B = (teacher_BV > score_B1).sum(1) < self._top_k
+        token_B = torch.where(stays_B, proposed_B, own_B)
         chosen_B = student_BV.gather(1, token_B.unsqueeze(1)).squeeze(1)
-        return token_B, chosen_B - student_BV.logsumexp(-1)
+        logp_B = chosen_B - student_BV.logsumexp(-1)
+        return token_B, torch.cat([torch.stack([stays_B, logp_B], 1), both_and_states[2]], 1)
+
+    def told(self, noted_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of some notes: whether each token stayed, its log-probability, the teacher's state."""
+        return noted_n[:, 0], noted_n[:, 1], noted_n[:, 2:].to(self._pair.dtype)

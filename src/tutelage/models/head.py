@@ -29,8 +29,13 @@ def causal_lm(model: nn.Module) -> Any:
 
 
 @contextlib.contextmanager
-def _hidden_states_only(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Catch what enters the output head, and give the head nothing to do."""
+def head_inputs(model: nn.Module, *, alone: bool = False) -> Iterator[list[Tensor]]:
+    """Catch what enters the output head each time that it runs: last hidden states.
+
+    Args:
+        model: a causal language model, possibly inside wrappers.
+        alone: give the head nothing to do.
+    """
     head = causal_lm(model).get_output_embeddings()
     if head is None:
         raise ModelError(
@@ -39,9 +44,9 @@ def _hidden_states_only(model: nn.Module) -> Iterator[list[Tensor]]:
         )
     caught: list[Tensor] = []
 
-    def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor]:
+    def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor] | None:
         caught.append(arguments[0])
-        return (arguments[0][:, :0],)
+        return (arguments[0][:, :0],) if alone else None
 
     handle = head.register_forward_pre_hook(catch)
     try:
@@ -81,7 +86,7 @@ def response_hidden(
     if packed:
         use_packed_attention(causal_lm(model))
         inputs = packed_inputs(input_ids, attended_BT)
-    with _hidden_states_only(model) as caught:
+    with head_inputs(model, alone=True) as caught:
         model(**inputs, use_cache=False)
     assert len(caught) == 1, "the output head must run exactly once in a forward pass"
     if packed:

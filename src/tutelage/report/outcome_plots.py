@@ -92,6 +92,7 @@ def own_text_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictu
         ("own_repetition", "Repetition within an answer"),
         ("own_agreement", "Agreement with the teacher's top token"),
         ("own_entropy", "Entropy (nats per token)"),
+        ("own_kept", "Share of the student's tokens that its teacher kept"),
     )
     panels = []
     for key, title in quantities:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tutelage.curriculum.reuse import plan_reuse
 from tutelage.data.collate import IGNORED, collate
 from tutelage.errors import ConfigError
-from tutelage.generation import SpeculativeEngine
+from tutelage.generation import Answer, SpeculativeEngine
 from tutelage.training.importance import drawn_log_probs, prefix_weights, with_mean_one
 from tutelage.training.own_answers import EngineOf, OwnAnswers
 from tutelage.training.rollouts import Place, Rollout, RolloutStore
@@ -248,18 +248,19 @@ class OnPolicySteps:
         prompts = [visit.prompt_with(share) for visit in visits]
         seeds = [self.own.seed_at(step, visit.place) for visit in visits]
         asked = engine(model, self.own.tokenizer)
-        answers = asked.answer(prompts, self.own.settings_at(step), seed=seeds)
+        settings = self.own.settings_at(step)
+        if isinstance(asked, SpeculativeEngine):
+            mended = asked.mended(prompts, settings, seed=seeds)
+            answers = [one.answer for one in mended]
+            # The teacher has read them: what it says of them is at hand.
+            known = [{"kept": one.kept, "states": one.states} for one in mended]
+        else:
+            answers = asked.answer(prompts, settings, seed=seeds)
+            known = [_surprise(one) for one in answers]
+        rows = zip(visits, prompts, answers, known, strict=True)
         written = [
-            Rollout(
-                visit.id,
-                step,
-                visit.place,
-                prompt,
-                answer.tokens,
-                answer.truncated,
-                None if answer.logprobs is None else torch.tensor(answer.logprobs),
-            )
-            for visit, prompt, answer in zip(visits, prompts, answers, strict=True)
+            Rollout(v.id, step, v.place, prompt, answer.tokens, answer.truncated, **more)
+            for v, prompt, answer, more in rows
         ]
         if self.own.importance is None:
             return written
@@ -302,7 +303,7 @@ class OnPolicySteps:
             if encode is not None:
                 rows = self._encoded(step, rows, encode)
             batch = self._batch(step, rows)
-            if encode is not None:
+            if all(one.states is not None for one in rollouts) or encode is not None:
                 batch["states"] = [one.states for one in rows]
             if self.own.importance is not None:
                 batch["weights"] = [one.weights for one in rows]
@@ -343,3 +344,8 @@ def _row(rollout: Rollout) -> dict[str, list[int]]:
         "input_ids": [*rollout.prompt, *rollout.tokens],
         "labels": [IGNORED] * len(rollout.prompt) + list(rollout.tokens),
     }
+
+
+def _surprise(answer: Answer) -> dict[str, Tensor]:
+    """How likely the student found each token that it drew, where the engine says it."""
+    return {} if answer.logprobs is None else {"logprobs": torch.tensor(answer.logprobs)}

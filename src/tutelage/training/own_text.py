@@ -19,7 +19,8 @@ _GRAM = 4
 
 _NAMES = (
     *("answers", "tokens", "data_tokens", "ended", "long", "repetition", "learned"),
-    *("surprise", "drawn_tokens", "weights", "squared_weights", "weighed_tokens"),
+    *("surprise", "drawn_tokens", "kept", "mended_tokens"),
+    *("weights", "squared_weights", "weighed_tokens"),
     *("agreed", "kd_tokens"),
 )
 """What is summed, in this order."""
@@ -50,6 +51,7 @@ class OwnText:
         long = [share for share in repeated if share is not None]
         # The mean surprise at what is drawn estimates the entropy of the distributions.
         drawn = [one.logprobs for one in written if one.logprobs is not None]
+        mended = [one for one in written if one.kept is not None]
         self._steps += 1
         self._add(
             answers=len(written),
@@ -61,6 +63,8 @@ class OwnText:
             learned=learned,
             surprise=-sum(float(one.double().sum()) for one in drawn),
             drawn_tokens=sum(map(len, drawn)),
+            kept=sum(one.kept or 0 for one in mended),
+            mended_tokens=sum(len(one.tokens) for one in mended),
         )
 
     def add_kept(self, kept: Sequence[Rollout]) -> None:
@@ -106,6 +110,7 @@ class OwnText:
             "own_entropy": (s["surprise"], s["drawn_tokens"]),
             "own_agreement": (s["agreed"], s["kd_tokens"]),
             "own_reused": (s["learned"] - s["answers"], s["learned"]),
+            "own_kept": (s["kept"], s["mended_tokens"]),
             "own_weight": (s["weights"], s["weighed_tokens"]),
             "own_effective": (s["weights"] ** 2, s["weighed_tokens"] * s["squared_weights"]),
         }

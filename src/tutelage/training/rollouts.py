@@ -46,6 +46,8 @@ class Rollout:
             with, in nats, shape ``[n]``; None where not known.
         states: what the teacher's signal encodes each token to, shape ``[n, H]``; None where the
             teacher was not asked yet.
+        kept: how many of its tokens are the student's own, where its teacher mends them; None
+            where all are. Not kept.
         weights: how much each token counts in the step that learns from it, shape ``[n]``; None
             where all count alike. Of that step alone, and not kept.
     """
@@ -58,6 +60,7 @@ class Rollout:
     truncated: bool = False
     logprobs: Tensor | None = None
     states: Tensor | None = None
+    kept: int | None = None
     weights: Tensor | None = None
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from tutelage.data.collate import padding_id
 from tutelage.errors import DataError
 from tutelage.generation.drawing import Chooser
+from tutelage.generation.ended import read_answers, with_logprobs
 from tutelage.generation.engine import Answer, Likelihood, Prompt, seeds_of
 from tutelage.generation.halving import Halving
 from tutelage.generation.likelihood import likelihoods
@@ -73,10 +73,6 @@ class LocalEngine:
         limits = limits_of(asked, settings, inner)
         stops = Stops.of(self.tokenizer, inner, settings.stop_strings)
         rows = rows_of(asked, limits, seeds, greedy=settings.greedy)
-        # A prompt that fills the whole limit has an empty answer.
-        none = () if settings.logprobs else None
-        answers = [Answer("", 0, "length", seed=own, logprobs=none) for own in seeds]
-        done = len(asked) - len(rows)
         with asking(inner, settings):
             choose = Chooser(settings, len(self.tokenizer))
             budget, pad = settings.batch_tokens, padding_id(self.tokenizer)
@@ -86,18 +82,16 @@ class LocalEngine:
                 way = Halving(
                     inner, choose, stops, budget=budget, positions=positions, pad_token_id=pad
                 )
-            for ended in way.finished(rows):
-                for row in ended:
-                    read = stops.read(row.prompt, row.tokens[: row.limit])
-                    logprobs = tuple(row.logprobs[: read.num_tokens]) if settings.logprobs else None
-                    answers[row.place] = replace(read, seed=seeds[row.place], logprobs=logprobs)
-                done += len(ended)
-                if progress is not None:
-                    progress(done, len(asked))
-        if on_answer is not None:
-            for position, answer in enumerate(answers):
-                on_answer(position, answer)
-        return answers
+            return read_answers(
+                way,
+                rows,
+                seeds,
+                stops,
+                settings,
+                on_end=with_logprobs if settings.logprobs else None,
+                progress=progress,
+                on_answer=on_answer,
+            )
 
     @torch.no_grad()
     def log_likelihoods(
