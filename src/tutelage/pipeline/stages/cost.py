@@ -52,6 +52,7 @@ class Cost:
         generated_tokens: tokens of these answers, if they are as long as the data's.
         rollout_bytes: of the disk, what answers take that are learned from again, at most.
         at_most: whether training may write less: that is decided on the way.
+        weighed_tokens: tokens of prompts and answers that the student reads to weigh them.
     """
 
     tokens: int
@@ -66,6 +67,7 @@ class Cost:
     generated_tokens: int = 0
     rollout_bytes: int = 0
     at_most: bool = False
+    weighed_tokens: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The estimate as plain values."""
@@ -94,7 +96,8 @@ class Scale:
         store_bytes: disk that the store still needs.
         reuse: which visits write and which learn once more; None where no step is on-policy.
         rollout_bytes: disk of one answer that is kept, at most.
-        mends: whether the teacher reads answers as they are written, too.
+        mends: whether the teacher reads answers as they are written.
+        weighs: whether the student weighs answers by how likely they are now.
     """
 
     parameters: int
@@ -115,6 +118,7 @@ class Scale:
     reuse: ReusePlan | None = None
     rollout_bytes: int = 0
     mends: bool = False
+    weighs: bool = False
 
 
 def estimate(
@@ -142,13 +146,15 @@ def estimate(
         asks &= writes | (scale.reuse.source < 0)  # what it said of a kept answer is kept, too
     generated = 0 if answers is None else int(answers[plan.visits][writes].sum())
     teacher_tokens = int(per_visit[asks].sum()) if live else scale.tokens_to_store
+    weighed = 0
+    if scale.weighs and scale.reuse is not None:
+        weighed = int(per_visit[scale.reuse.source >= 0].sum())
     ratio = scale.teacher_parameters / max(scale.parameters, 1)
-    if scale.mends:
-        teacher_tokens += int(per_visit[writes].sum())
     seconds = baseline_seconds = None
     if scale.forward_tokens_per_second:
-        forwards = BACKWARD * tokens + ratio * teacher_tokens + GENERATION * generated
-        forwards += ratio * GENERATION * generated * scale.mends
+        forwards = weighed + BACKWARD * tokens + ratio * teacher_tokens + GENERATION * generated
+        # Token by token instead of at once.
+        forwards += ratio * (GENERATION - 1) * generated * scale.mends
         seconds = forwards / scale.forward_tokens_per_second
         plain = lengths.mean() * plan.baseline_steps * plan.batch_size
         share = ratio * (plain if live and teacher_tokens else teacher_tokens)
@@ -180,6 +186,7 @@ def estimate(
         learned=0 if scale.reuse is None else scale.reuse.num_learned,
         generated_tokens=generated,
         rollout_bytes=int(rollouts),
+        weighed_tokens=weighed,
     )
 
 
@@ -214,6 +221,7 @@ def cost_of(session: Session, arm: str) -> Cost:
         reuse=reuse_of(session, recipe, plan),
         rollout_bytes=rollout_bytes(session, recipe) if plan.on_policy.any() else 0,
         mends=recipe.on_policy.is_used and recipe.on_policy.teacher_top_k is not None,
+        weighs=recipe.on_policy.importance is not None,
     )
     order = Ids(rows["id"]).locate(plan.ids)
     answers = None

@@ -38,6 +38,7 @@ def ledger_of(session: Session, arm: str) -> Ledger:
         "training": _step_flops(recipe, student, session) * cost.tokens,
         "teacher": FORWARD * teacher * read,
         "generation": FORWARD * student * cost.generated_tokens,
+        "weights": FORWARD * student * cost.weighed_tokens,
         "difficulty": _difficulty_flops(session, recipe, student, teacher),
         "texts": _texts_flops(session, arm, teacher),
     }
