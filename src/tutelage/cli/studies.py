@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tutelage.cli.shared import JsonOption, QuietOption, app, say
+from tutelage.cli.shared import JsonOption, QuietOption, RecipeArgument, SetOption, app, say, show
+
+if TYPE_CHECKING:
+    from tutelage.studies.run import StudyState
 
 
 @app.command("study")
@@ -50,6 +53,61 @@ def study_command(
         budget=seconds,
         say=(lambda line: None) if quiet else (lambda line: say(line, err=True)),
     )
+    _end(state, json_)
+
+
+@app.command("tune")
+def tune_command(
+    recipe: RecipeArgument,
+    budget: Annotated[str, typer.Option(help="How long it may take: 10m, 2h.")],
+    set_: SetOption = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods to try beside the recipe's, as in kld,skl,sft.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="Runs at once.")
+    ] = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Find the method and the learning rate for a recipe's models and data within some time.
+
+    Ends with a recipe that is better than the given one, or says that the time cannot tell.
+    """
+    from tutelage.studies.run import parse_budget
+    from tutelage.studies.tune import METHODS, tune
+
+    seconds = parse_budget(budget)
+    found = tune(
+        recipe,
+        set_ or (),
+        budget=seconds,
+        methods=METHODS
+        if methods is None
+        else [m.strip() for m in methods.split(",") if m.strip()],
+        workers=workers,
+        say=(lambda line: None) if quiet else (lambda line: say(line, err=True)),
+    )
+    _end(found.state, json_)
+    if found.file is not None and not json_:
+        say(f"recipe:  {found.file}")
+
+
+def _end(state: "StudyState", json_: bool) -> None:
+    """Print what a study came to, and leave it in the study's folder."""
+    from tutelage.studies.ending import end_study
+    from tutelage.studies.table import as_dict, study_table
+
+    analysis, files = end_study(state)
+    if json_:
+        typer.echo(json.dumps(as_dict(analysis), indent=2))
+    else:
+        show(study_table(analysis))
+        for name, path in files.items():
+            say(f"{name + ':':<8} {path}")
     for failure in state.failures.values():
         say(f"failed: {failure['title']}: {failure['why']}", err=True)
-    say(json.dumps({"finished": state.finished, "runs": len(state.results)}))
+    if not state.finished and not state.failures:
+        say("not finished; the same command goes on", err=True)
+    if state.failures:
+        raise typer.Exit(2)

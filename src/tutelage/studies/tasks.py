@@ -295,7 +295,9 @@ class Planner:
         asked = (role, cell, tuple(seeds.items()), tuple(over.items()), until, amount)
         if asked not in self._tasks:
             recipe = self._recipe(cell, seeds, over)
-            facts = {"role": role, "recipe": recipe, "amount": amount}
+            # Where its folder is changes nothing of a run.
+            what = {name: value for name, value in recipe.items() if name != "output"}
+            facts = {"role": role, "recipe": what, "amount": amount}
             key = "-".join([*_words(role, cell, seeds), fingerprint(facts)[:10]])
             self._tasks[asked] = Task(role, cell, seeds, recipe, key, until, amount)
         return self._tasks[asked]
