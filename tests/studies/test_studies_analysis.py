@@ -150,6 +150,7 @@ def test_a_study_that_has_just_begun():
     assert verdict_of(first, row(first, "cpd")) == "missing"
     assert verdict_sentences(first) == [
         "Nothing can be compared yet: no cell shares a seed with its control.",
+        "7 of 8 runs are missing: kld, seeds 1, 2, 3; cpd, seeds 0, 1, 2, 3.",
     ]
     assert "cpd" in printed(first) and "0/4" in printed(first)
 

@@ -26,11 +26,13 @@ class GroupScores:
         name: of the model.
         scores: label of the group to its mean and interval.
         reference: whether it is a model to compare with (teacher, student before) and not an arm.
+        colour: of its marks, one of ``SERIES``; empty: by its place.
     """
 
     name: str
     scores: Mapping[str, Interval]
     reference: bool = False
+    colour: str = ""
 
 
 def loss_figure(
@@ -160,7 +162,7 @@ def results_figure(models: Sequence[GroupScores], title: str, name: str = "resul
     caption = "Points are means, bars their 95 % intervals over test examples"
     if any(model.reference for model in models):
         caption += "; open marks are references"
-    return Picture(name, f"{caption}.", (_intervals_panel(models, "groups", title, "by group"),))
+    return Picture(name, f"{caption}.", (intervals_panel(models, "groups", title, "by group"),))
 
 
 def differences_figure(panels: Mapping[str, Sequence[GroupScores]], first: str) -> Picture:
@@ -171,7 +173,7 @@ def differences_figure(panels: Mapping[str, Sequence[GroupScores]], first: str) 
         first: the model that the others are held against.
     """
     drawn = [
-        _intervals_panel(models, f"unit-{number}", title, "by suite", zero=True)
+        intervals_panel(models, f"unit-{number}", title, "by suite", zero=True)
         for number, (title, models) in enumerate(panels.items())
     ]
     caption = (
@@ -181,7 +183,7 @@ def differences_figure(panels: Mapping[str, Sequence[GroupScores]], first: str) 
     return Picture("differences", caption, tuple(drawn))
 
 
-def _intervals_panel(
+def intervals_panel(
     models: Sequence[GroupScores], name: str, title: str, by: str, *, zero: bool = False
 ) -> Panel:
     """Means with their intervals, groups below each other; ``zero`` draws a line there."""
@@ -214,7 +216,7 @@ def _draw_intervals(axes: Axes, models: Sequence[GroupScores], groups: Sequence[
         ends = np.array(
             [(v.low, v.high) if v.known else (v.mean, v.mean) for _, v in shown]
         ).reshape(-1, 2)
-        colour = INK if model.reference else SERIES[arm % len(SERIES)]
+        colour = INK if model.reference else model.colour or SERIES[arm % len(SERIES)]
         axes.hlines(places, ends[:, 0], ends[:, 1], colors=colour, linewidth=1.6)
         axes.plot(
             means,

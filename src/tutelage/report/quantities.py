@@ -60,6 +60,16 @@ def large(value: float | None) -> str:
     return count(value)
 
 
+def flops(value: float | None) -> str:
+    """A number of floating-point operations: ``3.2 T`` for 3.2 billion times a thousand."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= size:
+            return f"{number(value / size, 2 if value < 100 * size else 3)} {unit}"
+    return count(value)
+
+
 def duration(seconds: float | None) -> str:
     """A time span in the two units that matter: ``3 min 12 s``."""
     if seconds is None or not math.isfinite(seconds):

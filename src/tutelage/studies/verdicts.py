@@ -10,6 +10,9 @@ Verdict = Literal["control", "missing", "better", "worse", "cannot tell"]
 
 _MOST_SENTENCES = 5
 
+_SAME = 5e-4
+"""Deviations below this part are none."""
+
 
 def verdict_of(analysis: Analysis, cell: CellAnalysis) -> Verdict:
     """What the interval of the leading measure says of a cell.
@@ -118,8 +121,8 @@ def verdict_sentences(analysis: Analysis) -> list[str]:
         return ["No run has been scored yet."]
     compared = [cell for cell in analysis.compared if verdict_of(analysis, cell) != "missing"]
     if not compared:
-        return ["Nothing can be compared yet: no cell shares a seed with its control."]
-    if len(compared) <= _MOST_SENTENCES:
+        found = ["Nothing can be compared yet: no cell shares a seed with its control."]
+    elif len(compared) <= _MOST_SENTENCES:
         # What is true of all of them is said once.
         found = [_found(analysis, cell) for cell in compared]
         found += dict.fromkeys(filter(None, (_limits(analysis, cell) for cell in compared)))
@@ -183,21 +186,36 @@ def missing_sentence(analysis: Analysis) -> str:
 
 def cost_sentence(analysis: Analysis) -> str:
     """Whether all cells spent what they should alike; empty while that is not known."""
-    known = [c for c in analysis.compared if c.cost is not None and c.cost.excess is not None]
-    if not known:
+    known = {c.name: c.cost.excess for c in analysis.compared if c.cost is not None}
+    found = {name: excess for name, excess in known.items() if excess is not None}
+    if not found:
         return ""
-    words = {"student_tokens": "student tokens", "flops": "FLOPs"}.get(
-        analysis.currency, analysis.currency
-    )
+    what = currency_words(analysis.currency)
+    worst = max(found, key=lambda name: abs(found[name]))
+    if abs(found[worst]) < _SAME:
+        words = f"All cells spent the same {what} as their control."
+    else:
+        words = (
+            f"Equal by {what}: the largest deviation from a control is"
+            f" {100 * found[worst]:+.1f} % ({worst})."
+        )
+    return words if analysis.currency == "flops" else f"{words}{_flops_words(analysis)}"
 
-    def excess(cell: CellAnalysis) -> float:
-        assert cell.cost is not None and cell.cost.excess is not None
-        return cell.cost.excess
 
-    worst = max(known, key=lambda cell: abs(excess(cell)))
-    if abs(excess(worst)) < 5e-4:
-        return f"All cells spent the same {words} as their control."
-    return (
-        f"Equal by {words}: the largest deviation from a control is {100 * excess(worst):+.1f} %"
-        f" ({worst.name})."
-    )
+def _flops_words(analysis: Analysis) -> str:
+    """By how much the FLOPs differ where something else is equal."""
+    costs = {c.name: sum(c.cost.flops.values()) for c in analysis.cells if c.cost is not None}
+    found = {
+        cell.name: costs[cell.name] / costs[cell.control] - 1
+        for cell in analysis.compared
+        if cell.name in costs and costs.get(cell.control)
+    }
+    worst = max(found, key=lambda name: abs(found[name]), default="")
+    if not worst or abs(found[worst]) < _SAME:
+        return ""
+    return f" In FLOPs it is {100 * found[worst]:+.1f} % ({worst})."
+
+
+def currency_words(currency: str) -> str:
+    """A currency as people write it."""
+    return {"flops": "FLOPs"}.get(currency, currency.replace("_", " "))
