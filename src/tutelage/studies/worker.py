@@ -118,7 +118,8 @@ def main() -> None:
 
 def _end_with_parent() -> None:
     """Wait until the process that started this one has gone, and end then too."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # nobody writes; not by sys.stdin, whose lock Python wants at its end
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
