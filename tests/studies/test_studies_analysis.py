@@ -12,8 +12,10 @@ import scipy.stats
 from rich.console import Console
 from study_results import GRID, all_results, ledger, result, scores, study
 
+from tutelage.pipeline.stages.store import STORING
 from tutelage.statistics import holm, seeded_difference
 from tutelage.studies.analysis import analyse
+from tutelage.studies.costs import curve_of
 from tutelage.studies.load import load_study
 from tutelage.studies.table import as_dict, study_table, to_csv
 from tutelage.studies.verdicts import cell_sentence, cost_sentence, verdict_of, verdict_sentences
@@ -244,6 +246,11 @@ def test_what_cells_spent_against_their_control():
     assert curve.flops[-1] == pytest.approx(2e10 + 3.7e11 * 60 / 54)
     assert curve.seconds[0] == pytest.approx(2.0 + 4.0)
     assert curve.spreads[0] == pytest.approx(np.std([0, 0.01, 0.02, 0.03], ddof=1))
+    stored = ledger(**{"difficulty": 2e10})
+    stored.seconds[STORING] = 5.0  # the teacher was asked before the first update
+    curve = curve_of([result(loaded.cells[0], 0, [1], ledger=stored)], "log_likelihood")
+    assert curve.flops[0] == pytest.approx(2e10 + 1e11 + 3e11 * 20 / 60)
+    assert curve.seconds[0] == pytest.approx(2.0 + 5.0 + 4.0)
 
 
 def test_the_search_is_told_with_what_it_saved():
@@ -261,11 +268,11 @@ def test_the_search_is_told_with_what_it_saved():
             )
     results.append(result(kld, 0, [1, 0], tuned={"training.learning_rate": "0.002"}))
     (race,) = analyse(loaded, results).races
-    assert race.trials[0].settings == "training.learning_rate 0.002" and race.trials[0].chosen
+    assert race.trials[0].settings == "learning_rate 0.002" and race.trials[0].chosen
     assert race.trials[0].rungs == ((20, -0.05), (60, -1 / 60))
     assert race.trials[1].rungs == ((20, None),) and not race.trials[1].chosen
     assert (race.updates, race.whole) == (80, 120)
-    assert row(analyse(loaded, results), "kld").tuned == ("training.learning_rate 0.002",)
+    assert row(analyse(loaded, results), "kld").tuned == ("learning_rate 0.002",)
 
 
 def test_what_a_race_of_all_arms_left_behind_is_not_missing():

@@ -124,7 +124,7 @@ def test_every_part_is_there(page):
     for words in ("Seed by seed", "By group", "While training", "What it cost", "How to read this"):
         assert words in page
     assert "The search tried 4 settings in 160 updates; all of them" in page
-    assert "training.learning_rate 0.002" in page and "least 0.031" in page
+    assert "<td>learning_rate 0.002" in page and "least 0.031" in page
     assert "tutelage study made.yaml" in page and "3.12" in page
     assert "teacher" in page and "90.0" in page
 

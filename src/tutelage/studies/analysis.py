@@ -16,7 +16,7 @@ from tutelage.statistics import SeededDifference, holm, seeded_difference
 from tutelage.studies.costs import Cost, Curve, cost_of, curve_of
 from tutelage.studies.load import LoadedStudy
 from tutelage.studies.results import Result, Scores
-from tutelage.studies.trials import Race, races_of
+from tutelage.studies.trials import Race, races_of, settings_text
 
 ALPHA = 0.05
 """At or below this adjusted p the test over seeds confirms a difference."""
@@ -194,7 +194,9 @@ def analyse(loaded: LoadedStudy, results: Sequence[Result]) -> Analysis:
                 control=control.name,
                 seeds=tuple(_text(seeds) for seeds in there),
                 missing=tuple(_text(seeds) for seeds in wanted if seeds not in own),
-                tuned=tuple(dict.fromkeys(_settings(one) for one in there.values() if one.tuned)),
+                tuned=tuple(
+                    dict.fromkeys(settings_text(r.tuned) for r in there.values() if r.tuned)
+                ),
                 outcomes=_outcomes(measures, there, against),
                 groups=_by_group(measures, there, against),
                 cost=cost_of(own.values(), runs[control.name].values(), study.equal.by),
@@ -221,10 +223,6 @@ def _key(seeds: Mapping[str, int]) -> SeedKey:
 
 def _text(seeds: SeedKey) -> str:
     return seeds_text(dict(seeds))
-
-
-def _settings(result: Result) -> str:
-    return ", ".join(f"{name} {label}" for name, label in result.tuned.items())
 
 
 def _measures(chosen: Sequence[str], runs: Sequence[Result]) -> tuple[Measure, ...]:

@@ -8,8 +8,11 @@ import numpy as np
 from tutelage.studies.results import Result
 from tutelage.types import Ledger
 
-_BEFORE = ("difficulty", "texts", "store")
+_BEFORE = ("difficulty", "texts")
 """Purposes that are paid before the first update; all others are paid evenly over the updates."""
+
+_STORED = "teacher store"
+"""The stage of a run that asks its teacher before the first update."""
 
 _NO_MEASURES = ("step", "seconds", "loss")
 
@@ -128,7 +131,8 @@ def _flops(ledgers: Sequence[Ledger | None], steps: Sequence[int]) -> tuple[floa
     found = []
     for ledger in ledgers:
         assert ledger is not None
-        before = sum(value for name, value in ledger.flops.items() if name in _BEFORE)
+        names = (*_BEFORE, "teacher") if _STORED in ledger.seconds else _BEFORE
+        before = sum(ledger.flops.get(name, 0.0) for name in names)
         along = ledger.amount("flops") - before
         found.append([before + along * step / ledger.updates for step in steps])
     return tuple(np.mean(found, axis=0).tolist())

@@ -76,7 +76,7 @@ def render_study_page(loaded: LoadedStudy, analysis: Analysis, results: Sequence
         cost_figure=plots.cost_figure(analysis),
         search_words=views.search_words(analysis.races) if analysis.races else "",
         chosen=views.chosen_view(analysis),
-        races=[views.race_view(race) for race in analysis.races],
+        races=[(race.cell, views.race_view(race)) for race in analysis.races],
         races_open=len(analysis.races) <= _OPEN_RACES,
         left=list(analysis.left),
         num_seeds=len(seeds),

@@ -162,8 +162,8 @@ def curves_figure(analysis: Analysis) -> Picture | None:
     )
     if len(panels) > 1:
         caption += (
-            " What an arm pays before its first update (difficulty, texts) shifts its curve to the"
-            " right; the rest is taken as paid evenly over updates."
+            " What an arm pays before its first update (difficulty, texts, storing a teacher)"
+            " shifts its curve to the right; the rest is taken as paid evenly over updates."
         )
     if len(cells) < sum(cell.curve is not None for cell in analysis.cells):
         caption += " Of many cells the best one of each arm is shown."

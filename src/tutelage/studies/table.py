@@ -30,6 +30,8 @@ def study_table(analysis: Analysis) -> RenderableType:
     """A row for each cell by the leading measure, and below it what that says in words."""
     parts: list[RenderableType] = []
     if analysis.measures:
+        label = analysis.measures[0].label
+        parts.append(Text(f"{label}; diff.: minus the control; p: adjusted (Holm)", style="italic"))
         parts.append(_table(analysis))
         parts.append(Text())
     sentences = verdict_sentences(analysis)
@@ -39,9 +41,7 @@ def study_table(analysis: Analysis) -> RenderableType:
 
 
 def _table(analysis: Analysis) -> Table:
-    measure = analysis.measures[0]
-    title = Text(f"{measure.label}; difference: minus the control; p: Holm", style="italic")
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("cell", overflow="fold", min_width=12)
     for name in ("runs", "mean", "sd", "diff.", "95 %", "p"):
         table.add_column(name, justify="right", no_wrap=True)

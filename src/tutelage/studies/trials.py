@@ -78,13 +78,17 @@ def races_of(
             runs = found.get((cell.name, tuned))
             if runs:
                 chosen = any(tuple(one.tuned.items()) == tuned for one in finals[cell.name])
-                words = ", ".join(f"{name} {label}" for name, label in tuned)
-                trials.append(_trial(words, runs, chosen))
+                trials.append(_trial(settings_text(dict(tuned)), runs, chosen))
         if trials:
             # The longest first, of equally long ones the best; one that diverged comes last.
             trials.sort(key=lambda one: (-one.rungs[-1][0], -_worth(one.rungs[-1][1])))
             races.append(Race(cell.name, search.measure, tuple(trials)))
     return tuple(races)
+
+
+def settings_text(tuned: Mapping[str, str]) -> str:
+    """What was tuned, as people read it."""
+    return ", ".join(f"{name.rpartition('.')[2]} {label}" for name, label in tuned.items())
 
 
 def _worth(value: float | None) -> float:

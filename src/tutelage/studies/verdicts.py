@@ -213,7 +213,7 @@ def _flops_words(analysis: Analysis) -> str:
     worst = max(found, key=lambda name: abs(found[name]), default="")
     if not worst or abs(found[worst]) < _SAME:
         return ""
-    return f" In FLOPs it is {100 * found[worst]:+.1f} % ({worst})."
+    return f" In FLOPs the largest deviation is {100 * found[worst]:+.1f} % ({worst})."
 
 
 def currency_words(currency: str) -> str:
