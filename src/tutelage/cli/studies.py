@@ -107,7 +107,7 @@ def _end(state: "StudyState", json_: bool) -> None:
             say(f"{name + ':':<8} {path}")
     for failure in state.failures.values():
         say(f"failed: {failure['title']}: {failure['why']}", err=True)
-    if not state.finished and not state.failures:
-        say("not finished; the same command goes on", err=True)
     if state.failures:
         raise typer.Exit(2)
+    if not state.finished:
+        say("not finished; the same command goes on", err=True)

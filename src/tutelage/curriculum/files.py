@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tutelage.curriculum.doubts import profile_doubts
 from tutelage.curriculum.exposure import exposure, plan_warnings
 from tutelage.curriculum.fingerprint import plan_fingerprint
-from tutelage.curriculum.options import LOSS_VALUES
+from tutelage.curriculum.options import AS_IF_NOT_THERE, LOSS_VALUES
 from tutelage.files import atomic_write_json, disk_errors, read_json
 from tutelage.ids import Ids, index_type
 from tutelage.types import DifficultyProfile, Plan, Stage
@@ -131,7 +131,7 @@ def load_plan(folder: str | Path) -> Plan:
     description = read_json(folder / "plan.json")
     ids = Ids(pq.read_table(folder / "ids.parquet")["id"])
     with pq.ParquetFile(folder / "steps.parquet") as file:
-        steps = file.read(["stage", *SCHEDULED, "on_policy", "restart"])
+        steps = file.read(["stage", *_written(file), "on_policy", "restart"])
         visits, offsets = _read_lists(file, "positions", index_type(len(ids)))
         names = description["teachers"]
         visit_teacher, _ = _read_lists(file, "teachers", np.min_scalar_type(len(names)))
@@ -148,10 +148,23 @@ def load_plan(folder: str | Path) -> Plan:
         teachers=tuple(names),
         visit_teacher=visit_teacher,
         visit_weight=visit_weight,
-        stages=tuple(Stage(**stage) for stage in description["stages"]),
-        **{name: steps[name].to_numpy().astype(np.float64) for name in SCHEDULED},
+        stages=tuple(Stage(**{**AS_IF_NOT_THERE, **stage}) for stage in description["stages"]),
+        **_scheduled(steps),
         **{name: description[name] for name in _SCALARS},
     )
+
+
+def _scheduled(steps: pa.Table) -> dict[str, NDArray[np.float64]]:
+    """What a plan schedules, step by step."""
+    missing = {name: np.full(len(steps), value) for name, value in AS_IF_NOT_THERE.items()}
+    there = [name for name in SCHEDULED if name in steps.column_names]
+    return missing | {name: steps[name].to_numpy().astype(np.float64) for name in there}
+
+
+def _written(file: pq.ParquetFile) -> list[str]:
+    """What is scheduled, without what was not there yet when the plan was written."""
+    there = set(file.schema_arrow.names)
+    return [name for name in SCHEDULED if name in there or name not in AS_IF_NOT_THERE]
 
 
 def _read_lists(

@@ -80,8 +80,8 @@ def price(recipe: Mapping[str, Any], run_dir: Path, *, quiet: bool = True) -> Le
 
     Args:
         recipe: the recipe, without controls.
-        run_dir: the run folder.
+        run_dir: a run folder for this alone: it is that of whichever recipe came last.
         quiet: show no progress.
     """
-    with prepared(recipe, run_dir=run_dir, quiet=quiet, draws=False) as session:
+    with prepared(recipe, run_dir=run_dir, quiet=quiet, draws=False, replace=True) as session:
         return ledger_of(session, session.main_arm)

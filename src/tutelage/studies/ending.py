@@ -4,8 +4,11 @@ from pathlib import Path
 
 from tutelage.files import atomic_write_json, atomic_write_text
 from tutelage.studies.analysis import Analysis, analyse
+from tutelage.studies.page import write_study_page
 from tutelage.studies.run import StudyState
 from tutelage.studies.table import as_dict, to_csv
+
+_ENDINGS = {"numbers": "json", "table": "csv", "page": "html"}
 
 
 def end_study(state: StudyState) -> tuple[Analysis, dict[str, Path]]:
@@ -17,7 +20,8 @@ def end_study(state: StudyState) -> tuple[Analysis, dict[str, Path]]:
     folder = state.loaded.folder
     results = [state.results[name] for name in state.due.wanted if name in state.results]
     analysis = analyse(state.loaded, results)
-    files = {"numbers": folder / "study.json", "table": folder / "study.csv"}
+    files = {name: folder / f"study.{end}" for name, end in _ENDINGS.items()}
     atomic_write_json(files["numbers"], as_dict(analysis))
     atomic_write_text(files["table"], to_csv([r for r in results if r.role == "final"]))
+    write_study_page(state.loaded, analysis, results, files["page"])
     return analysis, files

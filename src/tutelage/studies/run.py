@@ -143,7 +143,7 @@ class _Lines:
             self.seconds.setdefault(event["role"], []).append(event["seconds"])
             self.say(self._done(event))
         elif kind == "failed":
-            self.say(f"failed: {event['title']}: {event['why']}")
+            self.say(f"failed: {event['title']} (why is said at the end)")
         elif kind == "error":
             raise RunFolderError(f"A worker of the study stopped: {event['why']}")
 
