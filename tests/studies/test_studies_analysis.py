@@ -191,7 +191,7 @@ def test_many_cells_are_summed_up_with_what_chance_does_among_them():
     loaded = load_study({**GRID, "seeds": 3})
     analysis = analyse(loaded, all_results(loaded, {"cpd": 0.1}))
     words = " ".join(verdict_sentences(analysis))
-    assert words.startswith("Of 6 cells ") and "One interval in 20" in words
+    assert words.startswith("Of 6 cells, ") and "One interval in 20" in words
     assert "none could be confirmed" in words and "with the same settings" in words
 
 

@@ -166,12 +166,12 @@ def curves_figure(analysis: Analysis) -> Picture | None:
             " shifts its curve to the right; the rest is taken as paid evenly over updates."
         )
     if len(cells) < sum(cell.curve is not None for cell in analysis.cells):
-        caption += " Of many cells the best one of each arm is shown."
+        caption += " Of many cells the best one of each arm is shown, of many arms the best ones."
     return Picture("curves", caption, tuple(panels))
 
 
 def _with_curves(analysis: Analysis) -> list[CellAnalysis]:
-    """Cells with the same curve; of many the best one of each arm."""
+    """Cells with the same curve; of many the best one of each arm, and of these the best."""
     found = [cell for cell in analysis.cells if cell.curve is not None]
     names = [cell.curve.measure for cell in found if cell.curve is not None]
     common = max(dict.fromkeys(names), key=names.count, default="")
@@ -188,7 +188,8 @@ def _with_curves(analysis: Analysis) -> list[CellAnalysis]:
     for cell in found:
         if cell.arm not in best or worth(cell) > worth(best[cell.arm]):
             best[cell.arm] = cell
-    return list(best.values())
+    ranked = sorted(best.values(), key=lambda cell: (not cell.is_control, -worth(cell)))[:_LINES]
+    return [cell for cell in found if cell in ranked]
 
 
 def _curves_panel(

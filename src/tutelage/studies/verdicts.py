@@ -143,11 +143,13 @@ def _many(analysis: Analysis, compared: list[CellAnalysis]) -> list[str]:
         name: [cell for cell in compared if verdict_of(analysis, cell) == name]
         for name in ("better", "worse", "cannot tell")
     }
+    better, worse, rest = (count(len(by_verdict[name])) for name in by_verdict)
     found = [
-        f"Of {count(len(compared))} cells {count(len(by_verdict['better']))} are better than their"
-        f" control by their interval, {count(len(by_verdict['worse']))} worse, and"
-        f" {count(len(by_verdict['cannot tell']))} cannot be told from it."
+        f"Of {count(len(compared))} cells, their intervals say that {better} are better than their"
+        f" control and {worse} worse; {rest} cannot be told from it."
     ]
+    if by_verdict["cannot tell"] == compared:
+        found = [f"None of {count(len(compared))} cells can be told from its control."]
     outcomes = [outcome for cell in compared if (outcome := analysis.leading(cell)) is not None]
     confirmed = sum(map(is_confirmed, outcomes))
     tests = analysis.num_tests(analysis.measures[0].key)

@@ -25,17 +25,16 @@ _REFERENCES = {"teacher": "teacher", "student_before": "student before"}
 
 def results_view(analysis: Analysis) -> View:
     """Every cell by every measure, with its difference to the control."""
-    headers = ["cell", "runs"]
+    headers = ["cell", "verdict", "runs"]
     for measure in analysis.measures:
         headers += [measure.label, "minus control", "p"]
-    headers.append("verdict")
     rows = []
     for cell in analysis.cells:
-        cells = [Cell(count(len(cell.seeds)), f"of {cell.wanted}" if cell.missing else "")]
+        against = "" if cell.is_control else f"against {cell.control}"
+        cells = [Cell(verdict_of(analysis, cell), against if len(cell.control) < 20 else "")]
+        cells.append(Cell(count(len(cell.seeds)), f"of {cell.wanted}" if cell.missing else ""))
         for measure in analysis.measures:
             cells += _outcome_cells(measure, cell.outcomes.get(measure.key))
-        verdict = verdict_of(analysis, cell)
-        cells.append(Cell(verdict, "" if cell.is_control else f"against {cell.control}"))
         rows.append(Row(cell.name, tuple(cells), "main" if cell.is_control else ""))
     for name, words in _REFERENCES.items():
         if name in analysis.references:
@@ -66,12 +65,12 @@ def _outcome_cells(measure: Measure, outcome: Outcome | None) -> list[Cell]:
 
 def _reference_cells(analysis: Analysis, name: str) -> list[Cell]:
     means = analysis.references[name]
-    cells = [Cell("")]
+    cells = [Cell(""), Cell("")]
     for measure in analysis.measures:
         known = measure.key in means
         cells.append(Cell(measure.metric.text(means[measure.key]) if known else MISSING))
         cells += [Cell(""), Cell("")]
-    return [*cells, Cell("")]
+    return cells
 
 
 def seeds_view(analysis: Analysis) -> View | None:
