@@ -34,6 +34,7 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "divergences": Family("divergence", "tutelage.divergences.table", "DIVERGENCES"),
     "targets": Family("target", "tutelage.targets.table", "TARGETS"),
+    "token_choices": Family("token choice", "tutelage.targets.tokens", "TOKEN_CHOICES"),
     "curricula": Family("curriculum", "tutelage.curriculum.table", "CURRICULA"),
     "example_weights": Family("example weight", "tutelage.curriculum.weights", "EXAMPLE_WEIGHTS"),
     "teacher_schedules": Family(

@@ -153,6 +153,7 @@ class Stage:
         distill_temperature: softens teacher and student; mean over the steps of the stage.
         ce_weight: weight of cross-entropy in the loss; mean over the steps of the stage.
         second_share: share of the second divergence; mean over the steps of the stage.
+        token_share: share of the tokens that is learned from; mean over the steps of the stage.
         teacher: names of the teachers, empty when no step of the stage has anything from one.
     """
 
@@ -166,6 +167,7 @@ class Stage:
     distill_temperature: float
     ce_weight: float
     second_share: float
+    token_share: float
     teacher: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -189,6 +191,7 @@ class Plan:
         distill_temperature: softens teacher and student, shape ``[S]``.
         ce_weight: weight of cross-entropy; distillation has the rest, shape ``[S]``.
         second_share: share of the second divergence in distillation, shape ``[S]``.
+        token_share: share of each answer's tokens that is learned from, shape ``[S]``.
         lr_factor: learning rate as a part of its peak, shape ``[S]``.
         on_policy: whether a step trains on answers that the student writes itself, shape ``[S]``.
         restarts: steps (from 0) that begin with a new optimizer, shape ``[R]``, int64.
@@ -215,6 +218,7 @@ class Plan:
     distill_temperature: NDArray[np.float64]
     ce_weight: NDArray[np.float64]
     second_share: NDArray[np.float64]
+    token_share: NDArray[np.float64]
     lr_factor: NDArray[np.float64]
     on_policy: NDArray[np.bool_]
     restarts: NDArray[np.int64]

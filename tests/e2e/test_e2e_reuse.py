@@ -235,6 +235,7 @@ REMAKES = {
     "loss.divergence.kind=reverse_kl && loss.sampled=true": CPD,
     "loss.ce_trust=agreed && loss.student_share=0.2": PLAN,
     "loss.second_divergence={kind: jsd} && loss.second_share=0.5": PLAN,
+    "loss.tokens={kind: student_entropy} && loss.token_share=0.5": PLAN,
     "loss.adaptive={kind: taid}": PLAN, "loss.ce_weight=0.25": PLAN, "loss.student_share=0.2": PLAN,
     "training.learning_rate=0.02": BOTH, "training.weight_decay=0.5": BOTH,
     "training.adam_beta1=0.5": BOTH, "training.adam_beta2=0.5": BOTH,

@@ -183,6 +183,7 @@ class PlanSettings:
         distill_temperature: schedule of the temperature.
         ce_weight: schedule of the weight of cross-entropy.
         second_share: schedule of the share that a second divergence has in distillation.
+        token_share: schedule of the share of each answer's tokens that is learned from.
         on_policy: schedule of the probability that a step trains on the student's own answers; such
             a step has no cross-entropy.
         learning_rate: course of the learning rate; a cosine to 0 by default.
@@ -210,6 +211,9 @@ class PlanSettings:
     )
     second_share: Spec | ScheduledValue = setting(
         0.0, "Share of the second divergence in distillation.", limits=(0.0, 1.0)
+    )
+    token_share: Spec | ScheduledValue = setting(
+        1.0, "Share of each answer's tokens that is learned from.", limits=(0.001, 1.0)
     )
     on_policy: Spec | ScheduledValue = setting(
         0.0, "Share of the steps on the student's own answers.", limits=(0.0, 1.0)
@@ -242,7 +246,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 LOSS_VALUES = tuple(name for name in LIMITS if name != "on_policy")
 """What it schedules of the loss: numbers of a step, with these names wherever there are steps."""
 
-AS_IF_NOT_THERE: dict[str, float] = {"second_share": 0.0}
+AS_IF_NOT_THERE: dict[str, float] = {"second_share": 0.0, "token_share": 1.0}
 """Of these the ones that do nothing at one value: a plan with it everywhere is one without them."""
 
 

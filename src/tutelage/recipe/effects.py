@@ -35,7 +35,7 @@ NO_RESULT = (
 """Left out of the recipe's fingerprint and of what every part is made from; ``teacher`` stands for
 each of ``teachers`` too."""
 
-_QUIET_LOSS = {"second_divergence": None, "ce_trust": "all"}
+_QUIET_LOSS = {"second_divergence": None, "tokens": None, "ce_trust": "all"}
 """Of the loss what came later, as it is where it does nothing: recipes without it stay the same."""
 
 

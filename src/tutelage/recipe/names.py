@@ -16,6 +16,7 @@ from tutelage.recipe.words import SettingError, below, expected, shown
 
 if TYPE_CHECKING:
     from tutelage.curriculum.teaching import TeacherSchedule
+    from tutelage.targets.tokens import TokenChoice
 
 
 def check_component(
@@ -183,6 +184,13 @@ def teacher_schedule(kind: str) -> "TeacherSchedule":
     from tutelage.curriculum.teaching import TEACHER_SCHEDULES
 
     return TEACHER_SCHEDULES[kind]
+
+
+def token_choice(kind: str) -> "TokenChoice":
+    """The row of a choice of tokens that exists."""
+    from tutelage.targets.tokens import TOKEN_CHOICES
+
+    return TOKEN_CHOICES[kind]
 
 
 def check_schedule(spec: float | Mapping[str, Any]) -> None:

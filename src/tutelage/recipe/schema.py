@@ -10,7 +10,13 @@ from tutelage.generation.settings import GenerationSettings
 from tutelage.placeholders import shorten
 from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict, given
 from tutelage.recipe.evaluation import EvaluationSection
-from tutelage.recipe.names import check_component, needs_of, schedule_range, teacher_schedule
+from tutelage.recipe.names import (
+    check_component,
+    needs_of,
+    schedule_range,
+    teacher_schedule,
+    token_choice,
+)
 from tutelage.recipe.sections import (
     CONTINUOUS,
     ArithmeticData,
@@ -301,21 +307,27 @@ class Recipe(Strict):
         self._check_own_answers(stages)
 
     def _check_vouching(self, stages: int) -> None:
-        """A share needs what it is of; whoever asks the teacher about labels needs one always."""
-        if (self.loss.second_divergence is None) != (self.loss.second_share == 0.0):
-            raise SettingError(
-                "loss.second_divergence",
-                "goes with loss.second_share, such as {kind: linear, start: 0, end: 1}. Give both"
-                " or neither.",
-            )
-        if self.loss.ce_trust == "all" or self.loss.is_cross_entropy_alone:
-            return
-        for name in ("ce_weight", "student_share"):
-            if schedule_range(getattr(self.loss, name), stages)[1] >= 1.0:
+        """A share needs what it is of; whoever asks the teacher about tokens needs one always."""
+        loss = self.loss
+        for key, share, quiet in (
+            ("second_divergence", "second_share", 0),
+            ("tokens", "token_share", 1),
+        ):
+            if (getattr(loss, key) is None) != (getattr(loss, share) == quiet):
                 raise SettingError(
-                    "loss.ce_trust",
-                    f"asks the teacher about every label, and where {name} is 1 no teacher is"
-                    " asked. Keep it below 1, or use ce_trust: all.",
+                    f"loss.{key}",
+                    f"goes with loss.{share}, a number or a schedule other than {quiet}. Give both"
+                    " or neither.",
+                )
+        asking = [] if loss.ce_trust == "all" or loss.is_cross_entropy_alone else ["ce_trust"]
+        if loss.tokens is not None and token_choice(loss.tokens.kind).needs_teacher:
+            asking.append("tokens")
+        for name in ("ce_weight", "student_share"):
+            if asking and schedule_range(getattr(loss, name), stages)[1] >= 1.0:
+                raise SettingError(
+                    f"loss.{asking[0]}",
+                    f"asks the teacher about every token, and where {name} is 1 no teacher is"
+                    f" asked. Keep it below 1, or leave {asking[0]} out.",
                 )
 
     def _check_own_answers(self, stages: int) -> None:

@@ -213,6 +213,8 @@ class Loss(Strict):
     second_divergence: Choice | None = same_as(DistillSettings, "second_divergence")
     second_share: ScheduleSpec = same_as(PlanSettings, "second_share")
     ce_weight: ScheduleSpec = same_as(PlanSettings, "ce_weight")
+    tokens: Choice | None = same_as(DistillSettings, "tokens")
+    token_share: ScheduleSpec = same_as(PlanSettings, "token_share")
     ce_trust: Literal["all", "agreed", "probability"] = same_as(DistillSettings, "ce_trust")
     distill_temperature: ScheduleSpec = same_as(PlanSettings, "distill_temperature")
     student_share: ScheduleSpec = same_as(PlanSettings, "student_share")
@@ -241,6 +243,9 @@ class Loss(Strict):
                 with below(name):
                     family = name.removeprefix("second_")
                     check_component(family, component.kind, component.options)
+        if self.tokens is not None:
+            with below("tokens"):
+                check_component("token choice", self.tokens.kind, self.tokens.options)
         if self.adaptive is not None:
             with below("adaptive"):
                 check_component("controller", self.adaptive.kind, self.adaptive.options)

@@ -129,6 +129,7 @@ def plan_figure(
         ("distill_temperature", "Distillation temperature"),
         ("ce_weight", "Weight of cross-entropy"),
         ("second_share", "Share of the second divergence"),
+        ("token_share", "Share of the tokens that is learned from"),
         ("lr_factor", "Learning rate, share of its peak"),
     )
     for key, title in schedules:

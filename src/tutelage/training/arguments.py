@@ -40,6 +40,7 @@ REFUSED_WITH_PLAN = {
     "distill_temperature": "the temperature of each step",
     "student_share": "the student's share of each step",
     "second_share": "the share of the second divergence at each step",
+    "token_share": "the share of the tokens at each step",
 }
 """Arguments that a given plan decides, and what it says instead."""
 

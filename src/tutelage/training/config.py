@@ -47,6 +47,11 @@ class DistillConfig(TrainingArguments):
     distill_temperature: float = _told_by(PlanSettings, "distill_temperature", "Without a plan.")
     student_share: float = _told_by(PlanSettings, "student_share", "Without a plan.")
     second_share: float = _told_by(PlanSettings, "second_share", "Without a plan.")
+    tokens: str | None = _told_by(DistillSettings, "tokens", "A name; see `tutelage ls`.")
+    token_options: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Options of the choice of tokens by name."}
+    )
+    token_share: float = _told_by(PlanSettings, "token_share", "Without a plan.")
     ce_trust: str = _told_by(DistillSettings, "ce_trust")
     tau2_scaling: bool = _told_by(DistillSettings, "tau2_scaling")
     sampled: bool = _told_by(DistillSettings, "sampled")

@@ -46,6 +46,7 @@ class StepValues:
     distill_temperature: float
     ce_weight: float
     second_share: float = 0.0
+    token_share: float = 1.0
 
     @property
     def needs_teacher(self) -> bool:

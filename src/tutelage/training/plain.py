@@ -34,6 +34,7 @@ def plain_plan(args: DistillConfig, ids: Sequence[str]) -> Plan:
             distill_temperature=args.distill_temperature,
             ce_weight=args.ce_weight,
             second_share=args.second_share,
+            token_share=args.token_share,
             seed=args.seed if args.data_seed is None else args.data_seed,
         ),
     )

@@ -16,6 +16,7 @@ class DistillSettings:
         divergence: name in ``DIVERGENCES``.
         target: name in ``TARGETS``.
         second_divergence: name in ``DIVERGENCES`` of the one that ``second_share`` is of.
+        tokens: name in ``TOKEN_CHOICES`` of what chooses the tokens that ``token_share`` is of.
         ce_trust: which labels cross-entropy believes; see ``targets.vouched``.
         tau2_scaling: multiply the divergence by the temperature squared, whichever it is.
         sampled: on on-policy steps, the one-sample estimate of reverse KL; see ``DistillLoss``.
@@ -33,6 +34,9 @@ class DistillSettings:
     target: str = setting("probability_mix", "What the student is pulled towards.")
     second_divergence: str | None = setting(
         None, "Another one that takes its place by `second_share`."
+    )
+    tokens: str | None = setting(
+        None, "Which tokens are learned from where `token_share` is below 1."
     )
     ce_trust: Literal["all", "agreed", "probability"] = setting(
         "all",

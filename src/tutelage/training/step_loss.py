@@ -12,12 +12,14 @@ from tutelage.divergences import DIVERGENCES
 from tutelage.errors import ConfigError
 from tutelage.models.head import check_head, response_hidden
 from tutelage.models.packing import runs_packed
-from tutelage.targets import TARGETS
+from tutelage.targets import TARGETS, TOKEN_CHOICES
 from tutelage.teachers import LiveTeacher, TeacherSignal, live_teacher
 from tutelage.training.config import DistillConfig
 from tutelage.training.loss import CE, KD, TARGET_ENTROPY, DistillLoss, StepValues
 from tutelage.training.routers import RouterLoss
 from tutelage.training.signals import Teacher, signals_of
+from tutelage.training.token_choice import ChosenTokens
+from tutelage.training.weights import tokens_of_rows
 from tutelage.types import Plan
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -96,11 +98,31 @@ class StepLoss:
             second=second,
             ce_trust=args.ce_trust,
         )
+        self._chosen = self._choice(plan, args)
         # Noise on embeddings is scaled by the length of a row, so rows must stay rows.
         wanted = args.padding_free if args.neftune_noise_alpha is None else False
         self.packed = runs_packed(student, args.device, wanted)
         self.routers = RouterLoss(student)
         self._teachers = signals_of(teacher, plan, self._live)
+
+    def _choice(self, plan: Plan, args: DistillConfig) -> ChosenTokens | None:
+        """What chooses the tokens to learn from; None where all are learned from."""
+        if args.tokens is None:
+            if (plan.token_share < 1.0).any():
+                raise ConfigError(
+                    "The plan learns from a share of the tokens (token_share), and which was not"
+                    " said. Give tokens, or leave token_share out."
+                )
+            return None
+        score = bind(TOKEN_CHOICES, "token choice", args.tokens, args.token_options)
+        needs_teacher = TOKEN_CHOICES[args.tokens].needs_teacher
+        if needs_teacher and not plan.takes_logits.all():
+            raise ConfigError(
+                f"The tokens '{args.tokens}' are chosen with the teacher, and the plan has steps"
+                " that ask none. Keep ce_weight and student_share below 1, or choose by"
+                " student_entropy."
+            )
+        return ChosenTokens(score, needs_teacher, self.distill)
 
     def _live(self, model: nn.Module) -> TeacherSignal:
         """A teacher that runs beside the student."""
@@ -156,7 +178,7 @@ class StepLoss:
             model: the student, as accelerate has wrapped it.
             inputs: the micro-batch.
             values: of its step.
-            num_tokens: response tokens of the whole step, over all processes.
+            num_tokens: those tokens of the whole step, over all processes, that are learned from.
         """
         rows = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
         with self.routers.caught() as router_losses:
@@ -171,6 +193,15 @@ class StepLoss:
                 else _joined(states, hidden_NH.device)
             )
         weights = inputs.get("weights")
+        weights_N = None if weights is None else _joined(weights, hidden_NH.device)
+        if self._chosen is not None and values.token_share < 1.0:
+            counts_B = tokens_of_rows(inputs).to(hidden_NH.device)
+            where = self._chosen(
+                model, hidden_NH, counts_B, values.token_share, teacher, teacher_hidden_NH
+            )
+            hidden_NH, targets_N = hidden_NH[where], targets_N[where]
+            weights_N = None if weights_N is None else weights_N[where]
+            teacher_hidden_NH = None if teacher_hidden_NH is None else teacher_hidden_NH[where]
         sums = self.distill(
             model,
             hidden_NH,
@@ -179,7 +210,7 @@ class StepLoss:
             teacher,
             teacher_hidden_NH,
             sampled=self._args.sampled and inputs.get("of_student", False),
-            weights_N=None if weights is None else _joined(weights, hidden_NH.device),
+            weights_N=weights_N,
         )
         parts = sums.parts.clone()
         parts[[CE, KD, TARGET_ENTROPY]] /= num_tokens

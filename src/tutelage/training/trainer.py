@@ -168,9 +168,10 @@ class DistillTrainer(Trainer):
             batches = self.on_policy.answered(self, batches)
         self.finite_losses.clear()
         self.step_ids = [example_id for batch in batches for example_id in batch["ids"]]
-        count = self.over_processes(count_learned(batches, device))
-        self.sums.response_tokens += count
-        batches = weighed(batches, self.plan, self.over_processes, count.device)
+        self.sums.response_tokens += self.over_processes(count_learned(batches, device))
+        share = float(self.plan.token_share[step])
+        count = self.over_processes(count_learned(batches, device, share))
+        batches = weighed(batches, self.plan, self.over_processes, count.device, share)
         return batches, count.clamp_min(1)
 
     def over_processes(self, tensor: Tensor) -> Tensor:

@@ -6,17 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tutelage.training.importance import with_mean_one
+from tutelage.targets.tokens import kept_counts
 from tutelage.types import Plan
 
 Batch = dict[str, Any]
 
 
-def count_learned(batches: Sequence[Batch], device: torch.device) -> Tensor:
-    """Response tokens of some micro-batches."""
+def count_learned(batches: Sequence[Batch], device: torch.device, share: float = 1.0) -> Tensor:
+    """Response tokens of some micro-batches, or so many of each row as are learned from.
+
+    Args:
+        batches: the micro-batches.
+        device: where they add up.
+        share: of the tokens of a row; see ``kept_counts``.
+    """
     count = torch.zeros((), dtype=torch.int64, device=device)
     for batch in batches:
-        count += tokens_of_rows(batch).sum().to(device)
+        count += kept_counts(tokens_of_rows(batch), share).sum().to(device)
     return count
 
 
@@ -30,28 +36,38 @@ def weighed(
     plan: Plan,
     over_processes: Callable[[Tensor], Tensor],
     device: torch.device,
+    share: float = 1.0,
 ) -> list[Batch]:
     """The micro-batches of a step, each row with what its example counts there.
 
-    The weights of a step are scaled so that their mean over its response tokens is 1, on all
-    processes together: its loss is a weighted mean over tokens. What tokens counted before counts
-    as well.
+    The weights of a step are scaled so that their mean over the tokens that it learns from is 1, on
+    all processes together: its loss is a weighted mean over these. What tokens counted before
+    counts as well (where some are chosen, by its mean over all of a row).
 
     Args:
         batches: of this process in one step.
         plan: the plan.
         over_processes: gives the sum of a tensor over all processes.
         device: where they add up.
+        share: of the tokens of a row that is learned from.
     """
     by_id = plan.weights_of(batches[0]["step"])
     if not by_id:
         return batches
-    found = []
+    found, total, count = [], 0.0, 0
     for batch in batches:
         ids = batch["ids"]  # a filler has none
-        tokens = tokens_of_rows(batch).tolist()[: len(ids)]
+        counts = tokens_of_rows(batch)
+        tokens, kept = counts.tolist()[: len(ids)], kept_counts(counts, share).tolist()
         rows = [torch.full((n,), by_id[i]).double() for i, n in zip(ids, tokens, strict=True)]
         if "weights" in batch:
             rows = [one * other for one, other in zip(rows, batch["weights"], strict=True)]
+        total += sum(float(one.mean()) * n for one, n in zip(rows, kept, strict=False) if n)
+        count += sum(kept)
         found.append({**batch, "weights": rows})
-    return with_mean_one(found, over_processes, device)
+    sums = over_processes(torch.tensor([total, count], dtype=torch.float64, device=device))
+    factor = float(sums[1] / sums[0]) if sums[0] > 0 else 1.0
+    return [
+        {**batch, "weights": [(one * factor).float() for one in batch["weights"]]}
+        for batch in found
+    ]
