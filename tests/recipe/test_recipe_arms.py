@@ -130,3 +130,27 @@ def test_one_word_for_a_list_is_told_how_to_be_one(tmp_path):
         ConfigError, match=r"must be a list, not the text 'wandb'. Write \[wandb\]."
     ):
         load_recipe(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("method", ["kld", "sft", "cpd", "pocl", "clpd"])
+def test_a_control_that_is_a_plain_method_has_nothing_of_the_others(method):
+    """Of what later methods add each of these says that it has none."""
+    main = {
+        "extends": "kld_agree",
+        "student": {"model": "s"},
+        "teacher": {"model": "t"},
+        "data": {"train": "d.jsonl"},
+        "curriculum": {"weights": {"kind": "middle"}},
+        "loss": {
+            "second_divergence": {"kind": "reverse_kl"},
+            "second_share": 0.5,
+            "tokens": {"kind": "student_entropy"},
+            "token_share": 0.5,
+        },
+        "controls": {"plain": {"extends": method}},
+    }
+    loaded = load_recipe(main)
+    alone = load_recipe(method, partial=True).recipe
+    assert loaded.recipe.loss.ce_trust == "agreed" and loaded.recipe.curriculum.weights is not None
+    assert loaded.arms["plain"].loss == alone.loss
+    assert loaded.arms["plain"].curriculum == alone.curriculum
