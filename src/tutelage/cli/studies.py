@@ -1,6 +1,7 @@
 """Commands that hold methods against each other: studies of many runs, and tuning."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,11 +41,17 @@ def study_command(
     if output is not None:
         overrides["output"] = output
     if dry_run:
+        from tutelage.studies.forecast import expect
         from tutelage.studies.load import load_study
+        from tutelage.studies.table import expected_table
 
-        state = state_of(load_study(study, overrides))
-        for task in state.due.ready:
-            say(f"{task.role}: {task.title}")
+        loaded = load_study(study, overrides)
+        say(f"{loaded.study.name}: preparing each arm to see what it costs", err=True)
+        found = expect(state_of(loaded))
+        if json_:
+            typer.echo(json.dumps([asdict(one) for one in found], indent=2))
+        else:
+            show(expected_table(found, loaded.study.equal.by))
         return
     state = run_study(
         study,

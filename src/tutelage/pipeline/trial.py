@@ -7,6 +7,7 @@ from typing import Any
 
 from tutelage.files import read_jsonl
 from tutelage.pipeline.run import carry_out_arms, prepared
+from tutelage.pipeline.stages.cost import cost_of
 from tutelage.pipeline.stages.ledger import ledger_of
 from tutelage.pipeline.stages.report import write_run_file
 from tutelage.types import Ledger
@@ -85,3 +86,25 @@ def price(recipe: Mapping[str, Any], run_dir: Path, *, quiet: bool = True) -> Le
     """
     with prepared(recipe, run_dir=run_dir, quiet=quiet, draws=False, replace=True) as session:
         return ledger_of(session, session.main_arm)
+
+
+def estimate(
+    recipe: Mapping[str, Any], run_dir: Path, *, quiet: bool = True
+) -> tuple[Ledger | None, float | None]:
+    """What a recipe of one arm will cost and its seconds of training, before texts are written.
+
+    Args:
+        recipe: the recipe, without controls.
+        run_dir: as for :func:`price`.
+        quiet: show no progress.
+
+    Returns:
+        None for what is not known: the cost of an arm that learns from texts that are not written
+        yet, and seconds where no speed was measured.
+    """
+    with prepared(
+        recipe, run_dir=run_dir, quiet=quiet, texts=False, draws=False, replace=True
+    ) as session:
+        if session.recipe.uses_text:
+            return None, None
+        return ledger_of(session, session.main_arm), cost_of(session, session.main_arm).seconds

@@ -11,8 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tutelage.report.quantities import MISSING
+from tutelage.report.quantities import MISSING, duration, large
 from tutelage.studies.analysis import Analysis, CellAnalysis
+from tutelage.studies.forecast import Expected, total_seconds
 from tutelage.studies.results import Result
 from tutelage.studies.verdicts import (
     cell_sentence,
@@ -38,6 +39,28 @@ def study_table(analysis: Analysis) -> RenderableType:
     cost = cost_sentence(analysis)
     parts += [Text(sentence) for sentence in [*sentences, *([cost] if cost else [])]]
     return Group(*parts)
+
+
+def expected_table(expected: Sequence[Expected], currency: str) -> RenderableType:
+    """A row for each cell with what it will do and cost."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("cell", overflow="fold", min_width=12)
+    for name in ("tried", "final", "there", "updates", "tokens", "FLOPs", "a run", "in all"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in expected:
+        ledger = one.ledger
+        known = [MISSING] * 3
+        if ledger is not None:
+            known = [f"{ledger.updates:,}", large(ledger.student_tokens)]
+            known.append(large(ledger.amount("flops")))
+        of_all = None if one.seconds is None else one.seconds * one.runs
+        counts = (str(one.trials or MISSING), str(one.final), str(one.there))
+        table.add_row(Text(one.cell), *counts, *known, duration(one.seconds), duration(of_all))
+    seconds = total_seconds(expected)
+    lines = [f"In all about {duration(seconds)} of training with one worker, and evaluation."]
+    if currency != "updates":
+        lines.append(f"Updates are the control's: arms get as many as cost the same {currency}.")
+    return Group(table, Text(), *map(Text, lines))
 
 
 def _table(analysis: Analysis) -> Table:
