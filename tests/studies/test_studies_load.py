@@ -32,7 +32,8 @@ def test_layers_of_a_cell(tmp_path):
         "cpd, learning_rate 0.002",
     ]
     kld = loaded.recipe(loaded.cells[1], {"student": 7}, {"curriculum.total_steps": 30})
-    assert kld["curriculum"] == {"kind": "random", "stages": 5, "total_steps": 30}
+    staged = {"kind": "random", "stages": 5, "total_steps": 30}
+    assert kld["curriculum"].items() >= staged.items()
     assert kld["loss"]["ce_weight"] == 0  # the arm's own word counts more than its method's
     assert kld["training"]["learning_rate"] == 2e-3 and kld["training"]["batch_size"] == 64
     assert kld["seeds"] == {"student": 7} and kld["arm"] == "kld" and "controls" not in kld

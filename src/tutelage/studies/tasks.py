@@ -12,6 +12,7 @@ from typing import Any
 
 from tutelage.curriculum.options import CurriculumOptions
 from tutelage.proofs import fingerprint
+from tutelage.recipe import load_recipe
 from tutelage.studies.cells import Cell
 from tutelage.studies.load import LoadedStudy
 from tutelage.studies.results import Result
@@ -295,9 +296,9 @@ class Planner:
         asked = (role, cell, tuple(seeds.items()), tuple(over.items()), until, amount)
         if asked not in self._tasks:
             recipe = self._recipe(cell, seeds, over)
-            # Where its folder is changes nothing of a run.
-            what = {name: value for name, value in recipe.items() if name != "output"}
-            facts = {"role": role, "recipe": what, "amount": amount}
+            # What changes no result (where folders are, how often is logged) changes no key.
+            same = load_recipe(recipe).fingerprint
+            facts = {"role": role, "recipe": same, "amount": amount}
             key = "-".join([*_words(role, cell, seeds), fingerprint(facts)[:10]])
             self._tasks[asked] = Task(role, cell, seeds, recipe, key, until, amount)
         return self._tasks[asked]
