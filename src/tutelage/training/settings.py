@@ -36,7 +36,7 @@ class DistillSettings:
         None, "Another one that takes its place by `second_share`."
     )
     tokens: str | None = setting(
-        None, "Which tokens are learned from where `token_share` is below 1."
+        None, "Which tokens are learned from by `token_share`; see `tutelage ls token_choices`."
     )
     ce_trust: Literal["all", "agreed", "probability"] = setting(
         "all",
