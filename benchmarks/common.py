@@ -137,6 +137,14 @@ def describe_rows(rows: Any, batch_size: int) -> dict[str, float]:
     }
 
 
+def user_turn(row: Any, tokenizer: Any) -> str:
+    """What the prompt of a row says; of a conversation in ChatML the user's last turn alone."""
+    start = next(i for i, label in enumerate(row["labels"]) if label != -100)
+    text = tokenizer.decode(row["input_ids"][:start])
+    # Without a template nothing stands around it.
+    return text.split("<|im_start|>user\n")[-1].split("<|im_end|>")[0]
+
+
 # ---- children -----------------------------------------------------------------------------------
 
 
@@ -190,12 +198,57 @@ def in_turn(
     return found
 
 
+def task_of(
+    folder: str, rows: Any, tokenizer: Any, options: argparse.Namespace, **more: Any
+) -> dict[str, Any]:
+    """What the contenders of a case share, with the rows and the tokenizer on disk.
+
+    Args:
+        folder: where they are written; it must stay until the last contender has run.
+        rows: a data set.
+        tokenizer: whose tokens they are.
+        options: from the command line.
+        more: further values, as JSON has them.
+    """
+    rows.save_to_disk(f"{folder}/rows")
+    tokenizer.save_pretrained(f"{folder}/tokenizer")
+    shared = {k: getattr(options, k) for k in ("precision", "threads", "batch_size", "seed")}
+    return {**shared, "rows": f"{folder}/rows", "tokenizer": f"{folder}/tokenizer", **more}
+
+
+def rows_of(task: dict[str, Any]) -> tuple[Any, Any]:
+    """Rows and tokenizer of a task, in a child."""
+    import datasets
+    from transformers import AutoTokenizer
+
+    rows = datasets.load_from_disk(task["rows"])
+    return rows, AutoTokenizer.from_pretrained(task["tokenizer"])
+
+
+def compared(
+    script: str, task: dict[str, Any], options: argparse.Namespace
+) -> dict[str, list[Any]]:
+    """What the contenders of the command line gave, each in a child, in turn."""
+
+    def one(name: str) -> Any:
+        return run_child(script, {**task, "contender": name}, options.threads)
+
+    return in_turn(options.contenders, options.rounds, one)
+
+
 # ---- memory -------------------------------------------------------------------------------------
 
 
 def _status(field: str) -> int:
     text = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(field)) * 1024
+
+
+def peak_since_last() -> int:
+    """Most bytes that were resident since the last call; counting starts anew (Linux)."""
+    peak = _status("VmHWM:")
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak
 
 
 def peak_above(work: Callable[[], Any]) -> tuple[Any, int]:

@@ -17,16 +17,12 @@ BASELINES = ("plain", "trl_sft", "trl_sft_defaults", "live", "trl_gkd", "trl_gkd
 
 def child(task: dict[str, Any]) -> dict[str, Any]:
     """One contender's run."""
-    import datasets
-    from transformers import AutoTokenizer
-
-    rows = datasets.load_from_disk(task["rows"])
+    rows, tokenizer = common.rows_of(task)
     vocabulary = common.SMOLLM2_VOCABULARY
     student = common.build_model(task["student"], vocabulary, task["seed"])
     teacher = None
     if task["contender"] in WITH_TEACHER:
         teacher = common.build_model(task["teacher"], vocabulary, task["seed"] + 1)
-    tokenizer = AutoTokenizer.from_pretrained(task["tokenizer"])
     with tempfile.TemporaryDirectory() as folder:
         return measure(task, student, teacher, rows, tokenizer, folder)
 
@@ -42,22 +38,11 @@ def one_case(source: str | None, pair: str, options: Any) -> dict[str, Any]:
     student, teacher = pair.split(":")
     with tempfile.TemporaryDirectory() as folder:
         rows, tokenizer = common.load_rows(source, options, options.steps * options.batch_size)
-        rows.save_to_disk(f"{folder}/rows")
-        tokenizer.save_pretrained(f"{folder}/tokenizer")
-        task = {
-            **{k: getattr(options, k) for k in ("precision", "threads", "batch_size", "seed")},
-            "steps": options.steps,
-            "passes": 1,
-            "rows": f"{folder}/rows",
-            "tokenizer": f"{folder}/tokenizer",
-            "student": student,
-            "teacher": teacher,
-        }
-        runs = common.in_turn(
-            options.contenders,
-            options.rounds,
-            lambda name: common.run_child(__file__, {**task, "contender": name}, options.threads),
+        models = {"student": student, "teacher": teacher}
+        task = common.task_of(
+            folder, rows, tokenizer, options, steps=options.steps, passes=1, **models
         )
+        runs = common.compared(__file__, task, options)
     seconds = {name: [kept(run, "steps", options.skip) for run in runs[name]] for name in runs}
     cpu = {name: [kept(run, "steps_cpu", options.skip) for run in runs[name]] for name in runs}
     return {

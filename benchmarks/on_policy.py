@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import common
-from trainers import _settings, _stopwatch
+from trainers import settings_of, stopwatch
 
 CONTENDERS = {
     "fresh": "Tutelage, new answers in every step",
@@ -26,17 +26,13 @@ REUSE = 4
 
 def child(task: dict[str, Any]) -> dict[str, Any]:
     """One contender's run."""
-    import datasets
-    from transformers import AutoTokenizer
-
-    rows = datasets.load_from_disk(task["rows"])
-    tokenizer = AutoTokenizer.from_pretrained(task["tokenizer"])
+    rows, tokenizer = common.rows_of(task)
     vocabulary = common.SMOLLM2_VOCABULARY
     student = common.build_model(task["student"], vocabulary, task["seed"])
     teacher = common.build_model(task["teacher"], vocabulary, task["seed"] + 1)
-    watch = _stopwatch()
+    watch = stopwatch()
     with tempfile.TemporaryDirectory() as folder:
-        settings = _settings(task, folder)
+        settings = settings_of(task, folder)
         if task["contender"].startswith("trl"):
             trainer = _trl(task, student, teacher, rows, tokenizer, settings)
         else:
@@ -121,10 +117,8 @@ def _prepared(options: Any) -> tuple[Any, Any]:
     rows, tokenizer = common.load_rows(options.data[0], options, count)
 
     def asked(row: dict[str, Any]) -> dict[str, Any]:
+        user = common.user_turn(row, tokenizer)
         start = next(i for i, label in enumerate(row["labels"]) if label != -100)
-        text = tokenizer.decode(row["input_ids"][:start])
-        # What the chat template of SmolLM2 puts around a user's turn, taken off again.
-        user = text.split("<|im_start|>user\n")[-1].split("<|im_end|>")[0]
         answer = tokenizer.decode(row["input_ids"][start:], skip_special_tokens=True)
         turns = [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
         return {"prompt": turns[:1], "messages": turns}
@@ -137,22 +131,9 @@ def one_case(pair: str, new_tokens: int, options: Any) -> dict[str, Any]:
     student, teacher = pair.split(":")
     with tempfile.TemporaryDirectory() as folder:
         rows, tokenizer = _prepared(options)
-        rows.save_to_disk(f"{folder}/rows")
-        tokenizer.save_pretrained(f"{folder}/tokenizer")
-        task = {
-            **{k: getattr(options, k) for k in ("precision", "threads", "batch_size", "seed")},
-            "passes": 1,
-            "new_tokens": new_tokens,
-            "rows": f"{folder}/rows",
-            "tokenizer": f"{folder}/tokenizer",
-            "student": student,
-            "teacher": teacher,
-        }
-        runs = common.in_turn(
-            options.contenders,
-            options.rounds,
-            lambda name: common.run_child(__file__, {**task, "contender": name}, options.threads),
-        )
+        models = {"student": student, "teacher": teacher, "new_tokens": new_tokens}
+        task = common.task_of(folder, rows, tokenizer, options, passes=1, **models)
+        runs = common.compared(__file__, task, options)
     mean = {
         key: {name: [_mean(run[key], options.skip) for run in of] for name, of in runs.items()}
         for key in ("steps", "steps_cpu")

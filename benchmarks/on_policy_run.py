@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import common
-from trainers import _settings
+from trainers import settings_of
 
 CONTENDERS = {
     "trl_distillation": "TRL DistillationTrainer, no gradient checkpointing",
@@ -38,7 +38,7 @@ def child(task: dict[str, Any]) -> dict[str, Any]:
     held_out = datasets.load_from_disk(task["held_out"])
     watch = _watch(task, student, teacher, held_out, tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        settings = {**_settings(task, folder), "learning_rate": task["learning_rate"]}
+        settings = {**settings_of(task, folder), "learning_rate": task["learning_rate"]}
         if task["contender"] == "trl_distillation":
             trainer = _trl(task, student, teacher, rows, tokenizer, settings)
         else:
@@ -174,12 +174,8 @@ def _prepared(options: Any, folder: str) -> dict[str, str]:
 
 def _asked(row: dict[str, Any], tokenizer: Any) -> Any:
     """What the peer is to ask: a text, or a user's turn where the rows are chats."""
-    start = next(i for i, label in enumerate(row["labels"]) if label != -100)
-    text = tokenizer.decode(row["input_ids"][:start])
-    if not tokenizer.chat_template:
-        return text
-    user = text.split("<|im_start|>user\n")[-1].split("<|im_end|>")[0]
-    return [{"role": "user", "content": user}]
+    text = common.user_turn(row, tokenizer)
+    return [{"role": "user", "content": text}] if tokenizer.chat_template else text
 
 
 def one_case(learning_rate: float, options: Any) -> dict[str, Any]:
@@ -195,11 +191,7 @@ def one_case(learning_rate: float, options: Any) -> dict[str, Any]:
             "new_tokens": options.new_tokens,
             "learning_rate": learning_rate,
         }
-        runs = common.in_turn(
-            options.contenders,
-            options.rounds,
-            lambda name: common.run_child(__file__, {**task, "contender": name}, options.threads),
-        )
+        runs = common.compared(__file__, task, options)
     curves = {name: [run["curve"] for run in of] for name, of in runs.items()}
     return {"learning_rate": learning_rate, "steps": options.steps, "curves": curves}
 

@@ -36,7 +36,8 @@ def ordered(rows: Any, options: Any) -> tuple[Any, Any]:
     return plan, rows.select(plan.visits.tolist())
 
 
-def _settings(task: dict[str, Any], folder: str) -> dict[str, Any]:
+def settings_of(task: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Arguments of training that all contenders have."""
     return {
         "output_dir": folder,
         "per_device_train_batch_size": task["batch_size"],
@@ -56,7 +57,7 @@ def _settings(task: dict[str, Any], folder: str) -> dict[str, Any]:
 _AS_THEY_ARE = {"train_sampling_strategy": "sequential"}
 
 
-def _stopwatch() -> Any:
+def stopwatch() -> Any:
     """A callback that notes wall and processor time at the end of every step."""
     from transformers import TrainerCallback
 
@@ -147,7 +148,7 @@ def measure(
     """
     import torch
 
-    name, settings = task["contender"], _settings(task, folder)
+    name, settings = task["contender"], settings_of(task, folder)
     vocabulary = student.get_output_embeddings().weight.shape[0]
     autocast = torch.bfloat16 if settings["bf16"] else None
     plan, in_order = ordered(rows, task)
@@ -156,7 +157,7 @@ def measure(
         in_order = in_order.map(
             lambda row: {"completion_mask": [int(x != -100) for x in row["labels"]], "prompt": "-"}
         )
-    watch, built, size = _stopwatch(), 0.0, None
+    watch, built, size = stopwatch(), 0.0, None
     start, start_cpu = time.perf_counter(), cpu_seconds()
     if name == "stored":
         teacher, built = stored_signal(

@@ -20,22 +20,11 @@ def one_case(source: str | None, pair: str, options: Any) -> dict[str, Any]:
     student, teacher = pair.split(":")
     with tempfile.TemporaryDirectory() as folder:
         rows, tokenizer = common.load_rows(source, options, options.rows)
-        rows.save_to_disk(f"{folder}/rows")
-        tokenizer.save_pretrained(f"{folder}/tokenizer")
-        task = {
-            **{k: getattr(options, k) for k in ("precision", "threads", "batch_size", "seed")},
-            "steps": None,
-            "passes": options.passes,
-            "rows": f"{folder}/rows",
-            "tokenizer": f"{folder}/tokenizer",
-            "student": student,
-            "teacher": teacher,
-        }
-        runs = common.in_turn(
-            options.contenders,
-            options.rounds,
-            lambda name: common.run_child(__file__, {**task, "contender": name}, options.threads),
+        models = {"student": student, "teacher": teacher}
+        task = common.task_of(
+            folder, rows, tokenizer, options, steps=None, passes=options.passes, **models
         )
+        runs = common.compared(__file__, task, options)
     sizes = {
         name: common.parameters(common.build_model(name, common.SMOLLM2_VOCABULARY, 0))
         for name in (student, teacher)
