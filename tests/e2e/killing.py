@@ -67,7 +67,11 @@ def methods_recipe(folder, output):
     recipe["controls"] = {
         "dynamic": {"extends": "cpd_dynamic", **arm},
         "taid": {"extends": "taid", **arm},
-        "gkd": {"extends": "gkd", "on_policy": {"max_new_tokens": 6, "reuse": 2}, **arm},
+        "gkd": {
+            "extends": "gkd",
+            "on_policy": {"max_new_tokens": 6, "reuse": 2, "importance": 2.0},
+            **arm,
+        },
         "distillm": {
             "extends": "distillm_skl",
             "on_policy": {"max_new_tokens": 6, "adaptive": ADAPTIVE},

@@ -31,7 +31,7 @@ def folder(request, tmp_path_factory):
     recipe["loss"] = {"divergence": {"kind": "reverse_kl"}, "ce_weight": 0.5}
     recipe["selection"] = {"metric": None}
     recipe["data"] |= {"validation": 4, "test": 4}
-    own = {"max_new_tokens": 6, "reuse": 2}
+    own = {"max_new_tokens": 6, "reuse": 2, "importance": 2.0}
     recipe["controls"]["own"] = {
         **{"extends": "on_policy", "on_policy": own},
         "curriculum": recipe["controls"]["sft"]["curriculum"],

@@ -1,6 +1,7 @@
 """A run whose teacher is stored: the same as with a live one, resumable, shared, and checked."""
 
 import json
+import weakref
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tutelage.pipeline import cache, run
 from tutelage.pipeline.context.models import Models
 from tutelage.pipeline.run import prepared
 from tutelage.pipeline.stages.signal import prepare_stores
+from tutelage.training import DistillTrainer
 
 
 @pytest.fixture
@@ -74,6 +76,31 @@ def test_auto_stores_where_a_plan_reads_the_teacher_often(tmp_path, recipe):
     folder = run(own).folder
     signal = json.loads((folder / "signal/signal.json").read_text())
     assert signal == {"cpd": "hidden", "gkd": "live"}
+
+
+def test_offline_on_policy_lets_its_teacher_go(tmp_path, recipe, monkeypatch):
+    own = {"fraction": 1.0, "reuse": 99, "max_new_tokens": 6}
+    recipe = {**recipe, "extends": "offline_opd", "controls": {}, "on_policy": own}
+    loaded, load = [], Models.load_teacher
+
+    def watched(models, name):
+        model = load(models, name)
+        loaded.append(weakref.ref(model.model.layers[0].mlp.up_proj.weight))
+        return model
+
+    there, log = [], DistillTrainer.log
+
+    def logging(trainer, logs, *more):
+        log(trainer, logs, *more)
+        if "loss" in logs:
+            there.append(sum(one() is not None for one in loaded))
+
+    monkeypatch.setattr(Models, "load_teacher", watched)
+    monkeypatch.setattr(DistillTrainer, "log", logging)
+    folder = run({**recipe, "curriculum": {"stages": 1, "passes": 3}}).folder
+    wrote = [row["own_tokens"] > 0 for row in records(folder, "offline_opd")]
+    assert wrote == sorted(wrote, reverse=True) and 2 < sum(wrote) < len(wrote) - 2
+    assert there == [int(one) for one in wrote]
 
 
 def test_kills_while_the_teacher_is_stored(tmp_path, recipe):
