@@ -82,6 +82,16 @@ class Looks:
         return {"value": float(len(self.seen))}
 
 
+class Keeps(TrainerCallback):
+    """What a callback would keep of the student where it is validated."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_evaluate(self, args, state, control, model, **keywords):
+        self.seen.append(weights_of(model))
+
+
 @pytest.mark.parametrize("kill_at", [2, 5, 8])
 @pytest.mark.parametrize("spec", [MEAN, EMA], ids=["mean", "ema"])
 def test_resume_is_exact_to_the_bit(tmp_path, rows, spec, kill_at):
@@ -89,10 +99,13 @@ def test_resume_is_exact_to_the_bit(tmp_path, rows, spec, kill_at):
     options = {"save_strategy": "steps", "save_steps": 3, "average": spec}
     options |= {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}
     every = ValidateAndLog(tuple(range(1, plan.total_steps + 1)))
-    whole = make(tmp_path / "whole", rows, plan=plan, callbacks=[every], **options)
+    keeps = Keeps()
+    whole = make(tmp_path / "whole", rows, plan=plan, callbacks=[every, keeps], **options)
     whole.validator = Looks()
     whole.train()
     assert torch.equal(whole.validator.seen[-1], weights(whole)), "validated is what is kept"
+    for one, other in zip(whole.validator.seen, keeps.seen, strict=True):
+        assert torch.equal(one, other)
     folder = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
         make(folder, rows, plan=plan, callbacks=[KillAt(kill_at)], **options).train()

@@ -102,7 +102,7 @@ class AveragedWeights:
         """
         try:
             with safe_open(Path(folder) / FILE, framework="pt") as file:
-                self.count = int(file.metadata()["count"])
+                self.count = int((file.metadata() or {})["count"])
                 self._average = {
                     name: file.get_tensor(name).to(self._trained[name].device)
                     for name in file.keys()  # noqa: SIM118 (it is no mapping)

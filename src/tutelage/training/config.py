@@ -1,7 +1,7 @@
 """Arguments of the trainer: those of transformers, and what a distillation adds."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from transformers import TrainingArguments
 
@@ -52,7 +52,7 @@ class DistillConfig(TrainingArguments):
         default_factory=dict, metadata={"help": "Options of the choice of tokens by name."}
     )
     token_share: float = _told_by(PlanSettings, "token_share", "Without a plan.")
-    ce_trust: str = _told_by(DistillSettings, "ce_trust")
+    ce_trust: Literal["all", "agreed", "probability"] = _told_by(DistillSettings, "ce_trust")
     tau2_scaling: bool = _told_by(DistillSettings, "tau2_scaling")
     sampled: bool = _told_by(DistillSettings, "sampled")
     top_k: int | None = _told_by(DistillSettings, "top_k")

@@ -78,10 +78,11 @@ class StepLoss:
         check_head(student)
         self._plan = plan
         self._args = args
-        second = args.second_divergence and bind(
-            DIVERGENCES, "divergence", args.second_divergence, args.second_divergence_options
-        )
-        if second is None and plan.second_share.any():
+        second = None
+        if args.second_divergence is not None:
+            options = args.second_divergence_options
+            second = bind(DIVERGENCES, "divergence", args.second_divergence, options)
+        elif plan.second_share.any():
             raise ConfigError(
                 "The plan has a share for a second divergence (second_share), and none was named."
                 " Give second_divergence, or leave second_share out."

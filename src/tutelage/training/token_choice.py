@@ -16,7 +16,7 @@ from tutelage.models.head import logit_transform
 from tutelage.models.projection import projection
 from tutelage.numerics import as_float
 from tutelage.targets.tokens import highest
-from tutelage.teachers import TeacherSignal
+from tutelage.teachers import TeacherSignal, TeacherTile
 from tutelage.training.loss import DistillLoss
 from tutelage.training.tiles import block_rows, block_threads, tile_rows
 
@@ -71,7 +71,7 @@ class ChosenTokens:
         transform = logit_transform(student)
         found: list[Tensor] = []
 
-        def block(logits_nV: Tensor, tile: object, start: int) -> Tensor:
+        def block(logits_nV: Tensor, tile: TeacherTile | None, start: int) -> Tensor:
             rows = slice(start, min(start + step, len(logits_nV)))
             with torch.no_grad():  # threads have a setting of their own
                 logp = transform(as_float(logits_nV[rows])).log_softmax(-1)
