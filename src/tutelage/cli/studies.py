@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 @app.command("study")
 def study_command(
     study: Annotated[Path, typer.Argument(help="A study file; see docs/studies.md.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one key of the study, as in --set equal.updates=220."),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Final runs of each cell instead.")] = None,
     output: Annotated[str | None, typer.Option(help="Where studies and their cache go.")] = None,
     workers: Annotated[
@@ -32,10 +36,11 @@ def study_command(
 
     The same command again continues where it was cut off, and does nothing that is done.
     """
+    from tutelage.studies.load import parse_changes
     from tutelage.studies.run import parse_budget, run_study, state_of
 
     seconds = None if budget is None else parse_budget(budget)
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = parse_changes(set_ or ())
     if seeds is not None:
         overrides["seeds"] = seeds
     if output is not None:

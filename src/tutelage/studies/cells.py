@@ -81,7 +81,7 @@ def levels_of(factor: str, given: Any) -> tuple[Level, ...]:
     if isinstance(given, Mapping):
         named = [(str(label), value) for label, value in given.items()]
     elif isinstance(given, Sequence) and not isinstance(given, str):
-        named = [(_label(value), value) for value in given]
+        named = [(label_of(value), value) for value in given]
     else:
         named = []
     labels = [label for label, _ in named]
@@ -114,11 +114,12 @@ def _leaves(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield path, child
 
 
-def _label(value: Any) -> str:
+def label_of(value: Any) -> str:
+    """What a value of a factor is called where it has no label of its own."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Mapping) and isinstance(value.get("kind"), str):
-        options = ", ".join(f"{k} {_label(v)}" for k, v in value.items() if k != "kind")
+        options = ", ".join(f"{k} {label_of(v)}" for k, v in value.items() if k != "kind")
         return f"{value['kind']} ({options})" if options else str(value["kind"])
     if isinstance(value, str):
         return value

@@ -1,6 +1,6 @@
 """A study file, read: what it says, with its cells as whole recipes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from tutelage.recipe.load import shipped
 from tutelage.recipe.nodes import Node, from_value, parse
 from tutelage.recipe.problems import problems
 from tutelage.recipe.sections import CONTINUOUS
-from tutelage.studies.cells import Cell, cells_of, control_of, levels_of, trials_of
+from tutelage.studies.cells import Cell, cells_of, control_of, label_of, levels_of, trials_of
 from tutelage.studies.settings import Study
 
 
@@ -49,7 +49,7 @@ class LoadedStudy:
         if isinstance(given, str):
             given = {"arm": given} if given else {}
         fixed = {name: value for name, value in given.items() if name != "arm"}
-        labels = {name: levels_of(name, [value])[0].label for name, value in fixed.items()}
+        labels = {name: label_of(value) for name, value in fixed.items()}
         first = next(iter(self.study.arms))
         if not labels and len(self.study.arms) == 1:
             # One arm alone is held against its own first levels.
@@ -114,7 +114,7 @@ def load_study(
 
     Args:
         source: path of a YAML file, or the study as a mapping.
-        overrides: keys of the study that are changed, as ``{"seeds": 3}``.
+        overrides: dotted keys of the study that are changed, as ``{"equal.updates": 220}``.
 
     Raises:
         ConfigError: there is no such file, or it is no study; the message says where.
@@ -131,6 +131,24 @@ def load_study(
     loaded = LoadedStudy(study, _base(tree), tree)
     _check(loaded)
     return loaded
+
+
+def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
+    """Dotted keys of a study with their values, from ``a.b=c`` as after ``--set``.
+
+    Raises:
+        ConfigError: one has no ``=``, or its value is no YAML.
+    """
+    found = {}
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(
+                f"--set {change[:80]}: write a dotted key of the study, '=', and a value, as in"
+                " --set equal.updates=220."
+            )
+        found[path.strip()] = parse(text, f"--set {path[:80]}", lines=False).plain
+    return found
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[Node, str]:
