@@ -52,11 +52,26 @@ class StudyState:
         return not self.due.ready and not self.due.open
 
 
+class Watch:
+    """Looks at a study again and again; what does not change is not read or made again.
+
+    Args:
+        loaded: the study.
+    """
+
+    def __init__(self, loaded: LoadedStudy) -> None:
+        self._loaded, self._board, self._planner = loaded, Board(loaded.folder), Planner(loaded)
+
+    def look(self) -> StudyState:
+        """What is there now, and what is still to be done."""
+        results = self._board.results()
+        due = self._planner.due(results)
+        return StudyState(self._loaded, results, due, self._board.failures())
+
+
 def state_of(loaded: LoadedStudy) -> StudyState:
     """What is there of a study, and what is still to be done."""
-    board = Board(loaded.folder)
-    results = board.results()
-    return StudyState(loaded, results, Planner(loaded).due(results), board.failures())
+    return Watch(loaded).look()
 
 
 def run_study(
@@ -86,7 +101,8 @@ def run_study(
         source = loaded.folder / "study.yaml"
         overrides = None
     board.forget_failures()
-    state = state_of(loaded)
+    watch = Watch(loaded)
+    state = watch.look()
     if not state.due.ready:
         return state
     count, threads = _shares(loaded, workers)
@@ -98,12 +114,12 @@ def run_study(
         "" if deadline is None else str(deadline),
     ]
     crew = _Crew(arguments, threads, loaded.folder / "workers.log")
-    lines = _Lines(loaded, board, say, count)
+    lines = _Lines(loaded, watch, say, count)
     with crew:
         crew.hire()
         for event in crew.events(count, deadline):
             lines.told(event)
-    return state_of(loaded)
+    return watch.look()
 
 
 def _shares(loaded: LoadedStudy, workers: int | None) -> tuple[int, int]:
@@ -132,7 +148,7 @@ class _Lines:
     """One line for each run that ends, with what is left."""
 
     loaded: LoadedStudy
-    board: Board
+    watch: Watch
     say: Callable[[str], None]
     workers: int
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -150,7 +166,7 @@ class _Lines:
     def _done(self, event: Mapping[str, Any]) -> str:
         from tutelage.report.quantities import duration  # it brings matplotlib
 
-        state = state_of(self.loaded)
+        state = self.watch.look()
         there = sum(name in state.results for name in state.due.wanted)
         total = f"{len(state.due.wanted)}{'+' if state.due.open else ''}"
         words = [f"{there}/{total} {event['title']}"]
