@@ -109,6 +109,7 @@ def test_the_recipe_reference_is_that_of_the_schema():
 
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
+STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 
 
 def plugin_context(folder):
@@ -189,11 +190,25 @@ def test_the_python_of_the_docs_runs_on_a_cpu(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_the_yaml_of_the_docs_is_valid(page, tmp_path):
     from tutelage.recipe import load_recipe
+    from tutelage.studies.load import load_study
 
+    first = ""
     for block in blocks("yaml", page.read_text()):
         path = tmp_path / "mine.yaml"
+        if page.name == "studies.md":  # a study, and more keys of it
+            first = first or block
+            path.write_text(first if block == first else first + block)
+            assert load_study(path).cells
+            continue
         path.write_text("extends: cpd\n" + block)
         assert load_recipe(path, partial=True)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_run_of_the_projects_studies_has_a_recipe(path):
+    from tutelage.studies.load import load_study
+
+    assert load_study(path).study.claim
 
 
 def test_every_word_that_a_user_needs_stands_in_a_page():
