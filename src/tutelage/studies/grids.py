@@ -68,19 +68,19 @@ def grid_of(analysis: Analysis) -> Grid | None:
             for arm in arms
         }
         rows, columns = (_labels(analysis, name) for name in factors)
-        names = tuple(name.rpartition(".")[2] for name in factors)
+        down, across = (name.rpartition(".")[2] for name in factors)
     elif len(factors) == 1 and len(arms) > 1 and len(_labels(analysis, factors[0])) > 1:
         own = False
         fields = {(c.arm, c.levels[factors[0]]): _field(analysis, c, False) for c in scored}
         panels = {"all arms": fields}
         rows, columns = tuple(arms), _labels(analysis, factors[0])
-        names = (ARM, factors[0].rpartition(".")[2])
+        down, across = ARM, factors[0].rpartition(".")[2]
     else:
         return None
     panels = {title: fields for title, fields in panels.items() if fields}
     if not panels:
         return None
-    return Grid(*names, rows, columns, panels, own, _caption(analysis, own))
+    return Grid(down, across, rows, columns, panels, own, _caption(analysis, own))
 
 
 def _labels(analysis: Analysis, factor: str) -> tuple[str, ...]:

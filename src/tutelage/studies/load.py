@@ -102,9 +102,8 @@ class LoadedStudy:
             raise ConfigError(f"In the study's arm '{cell.trial}': {error}") from error
 
     def _seeds(self, seeds: Mapping[str, int]) -> dict[str, Any]:
-        found = {f"seeds.{name}": seed for name, seed in seeds.items()}
-        found["output"] = self.study.output
-        return found
+        named = {f"seeds.{name}": seed for name, seed in seeds.items()}
+        return {**named, "output": self.study.output}
 
 
 def load_study(
