@@ -67,7 +67,7 @@ def test_a_run_that_a_search_stops_goes_on_bit_for_bit(home, tmp_path):
                 t
                 for c in loaded.cells
                 for t in loaded.trials(c)
-                if c.arm == arm and {l.factor: l.label for l in t.tuned} == last.tuned
+                if c.arm == arm and {one.factor: one.label for one in t.tuned} == last.tuned
             ),
             last.seeds,
             {
