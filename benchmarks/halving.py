@@ -1,8 +1,8 @@
 """Does successive halving find what the full grid finds, and for how much of its updates?
 
-Reads the results of ``studies/search_grid.yaml``: every cell was run to its end and looked at on the
-way, so what halving would have decided at each rung is known without running it again (a run that is
-stopped and goes on is the same bit for bit, which ``tests/e2e/test_e2e_study.py`` shows).
+Reads the results of ``studies/search_grid.yaml``: every cell was run to its end and looked at on
+the way, so what halving would have decided at each rung is known without running it again (a run
+that is stopped and goes on is the same bit for bit, which ``tests/e2e/test_e2e_study.py`` shows).
 
     tutelage study studies/search_grid.yaml
     python benchmarks/halving.py studies/search_grid.yaml [--output runs] [--rungs 3] [--json FILE]
