@@ -11,6 +11,7 @@ weights of the teacher's body, and the cache of the batch while it is written.
 """
 
 import itertools
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,8 @@ def main() -> None:
     options.contenders = list(CONTENDERS)
     if options.child:
         return common.be_child(options.child, child)
+    # Memory that is freed goes back at once: what is resident is what is in use.
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 16)
     cases = itertools.product(options.pairs, options.new_tokens)
     common.run_cases("on_policy_memory", options, cases, one_case, show)
 
