@@ -1,6 +1,7 @@
 """Locks between processes, which end with them; and what runs that share a cache do with them."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -13,6 +14,8 @@ from tutelage.files import disk_errors, remove_leftovers
 
 LOCKS = ".locks"
 _USERS = "users"
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What file systems answer that have no locks."""
 
 
 @contextlib.contextmanager
@@ -21,21 +24,33 @@ def used(cache: Path) -> Iterator[None]:
 
     A cache in which nothing was made is not left behind.
     """
-    with disk_errors(cache):
-        (cache / LOCKS).mkdir(parents=True, exist_ok=True)
-        file = (cache / LOCKS / _USERS).open("a+", encoding="utf-8")
-    with file:
-        if taken(file):
-            remove_leftovers(cache)
-            for lock in (cache / LOCKS).iterdir():  # nobody holds one, or is about to
-                if lock.name != _USERS:
-                    lock.unlink(missing_ok=True)
-        fcntl.flock(file, fcntl.LOCK_SH)
+    with _signed_in(cache) as file:
         try:
             yield
         finally:
             if taken(file):
                 _leave_no_empty(cache)
+
+
+def _signed_in(cache: Path) -> IO[str]:
+    """The file whose lock the users of a cache share, with this one among them."""
+    path = cache / LOCKS / _USERS
+    while True:
+        with disk_errors(cache):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = path.open("a+", encoding="utf-8")
+            except FileNotFoundError:  # who left last has just removed an empty cache
+                continue
+        if taken(file):
+            remove_leftovers(cache)
+            for lock in path.parent.glob("*"):  # nobody holds one, or is about to
+                if lock.name != _USERS:
+                    lock.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        if is_at(file, path):
+            return file
+        file.close()  # removed before it was locked: whoever comes next would not see this lock
 
 
 @contextlib.contextmanager
@@ -91,11 +106,24 @@ def held(
 
 
 def taken(file: IO[str]) -> bool:
-    """Take a lock on an open file if it can be had at once; whether it could."""
+    """Take a lock on an open file if it can be had at once; whether it could.
+
+    Raises:
+        RunFolderError: the file system has no locks.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise RunFolderError(
+            f"'{file.name}' cannot be locked: its file system has no locks ({error.strerror}), and"
+            " by these runs that share a folder keep out of each other's way. Choose a folder on"
+            " another disk, or have this one mounted with locks (NFS: with its lock service;"
+            " Lustre: with the option flock)."
+        ) from error
     return True
 
 

@@ -11,7 +11,7 @@ from tutelage.cli import app
 from tutelage.pipeline.trial import price, try_out
 from tutelage.studies.board import Board
 from tutelage.studies.load import load_study
-from tutelage.studies.run import state_of
+from tutelage.studies.watch import state_of
 from tutelage.studies.worker import work
 
 

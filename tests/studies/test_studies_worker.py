@@ -1,43 +1,21 @@
 """Workers share a folder and nothing else: what one has, is doing, or could not do."""
 
+import errno
 import threading
 
 import pytest
+import yaml
+from made_up import STUDY, made_up
 
-from tutelage.errors import ConfigError
-from tutelage.studies import carry
+from tutelage import locks
+from tutelage.errors import ConfigError, RunFolderError
+from tutelage.studies import carry, worker
 from tutelage.studies.board import Board
 from tutelage.studies.load import load_study
-from tutelage.studies.results import Result, Scores, read_result, write_result
-from tutelage.studies.run import parse_budget, state_of
+from tutelage.studies.results import read_result, write_result
+from tutelage.studies.run import parse_budget, work_here
+from tutelage.studies.watch import state_of
 from tutelage.studies.worker import work
-from tutelage.types import Ledger
-
-STUDY = {
-    "name": "small",
-    "base": "quickstart",
-    "set": {"curriculum": {"stages": 5}},
-    "arms": {"kld": {"extends": "kld"}, "sft": {"extends": "sft"}},
-    "equal": {"updates": 10},
-    "seeds": 3,
-}
-
-
-def made_up(task):
-    scores = Scores(ids=["a", "b"], values=[0.0, 1.0], clusters=["", ""], groups=["", ""])
-    return Result(
-        key=task.key,
-        role=task.role,
-        cell=task.cell.name,
-        arm=task.cell.arm,
-        levels={},
-        tuned={},
-        seeds=task.seeds,
-        steps=10,
-        total_steps=10,
-        scores={"test:exact_match": scores},
-        ledger=Ledger(10, 100, {"training": 1e9}, {"training": 2.0}),
-    )
 
 
 @pytest.fixture
@@ -68,10 +46,10 @@ def test_two_workers_do_each_run_once(study, monkeypatch):
         threading.Thread(target=work, args=(study,), kwargs={"tell": events.append})
         for _ in range(2)
     ]
-    for worker in crew:
-        worker.start()
-    for worker in crew:
-        worker.join(60)
+    for one in crew:
+        one.start()
+    for one in crew:
+        one.join(60)
     assert len(seen) == len(set(seen)) == 6
     assert state_of(study).finished
     assert sum(event["event"] == "done" for event in events) == 6
@@ -124,3 +102,48 @@ def test_budgets(text, seconds):
 def test_no_budgets(text):
     with pytest.raises(ConfigError, match="write a time"):
         parse_budget(text)
+
+
+def test_a_worker_alone_says_its_lines_and_ends_when_nothing_is_due(tmp_path, monkeypatch):
+    monkeypatch.setattr(carry, "carry_out", lambda loaded, board, task: made_up(task))
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, "output": str(tmp_path / "runs")}))
+    lines = []
+    state = work_here(path, say=lines.append)
+    assert state.finished and len(lines) == 7
+    assert lines[0].startswith("small: 6 runs to do, 0 are there; 1 worker of ")
+    assert lines[1].startswith("1/6 kld, seed 0, test:exact_match 0.5, ")
+    lines.clear()
+    assert work_here(path, say=lines.append).finished and not lines
+
+
+def test_who_waits_for_others_says_so_once(study, monkeypatch):
+    monkeypatch.setattr(worker, "_PAUSE", 0.01)
+    monkeypatch.setattr(carry, "carry_out", lambda loaded, board, task: made_up(task))
+    board, events, waits = Board(study.folder), [], threading.Event()
+
+    def tell(event):
+        events.append(event)
+        waits.set()
+
+    (*others, last) = state_of(study).due.ready
+    for task in others:
+        board.write(task.result, made_up(task))
+    with board.claim(last.key) as mine:
+        assert mine
+        waiting = threading.Thread(target=work, args=(study,), kwargs={"tell": tell})
+        waiting.start()
+        assert waits.wait(60)
+        waiting.join(0.1)
+        assert waiting.is_alive() and events == [{"event": "waiting"}]
+    waiting.join(60)
+    assert [event["event"] for event in events] == ["waiting", "start", "done"]
+
+
+def test_a_file_system_without_locks_is_one_message(study, monkeypatch):
+    def refuses(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", refuses)
+    with pytest.raises(RunFolderError, match=r"has no locks \(No locks available\).*another disk"):
+        work(study, tell=lambda event: None)

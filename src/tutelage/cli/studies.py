@@ -10,7 +10,7 @@ import typer
 from tutelage.cli.shared import JsonOption, QuietOption, RecipeArgument, SetOption, app, say, show
 
 if TYPE_CHECKING:
-    from tutelage.studies.run import StudyState
+    from tutelage.studies.watch import StudyState
 
 
 @app.command("study")
@@ -25,6 +25,14 @@ def study_command(
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=1, help="Runs at once, at most.")
     ] = None,
+    worker: Annotated[
+        bool,
+        typer.Option(
+            "--worker",
+            help="Be one worker; give it on every machine that shares the folder, and as often as"
+            " you like.",
+        ),
+    ] = False,
     budget: Annotated[str | None, typer.Option(help="Stop after so long: 90s, 10m, 2h.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run, and what it costs.")
@@ -37,7 +45,8 @@ def study_command(
     The same command again continues where it was cut off, and does nothing that is done.
     """
     from tutelage.studies.load import parse_changes
-    from tutelage.studies.run import parse_budget, run_study, state_of
+    from tutelage.studies.run import parse_budget, run_study, work_here
+    from tutelage.studies.watch import state_of
 
     seconds = None if budget is None else parse_budget(budget)
     overrides: dict[str, Any] = parse_changes(set_ or ())
@@ -58,13 +67,11 @@ def study_command(
         else:
             show(expected_table(found, loaded.study.equal.by))
         return
-    state = run_study(
-        study,
-        overrides,
-        workers=workers,
-        budget=seconds,
-        say=(lambda line: None) if quiet else (lambda line: say(line, err=True)),
-    )
+    told = (lambda line: None) if quiet else (lambda line: say(line, err=True))
+    if worker:
+        state = work_here(study, overrides, budget=seconds, say=told)
+    else:
+        state = run_study(study, overrides, workers=workers, budget=seconds, say=told)
     _end(state, json_)
 
 

@@ -1,7 +1,6 @@
 """The folder of a study: its results so far, who works on what, and what failed."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,8 +66,9 @@ class Board:
         atomic_write_json(self.path / FAILED / f"{name}.json", {"title": title, "why": why})
 
     def forget_failures(self) -> None:
-        """Let what failed be tried again."""
-        remove_directory(self.path / FAILED)
+        """Let what failed be tried again; one by one, as others may be noting theirs."""
+        for path in (self.path / FAILED).glob("*.json"):
+            path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
@@ -90,7 +90,7 @@ class Board:
         if folder.is_dir():
             with self.claim(key) as mine:
                 if mine:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    remove_directory(folder)
 
     def keep_text(self, name: str, text: str) -> None:
         """Write a file of the study's folder."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from tutelage.errors import ConfigError, NonFiniteLossError
 from tutelage.evaluation.kept import clusters_of, values_of
+from tutelage.files import remove_directory
 from tutelage.pipeline.context.folder import PartsFolder
 from tutelage.pipeline.context.identity import versions
 from tutelage.pipeline.context.shared import SharedParts
@@ -105,7 +106,7 @@ def _priced(loaded: LoadedStudy, board: Board, task: Task) -> Result:
         updates = ledger.updates
         if task.amount is not None:
             updates, ledger = _by_price(task, folder, ledger, currency)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_directory(folder)
     return _result(task, steps=0, total_steps=ledger.updates, value=float(updates), ledger=ledger)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from tutelage.files import atomic_write_json, atomic_write_text
 from tutelage.studies.analysis import Analysis, analyse
 from tutelage.studies.page import write_study_page
-from tutelage.studies.run import StudyState
 from tutelage.studies.table import as_dict, to_csv
+from tutelage.studies.watch import StudyState
 
 _ENDINGS = {"numbers": "json", "table": "csv", "page": "html"}
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tutelage.studies.cells import Cell
 from tutelage.studies.load import LoadedStudy
-from tutelage.studies.run import StudyState
 from tutelage.studies.search import rung_steps, spent
+from tutelage.studies.watch import StudyState
 from tutelage.types import Ledger
 
 

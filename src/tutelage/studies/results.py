@@ -54,6 +54,7 @@ class Result:
         ledger: what the whole run costs.
         folder: the run folder.
         versions: of Python and packages.
+        took: seconds that this piece of work took, from its start to this result.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Result:
     ledger: Ledger | None = None
     folder: str = ""
     versions: Mapping[str, Any] = field(default_factory=dict)
+    took: float = 0.0
 
 
 def write_result(path: Path, result: Result) -> None:

@@ -10,17 +10,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from tutelage.errors import ConfigError, RunFolderError
+from tutelage.errors import ConfigError
 from tutelage.studies.board import Board
+from tutelage.studies.lines import Event, Lines
 from tutelage.studies.load import LoadedStudy, load_study
-from tutelage.studies.results import Result
-from tutelage.studies.tasks import Due, Planner
+from tutelage.studies.watch import StudyState, Watch
+from tutelage.studies.worker import work
+
+STUDY_FILE = "study.yaml"
+"""In the folder of a study: what it says."""
 
 _MEASURED = 60.0
 """Seconds after which the memory of the first worker is taken for what each will need."""
@@ -28,50 +31,6 @@ _MEASURED = 60.0
 _SPARE = 1.3
 _PATIENCE = 30.0
 """Seconds that workers have to end when they are asked to."""
-
-
-@dataclass(frozen=True)
-class StudyState:
-    """What a study has come to.
-
-    Attributes:
-        loaded: the study.
-        results: all results by name.
-        due: what is still to be done.
-        failures: what failed, by name of the result: ``title`` and ``why``.
-    """
-
-    loaded: LoadedStudy
-    results: Mapping[str, Result]
-    due: Due
-    failures: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def finished(self) -> bool:
-        """Whether all of its runs are there."""
-        return not self.due.ready and not self.due.open
-
-
-class Watch:
-    """Looks at a study again and again; what does not change is not read or made again.
-
-    Args:
-        loaded: the study.
-    """
-
-    def __init__(self, loaded: LoadedStudy) -> None:
-        self._loaded, self._board, self._planner = loaded, Board(loaded.folder), Planner(loaded)
-
-    def look(self) -> StudyState:
-        """What is there now, and what is still to be done."""
-        results = self._board.results()
-        due = self._planner.due(results)
-        return StudyState(self._loaded, results, due, self._board.failures())
-
-
-def state_of(loaded: LoadedStudy) -> StudyState:
-    """What is there of a study, and what is still to be done."""
-    return Watch(loaded).look()
 
 
 def run_study(
@@ -94,13 +53,10 @@ def run_study(
     Raises:
         TutelageError: the study cannot be carried out; the message says why.
     """
-    loaded = load_study(source, overrides)
-    board = Board(loaded.folder)
-    board.keep_text("study.yaml", yaml.safe_dump(loaded.study.model_dump(), sort_keys=False))
+    loaded = begun(source, overrides)
     if isinstance(source, Mapping):
-        source = loaded.folder / "study.yaml"
+        source = loaded.folder / STUDY_FILE
         overrides = None
-    board.forget_failures()
     watch = Watch(loaded)
     state = watch.look()
     if not state.due.ready:
@@ -114,12 +70,60 @@ def run_study(
         "" if deadline is None else str(deadline),
     ]
     crew = _Crew(arguments, threads, loaded.folder / "workers.log")
-    lines = _Lines(loaded, watch, say, count)
+    lines = Lines(loaded, watch, say, count)
     with crew:
         crew.hire()
         for event in crew.events(count, deadline):
-            lines.told(event)
+            if event["event"] != "waiting":  # for one of this crew's own
+                lines.told(event)
     return watch.look()
+
+
+def work_here(
+    source: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    budget: float | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> StudyState:
+    """Be one worker of a study, beside any others on this machine or on ones that share its folder.
+
+    Args:
+        source: path of a study.
+        overrides: keys of the study that are changed.
+        budget: seconds after which nothing new is begun.
+        say: called with a line whenever a run of this worker ends.
+
+    Raises:
+        TutelageError: the study cannot be carried out; the message says why.
+    """
+    loaded = begun(source, overrides)
+    watch = Watch(loaded)
+    state = watch.look()
+    if state.due.ready:
+        _, threads = _shares(loaded, 1)
+        os.environ.update(thread_variables(threads))  # read when torch is imported
+        say(_opening(loaded, state, 1, threads))
+        deadline = None if budget is None else time.time() + budget
+        work(loaded, tell=Lines(loaded, watch, say, 1).told, deadline=deadline)
+    return watch.look()
+
+
+def begun(
+    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> LoadedStudy:
+    """A study whose folder says what it is, and in which what failed may be tried again."""
+    loaded = load_study(source, overrides)
+    board = Board(loaded.folder)
+    board.keep_text(STUDY_FILE, yaml.safe_dump(loaded.study.model_dump(), sort_keys=False))
+    board.forget_failures()
+    return loaded
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """Environment of a process whose runs have so many threads."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**dict.fromkeys(names, str(threads)), "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _shares(loaded: LoadedStudy, workers: int | None) -> tuple[int, int]:
@@ -143,54 +147,6 @@ def _opening(loaded: LoadedStudy, state: StudyState, count: int, threads: int) -
     )
 
 
-@dataclass
-class _Lines:
-    """One line for each run that ends, with what is left."""
-
-    loaded: LoadedStudy
-    watch: Watch
-    say: Callable[[str], None]
-    workers: int
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-
-    def told(self, event: Mapping[str, Any]) -> None:
-        kind = event.get("event")
-        if kind == "done":
-            self.seconds.setdefault(event["role"], []).append(event["seconds"])
-            self.say(self._done(event))
-        elif kind == "failed":
-            self.say(f"failed: {event['title']} (why is said at the end)")
-        elif kind == "error":
-            raise RunFolderError(f"A worker of the study stopped: {event['why']}")
-
-    def _done(self, event: Mapping[str, Any]) -> str:
-        from tutelage.report.quantities import duration  # it brings matplotlib
-
-        state = self.watch.look()
-        there = sum(name in state.results for name in state.due.wanted)
-        total = f"{len(state.due.wanted)}{'+' if state.due.open else ''}"
-        words = [f"{there}/{total} {event['title']}"]
-        value = event.get("value")
-        if event["role"] in ("pilot", "price"):
-            words.append(f"{value:.0f} updates cost as much as the control's")
-        elif value is not None:
-            measure = event.get("measure", getattr(self.loaded.study.search, "measure", ""))
-            words.append(f"{measure} {value:.4g}")
-        elif event["role"] == "search":
-            words.append("diverged")
-        words.append(duration(event["seconds"]))
-        left = self._left(state)
-        return ", ".join(words) + (f"; about {duration(left)} left" if left else "")
-
-    def _left(self, state: StudyState) -> float:
-        """Seconds of what is known to be left, from runs of the same role."""
-        left = 0.0
-        for task in state.due.ready:
-            known = self.seconds.get(task.role) or [0.0]
-            left += sum(known) / len(known)
-        return left / self.workers
-
-
 class _Crew:
     """Worker processes and what they tell."""
 
@@ -199,7 +155,7 @@ class _Crew:
         self._log = log
         self._threads = threads
         self._workers: list[subprocess.Popen[str]] = []
-        self._told: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+        self._told: queue.Queue[Event | None] = queue.Queue()
         self._file: IO[str] | None = None
 
     def __enter__(self) -> "_Crew":
@@ -214,9 +170,7 @@ class _Crew:
 
     def hire(self) -> None:
         """Start one more worker."""
-        threads = str(self._threads)
-        env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        env["TOKENIZERS_PARALLELISM"] = "false"
+        env = {**os.environ, **thread_variables(self._threads)}
         worker = subprocess.Popen(
             [sys.executable, "-m", "tutelage.studies.worker", *self._arguments],
             stdout=subprocess.PIPE,
@@ -250,7 +204,7 @@ class _Crew:
             " there."
         )
 
-    def events(self, count: int, deadline: float | None) -> Iterator[Mapping[str, Any]]:
+    def events(self, count: int, deadline: float | None) -> Iterator[Event]:
         """What the workers tell, until the last one has ended or time is up; more are hired.
 
         Args:

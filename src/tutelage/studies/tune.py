@@ -16,8 +16,9 @@ from tutelage.recipe import LoadedRecipe, load_recipe, shipped, to_yaml
 from tutelage.recipe.sections import FileData
 from tutelage.studies.cells import Cell
 from tutelage.studies.load import load_study
-from tutelage.studies.run import StudyState, run_study
+from tutelage.studies.run import run_study
 from tutelage.studies.search import rung_steps, spent
+from tutelage.studies.watch import StudyState
 
 AS_IS = "as_is"
 """The arm that is the recipe as it was given; all are held against it."""

@@ -11,12 +11,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tutelage.errors import TutelageError
 from tutelage.studies.board import Board
+from tutelage.studies.lines import Event, done_event, facts_of
 from tutelage.studies.load import LoadedStudy, load_study
 from tutelage.studies.results import Result
 from tutelage.studies.tasks import Planner, Task
@@ -24,7 +25,7 @@ from tutelage.studies.tasks import Planner, Task
 _PAUSE = 1.0
 """Seconds between two looks at what others do."""
 
-Tell = Callable[[Mapping[str, Any]], None]
+Tell = Callable[[Event], None]
 
 
 def work(
@@ -34,7 +35,8 @@ def work(
 
     Args:
         loaded: the study.
-        tell: called with what happens: ``event`` is start, done or failed.
+        tell: called with what happens: ``event`` is start, done, failed, or waiting when others
+            are at all that is due.
         deadline: ``time.time()`` after which nothing new is begun.
         most: how many tasks at most.
     """
@@ -42,7 +44,7 @@ def work(
     from tutelage.studies.carry import carry_out
 
     board, planner = Board(loaded.folder), Planner(loaded)
-    done = 0
+    done, waits = 0, False
     while deadline is None or time.time() < deadline:
         results = board.results()
         due = planner.due(results)
@@ -53,9 +55,12 @@ def work(
         if not ready:
             return
         if not _one(board, ready, lambda task: carry_out(loaded, board, task), tell):
+            if not waits:
+                tell({"event": "waiting"})
+            waits = True
             time.sleep(_PAUSE * (0.5 + random.random()))
             continue
-        done += 1
+        done, waits = done + 1, False
         if most is not None and done >= most:
             return
 
@@ -74,22 +79,17 @@ def _one(board: Board, ready: list[Task], carry_out: Callable[[Task], Result], t
 
 
 def _carry(board: Board, task: Task, carry_out: Callable[[Task], Result], tell: Tell) -> None:
-    facts = {"name": task.result, "title": task.title, "role": task.role}
-    began = time.time()
-    tell({"event": "start", **facts})
+    began = time.monotonic()
+    tell({"event": "start", **facts_of(task)})
     try:
         result = carry_out(task)
     except TutelageError as error:
         board.fail(task.result, task.title, str(error))
-        tell({"event": "failed", **facts, "why": str(error)})
+        tell({"event": "failed", **facts_of(task), "why": str(error)})
         return
+    result = replace(result, took=round(time.monotonic() - began, 1))
     board.write(task.result, result)
-    value = result.value
-    if result.scores:
-        name, scores = next(iter(result.scores.items()))
-        value = scores.mean
-        facts["measure"] = name
-    tell({"event": "done", **facts, "value": value, "seconds": round(time.time() - began, 1)})
+    tell(done_event(task, result))
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def main() -> None:
 
     source, overrides, deadline = (*sys.argv[1:4], "", "")[:3]
 
-    def tell(event: Mapping[str, Any]) -> None:
+    def tell(event: Event) -> None:
         print(json.dumps(event), flush=True)
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
