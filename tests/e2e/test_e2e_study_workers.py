@@ -12,7 +12,7 @@ from test_e2e_kill_points import small
 from test_e2e_shared_cache import ended_well, in_child
 
 from tutelage.studies.load import load_study
-from tutelage.studies.run import state_of
+from tutelage.studies.watch import state_of
 from tutelage.studies.worker import work
 
 
