@@ -1,6 +1,7 @@
 """Commands that hold methods against each other: studies of many runs, and tuning."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tutelage.cli.shared import JsonOption, QuietOption, RecipeArgument, SetOption, app, say, show
+from tutelage.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from tutelage.studies.watch import StudyState
+
+LAUNCHERS = ("local", "slurm")
 
 
 @app.command("study")
@@ -23,7 +27,13 @@ def study_command(
     seeds: Annotated[int | None, typer.Option(help="Final runs of each cell instead.")] = None,
     output: Annotated[str | None, typer.Option(help="Where studies and their cache go.")] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, help="Runs at once, at most.")
+        int | None,
+        typer.Option(
+            "--workers",
+            "-w",
+            min=0,
+            help="Runs at once, at most; 0: only follow what workers elsewhere do.",
+        ),
     ] = None,
     worker: Annotated[
         bool,
@@ -32,6 +42,17 @@ def study_command(
             help="Be one worker; give it on every machine that shares the folder, and as often as"
             " you like.",
         ),
+    ] = False,
+    launcher: Annotated[
+        str | None,
+        typer.Option(help="Let workers be jobs: of `slurm`, or of this machine, `local`."),
+    ] = None,
+    launcher_option: Annotated[
+        list[str] | None,
+        typer.Option(help="What a job asks for, as in --launcher-option gpus=1; see `launcher`."),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when the jobs are submitted.")
     ] = False,
     budget: Annotated[str | None, typer.Option(help="Stop after so long: 90s, 10m, 2h.")] = None,
     dry_run: Annotated[
@@ -46,33 +67,64 @@ def study_command(
     """
     from tutelage.studies.load import parse_changes
     from tutelage.studies.run import parse_budget, run_study, work_here
-    from tutelage.studies.watch import state_of
 
     seconds = None if budget is None else parse_budget(budget)
-    overrides: dict[str, Any] = parse_changes(set_ or ())
+    options = [f"launcher.{option}" for option in launcher_option or ()]
+    overrides: dict[str, Any] = parse_changes([*(set_ or ()), *options])
     if seeds is not None:
         overrides["seeds"] = seeds
     if output is not None:
         overrides["output"] = output
+    _check_who_works(workers, worker, launcher, detach)
     if dry_run:
-        from tutelage.studies.forecast import expect
-        from tutelage.studies.load import load_study
-        from tutelage.studies.table import expected_table
-
-        loaded = load_study(study, overrides)
-        say(f"{loaded.study.name}: preparing each arm to see what it costs", err=True)
-        found = expect(state_of(loaded))
-        if json_:
-            typer.echo(json.dumps([asdict(one) for one in found], indent=2))
-        else:
-            show(expected_table(found, loaded.study.equal.by))
+        _dry_run(study, overrides, json_)
         return
     told = (lambda line: None) if quiet else (lambda line: say(line, err=True))
+    state: StudyState | None
     if worker:
         state = work_here(study, overrides, budget=seconds, say=told)
+    elif workers == 0:
+        from tutelage.studies.launch import follow_study
+
+        state = follow_study(study, overrides, budget=seconds, say=told)
+    elif launcher is not None:
+        from tutelage.studies.launch import launch_study
+
+        crew = {"launcher": launcher, "workers": workers, "detach": detach}
+        state = launch_study(study, overrides, budget=seconds, say=told, **crew)
     else:
         state = run_study(study, overrides, workers=workers, budget=seconds, say=told)
-    _end(state, json_)
+    if state is not None:
+        _end(state, json_)
+
+
+def _check_who_works(workers: int | None, worker: bool, launcher: str | None, detach: bool) -> None:
+    """Refuse what cannot be meant."""
+    if worker and (workers is not None or launcher is not None):
+        raise ConfigError(
+            "--worker makes this process one worker, and --workers and --launcher start others."
+            " Give one of them."
+        )
+    if launcher is not None and launcher not in LAUNCHERS:
+        raise unknown_name("launcher", launcher, LAUNCHERS)
+    if detach and (launcher is None or workers == 0):
+        raise ConfigError("--detach is for jobs that go on without this command: add --launcher.")
+
+
+def _dry_run(study: Path, overrides: Mapping[str, Any], json_: bool) -> None:
+    """Say what a study would do, and what it costs."""
+    from tutelage.studies.forecast import expect
+    from tutelage.studies.load import load_study
+    from tutelage.studies.table import expected_table
+    from tutelage.studies.watch import state_of
+
+    loaded = load_study(study, overrides)
+    say(f"{loaded.study.name}: preparing each arm to see what it costs", err=True)
+    found = expect(state_of(loaded))
+    if json_:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=2))
+    else:
+        show(expected_table(found, loaded.study.equal.by))
 
 
 @app.command("tune")

@@ -258,7 +258,7 @@ def _fits(need: int) -> bool:
     return True
 
 
-def parse_budget(text: str) -> float:
+def parse_budget(text: str, what: str = "--budget") -> float:
     """Seconds of ``90s``, ``10m``, ``2h``, ``1h30m`` or a plain number of seconds.
 
     Raises:
@@ -266,6 +266,6 @@ def parse_budget(text: str) -> float:
     """
     found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
     if not text or found is None or not any(found.groups()):
-        raise ConfigError(f"--budget {text}: write a time, as in 90s, 10m, 2h or 1h30m.")
+        raise ConfigError(f"{what} {text}: write a time, as in 90s, 10m, 2h or 1h30m.")
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return hours * 3600 + minutes * 60 + seconds

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tutelage.recipe.base import NotEmpty, Positive, Seed, Strict
+from tutelage.recipe.base import Count, NotEmpty, Positive, Seed, Strict
 from tutelage.recipe.words import SettingError
 
 Currency = Literal["updates", "student_tokens", "flops", "seconds"]
@@ -122,6 +122,25 @@ class SearchSection(Strict):
     trials: Positive = Field(default=16, description="Of optuna, for each arm.")
 
 
+class LauncherSection(Strict):
+    """What each job asks for, where workers are jobs: ``--launcher slurm`` or ``local``."""
+
+    time: NotEmpty = Field(
+        default="4h", description="After so long a job is queued again, and goes on: 30m, 4h."
+    )
+    cpus: Positive | None = Field(default=None, description="Cores; None: `threads`, or 1.")
+    gpus: Count = Field(default=0, description="GPUs.")
+    memory: float | None = Field(default=None, gt=0, description="Memory in GB.")
+    partition: NotEmpty | None = Field(default=None, description="Of SLURM.")
+    account: NotEmpty | None = Field(default=None, description="Of SLURM.")
+    sbatch: dict[NotEmpty, Any] = Field(
+        default={}, description="Other options of sbatch, as in {constraint: a100, qos: long}."
+    )
+    requeues: Count = Field(
+        default=100, description="How often a job is queued again when its time is up."
+    )
+
+
 class Study(Strict):
     """Arms x factors x seeds, on one pair of models and one set of data, at equal cost."""
 
@@ -168,6 +187,9 @@ class Study(Strict):
     )
     keep: Literal["students", "scores"] = Field(
         default="students", description="What stays of a finished run, here and in the cache."
+    )
+    launcher: LauncherSection = Field(
+        default_factory=LauncherSection, description="What jobs ask for, with --launcher."
     )
     output: NotEmpty = Field(
         default="runs", description="Where the studies and the cache that they share are."

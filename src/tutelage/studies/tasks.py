@@ -88,11 +88,15 @@ class Planner:
 
     Args:
         loaded: the study.
+
+    Attributes:
+        tasks: all that were ever due, by name of their result.
     """
 
     def __init__(self, loaded: LoadedStudy) -> None:
         self.loaded = loaded
         self._tasks: dict[tuple[Any, ...], Task] = {}
+        self.tasks: dict[str, Task] = {}
         self._recipes: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def due(self, results: Mapping[str, Result]) -> Due:
@@ -277,6 +281,7 @@ class Planner:
         self._known(self._task("final", cell, seeds, over), results, due)
 
     def _known(self, task: Task, results: Mapping[str, Result], due: Due) -> Result | None:
+        self.tasks[task.result] = task
         if task.result not in due.wanted:
             due.wanted.append(task.result)
             if task.result not in results:

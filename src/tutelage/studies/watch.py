@@ -7,7 +7,7 @@ from typing import Any
 from tutelage.studies.board import Board
 from tutelage.studies.load import LoadedStudy
 from tutelage.studies.results import Result
-from tutelage.studies.tasks import Due, Planner
+from tutelage.studies.tasks import Due, Planner, Task
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Watch:
 
     def __init__(self, loaded: LoadedStudy) -> None:
         self._loaded, self._board, self._planner = loaded, Board(loaded.folder), Planner(loaded)
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """All tasks that were ever due, by name of their result."""
+        return self._planner.tasks
 
     def look(self) -> StudyState:
         """What is there now, and what is still to be done."""
