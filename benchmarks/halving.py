@@ -17,8 +17,8 @@ from typing import Any
 from tutelage.statistics import paired_difference
 from tutelage.studies.load import load_study
 from tutelage.studies.results import Result
-from tutelage.studies.run import state_of
 from tutelage.studies.search import going_on, ranking, rung_steps, rung_value, spent
+from tutelage.studies.watch import state_of
 
 
 def halved(
