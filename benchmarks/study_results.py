@@ -29,7 +29,7 @@ def page(state: StudyState, analysis: Analysis, command: str) -> str:
 
 
 def _table(analysis: Analysis) -> list[str]:
-    measures = analysis.measures[:1] + tuple(m for m in analysis.measures if not m.suite)[:1]
+    measures = [analysis.measures[0], *(m for m in analysis.measures if m.key == "forward_kl")]
     heads = ["cell", "chosen"]
     for measure in measures:
         heads += [measure.label, "minus control (95 %)", "p"]
@@ -71,7 +71,8 @@ def _numbers(cell: CellAnalysis, measure: Any) -> list[str]:
 
 
 def _how(state: StudyState, analysis: Analysis, command: str) -> list[str]:
-    study, results = state.loaded.study, list(state.results.values())
+    study = state.loaded.study
+    results = [state.results[name] for name in state.due.wanted if name in state.results]
     finals = [one for one in results if one.role == "final"]
     seeds = [dict(one) for one in study.seeds.all]
     spent = sum(one.ledger.seconds.get("training", 0.0) for one in finals if one.ledger)
