@@ -130,7 +130,7 @@ MAKERS = (
         ),
     ),
     # Stopped early: of every operation and length it can do a bit, and is unsure of the rest.
-    Maker(LISTS, "student", 64, 2, 4, 172, (Phase(19_200, 0.0, 300, 3e-3, 2000),)),
+    Maker(LISTS, "student", 64, 3, 4, 88, (Phase(19_200, 0.0, 300, 3e-3, 2000),)),
     Maker(
         LISTS,
         "weak",

@@ -206,6 +206,21 @@ def test_runs(place, tmp_path, monkeypatch, method, family):
         assert (arm / "texts" / "summary.json").is_file()
 
 
+def test_lists_are_learned_from_the_shipped_models(tmp_path, monkeypatch):
+    leave_out_pictures(monkeypatch)
+    changes = [
+        "data.train=48", "data.test=12", "curriculum.stages=2", "curriculum.total_steps=2",
+        "training.batch_size=16", "training.log_every=1", "evaluation.agreement=false", "controls.kld.curriculum.stages=2",
+        "controls.sft.curriculum.stages=2", f"output={tmp_path}",
+    ]  # fmt: skip
+    result = run("embedded_lists", changes)
+    for arm in ("cpd", "kld", "sft"):
+        log = read_jsonl(result.folder / "arms" / arm / "metrics.jsonl")
+        check_trajectory(f"embedded_lists-{arm}", log, exactly=True)
+    scores = read_json(result.folder / "references/teacher/evaluation/scores.json")
+    assert scores["num_examples"] == 12 and scores["scores"]["exact_match"]["mean"] > 0.7
+
+
 def test_every_method_names_its_paper():
     lacking = [i.name for i in list_recipes() if i.kind == "method" and not i.paper]
     assert lacking == ["sft"]
