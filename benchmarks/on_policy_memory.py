@@ -1,4 +1,4 @@
-"""What an on-policy step takes in memory beyond an off-policy one: ``python on_policy_memory.py``.
+"""What an on-policy step takes in memory beyond another: ``python on_policy_memory.py --data ...``.
 
 The same student, teacher and batch: prompts with answers of the same length (random weights all
 but never end one). Each contender has a process of its own, in which the peak of resident memory is
@@ -134,7 +134,8 @@ def one_case(pair: str, new_tokens: int, options: Any) -> dict[str, Any]:
     """All contenders with one student, one teacher and one length of answers."""
     student, teacher = pair.split(":")
     with tempfile.TemporaryDirectory() as folder:
-        rows, tokenizer = common.load_rows(None, options, options.steps * options.batch_size)
+        count = options.steps * options.batch_size
+        rows, tokenizer = common.load_rows(options.data[0], options, count)
         rows = _cut(rows, options.prompt_tokens, new_tokens)
         task = common.task_of(
             folder, rows, tokenizer, options, passes=1, student=student, teacher=teacher,
@@ -198,6 +199,8 @@ def main() -> None:
     options.contenders = list(CONTENDERS)
     if options.child:
         return common.be_child(options.child, child)
+    if not options.data:
+        parser.error("--data is needed: a file of instructions, whose prompts are asked")
     # Memory that is freed goes back at once: what is resident is what is in use.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 16)
     cases = itertools.product(options.pairs, options.new_tokens)
