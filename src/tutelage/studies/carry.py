@@ -18,10 +18,11 @@ from tutelage.pipeline.trial import Tried, price, try_out
 from tutelage.report.run import Evaluated, load_evaluation, load_run
 from tutelage.report.run import Run as RunRead
 from tutelage.studies.board import Board
+from tutelage.studies.due import Task
 from tutelage.studies.load import LoadedStudy
 from tutelage.studies.results import Result, Scores
+from tutelage.studies.sampler import ask, journal_of
 from tutelage.studies.search import rung_value
-from tutelage.studies.tasks import Task
 from tutelage.types import Ledger
 
 _ROUNDS = 6
@@ -44,6 +45,9 @@ def carry_out(loaded: LoadedStudy, board: Board, task: Task) -> Result:
     """
     if task.role in ("price", "pilot"):
         return _priced(loaded, board, task)
+    if task.asking is not None:
+        asked = ask(task.asking, journal_of(board.path, task.cell.name))
+        return _result(task, steps=0, total_steps=0, asked=asked)
     if task.role == "search":
         return _rung(loaded, board, task)
     tried = try_out(task.recipe, board.run_folder(task.key))

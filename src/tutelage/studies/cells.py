@@ -68,6 +68,12 @@ def _words(level: Level) -> str:
     return f"{level.factor.rpartition('.')[2]} {level.label}"
 
 
+def is_range(given: Any) -> bool:
+    """Whether a factor is given as a range, ``{low: 1e-4, high: 1e-2, log: true}``."""
+    names = {*given} if isinstance(given, Mapping) else set()
+    return {"low", "high"} <= names <= {"low", "high", "log", "step"}
+
+
 def levels_of(factor: str, given: Any) -> tuple[Level, ...]:
     """The levels of a factor as a study file writes them.
 
@@ -76,8 +82,14 @@ def levels_of(factor: str, given: Any) -> tuple[Level, ...]:
         given: a list of values, or a mapping from labels to values.
 
     Raises:
-        ConfigError: there are none, or two are the same.
+        ConfigError: there are none, two are the same, or they are a range.
     """
+    if is_range(given):
+        raise ConfigError(
+            f"The factor '{factor}' is a range, and only a search with `sampler: optuna` chooses"
+            " from ranges. Write a list of values; or, in `search`, sampler: optuna. (Levels whose"
+            " labels are `low` and `high` need other names.)"
+        )
     if isinstance(given, Mapping):
         named = [(str(label), value) for label, value in given.items()]
     elif isinstance(given, Sequence) and not isinstance(given, str):

@@ -50,7 +50,7 @@ def expect(state: StudyState) -> list[Expected]:
     found = []
     for cell in loaded.cells:
         ledger, seconds = _price(loaded, cell)
-        trials = len(loaded.trials(cell)) if loaded.study.search is not None else 0
+        trials = loaded.num_trials(cell) if loaded.study.search is not None else 0
         found.append(
             Expected(
                 cell=cell.name,
@@ -70,7 +70,7 @@ def _search_runs(loaded: LoadedStudy, cell: Cell, trials: int) -> float:
     search, updates = loaded.study.search, loaded.study.equal.updates
     if search is None:
         return 0.0
-    every = sum(len(loaded.trials(one)) for one in loaded.cells if one.levels == cell.levels)
+    every = sum(loaded.num_trials(one) for one in loaded.cells if one.levels == cell.levels)
     racing = every if search.across_arms else trials
     rungs = rung_steps(updates, search.rungs, search.keep)
     entered = [racing]
@@ -83,7 +83,7 @@ def _search_runs(loaded: LoadedStudy, cell: Cell, trials: int) -> float:
 def _price(loaded: LoadedStudy, cell: Cell) -> tuple[Ledger | None, float | None]:
     from tutelage.pipeline.trial import estimate
 
-    trial = loaded.trials(cell)[0]
+    trial = loaded.samples(cell)[0]
     seeds = dict(loaded.study.seeds.all[0])
     over = {"curriculum.total_steps": loaded.study.equal.updates}
     folder = loaded.folder / "dry-run"

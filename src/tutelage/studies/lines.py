@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tutelage.errors import RunFolderError
+from tutelage.studies.due import Task
 from tutelage.studies.load import LoadedStudy
 from tutelage.studies.results import Result
-from tutelage.studies.tasks import Task
 from tutelage.studies.watch import StudyState, Watch
 
 Event = Mapping[str, Any]

@@ -16,6 +16,7 @@ from tutelage.recipe.problems import problems
 from tutelage.recipe.sections import CONTINUOUS
 from tutelage.studies.cells import Cell, cells_of, control_of, label_of, levels_of, trials_of
 from tutelage.studies.settings import Study
+from tutelage.studies.spaces import Space, space_of
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,36 @@ class LoadedStudy:
         wanted = control_of(cell.alone(), arm, fixed)
         return next(one for one in self.cells if one.name == wanted.name)
 
-    def trials(self, cell: Cell) -> list[Cell]:
-        """What the search tries for a cell."""
+    def _searched(self, cell: Cell) -> Mapping[str, Any]:
+        """The factors that the search tries for a cell."""
         search = self.study.search
-        if search is None:
-            return [cell]
-        return trials_of(cell, search.arms.get(cell.arm, search.factors))
+        return {} if search is None else search.arms.get(cell.arm, search.factors)
+
+    def space(self, cell: Cell) -> Space:
+        """What a sampler chooses from for a cell."""
+        return space_of(self._searched(cell))
+
+    def sampled(self, cell: Cell) -> bool:
+        """Whether a sampler chooses what is tried: not where all there is can be tried."""
+        search = self.study.search
+        if search is None or search.sampler == "grid":
+            return False
+        return self.space(cell).combinations > search.trials
+
+    def trials(self, cell: Cell) -> list[Cell]:
+        """All that the search tries for a cell where no sampler chooses."""
+        return trials_of(cell, self._searched(cell))
+
+    def samples(self, cell: Cell) -> list[Cell]:
+        """What the search tries for a cell, or examples of what it may try; at least one."""
+        return self.space(cell).corners(cell) if self.sampled(cell) else self.trials(cell)
+
+    def num_trials(self, cell: Cell) -> int:
+        """How many settings the search tries for a cell, itself alone counting as one."""
+        search = self.study.search
+        if search is not None and self.sampled(cell):
+            return search.trials
+        return len(self.trials(cell))
 
     def recipe(
         self, cell: Cell, seeds: Mapping[str, int], over: Mapping[str, Any] | None = None
@@ -194,7 +219,7 @@ def _check(loaded: LoadedStudy) -> None:
             raise unknown_name(f"level of {name} as the study's control", label, known)
     seeds = dict(study.seeds.all[0])
     for cell in loaded.cells:
-        for trial in loaded.trials(cell):
+        for trial in loaded.samples(cell):
             recipe = loaded.recipe(trial, seeds, {"curriculum.total_steps": study.equal.updates})
     metrics = [*CONTINUOUS, *recipe.get("evaluation", {}).get("metrics", {})]
     if study.search is not None and study.search.measure not in metrics:

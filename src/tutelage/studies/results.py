@@ -37,8 +37,9 @@ class Result:
 
     Attributes:
         key: of the run: names its folder and its file.
-        role: ``final`` for what the table is made of; ``search`` for a rung of the search,
-            ``pilot`` and ``price`` for what finds out how many updates an arm gets.
+        role: ``final`` for what the table is made of; ``search`` for a rung of the search, ``ask``
+            for what its sampler asks for; ``pilot`` and ``price`` for what finds out how many
+            updates an arm gets.
         cell: name of the cell, without what was tuned.
         arm: its arm.
         levels: label of its level by factor.
@@ -54,6 +55,7 @@ class Result:
         ledger: what the whole run costs.
         folder: the run folder.
         versions: of Python and packages.
+        asked: settings that the sampler asks for, by factor; of role ``ask``.
         took: seconds that this piece of work took, from its start to this result.
     """
 
@@ -74,6 +76,7 @@ class Result:
     ledger: Ledger | None = None
     folder: str = ""
     versions: Mapping[str, Any] = field(default_factory=dict)
+    asked: Sequence[Mapping[str, Any]] = ()
     took: float = 0.0
 
 
@@ -91,5 +94,5 @@ def read_result(path: Path) -> Result | None:
     found.pop("seal", None)
     scores = {name: Scores(**one) for name, one in found["scores"].items()}
     ledger = None if found["ledger"] is None else Ledger(**found["ledger"])
-    curve = tuple(found["curve"])
-    return Result(**{**found, "scores": scores, "curve": curve, "ledger": ledger})
+    rows = {name: tuple(found.get(name, ())) for name in ("curve", "asked")}
+    return Result(**{**found, **rows, "scores": scores, "ledger": ledger})

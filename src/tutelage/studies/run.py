@@ -19,6 +19,7 @@ from tutelage.errors import ConfigError
 from tutelage.studies.board import Board
 from tutelage.studies.lines import Event, Lines
 from tutelage.studies.load import LoadedStudy, load_study
+from tutelage.studies.sampler import need_optuna
 from tutelage.studies.watch import StudyState, Watch
 from tutelage.studies.worker import work
 
@@ -114,6 +115,8 @@ def begun(
 ) -> LoadedStudy:
     """A study whose folder says what it is, and in which what failed may be tried again."""
     loaded = load_study(source, overrides)
+    if any(loaded.sampled(cell) for cell in loaded.cells):
+        need_optuna()
     board = Board(loaded.folder)
     board.keep_text(STUDY_FILE, yaml.safe_dump(loaded.study.model_dump(), sort_keys=False))
     board.forget_failures()

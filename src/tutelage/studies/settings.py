@@ -91,7 +91,9 @@ class SearchSection(Strict):
     """Settings that are chosen for every arm, by the same budget, before the final runs."""
 
     factors: dict[NotEmpty, Any] = Field(
-        default={}, description="Dotted keys of a recipe and the values to try."
+        default={},
+        description="Dotted keys of a recipe and the values to try; for optuna also ranges, as in"
+        " {low: 1e-4, high: 1e-2, log: true}.",
     )
     arms: dict[NotEmpty, dict[NotEmpty, Any]] = Field(
         default={}, description="Other factors for single arms, instead of `factors`."
@@ -119,7 +121,9 @@ class SearchSection(Strict):
     sampler: Literal["grid", "optuna"] = Field(
         default="grid", description="All combinations, or as many as `trials` that optuna asks for."
     )
-    trials: Positive = Field(default=16, description="Of optuna, for each arm.")
+    trials: Positive = Field(
+        default=16, description="How many settings optuna asks for, for each cell."
+    )
 
 
 class LauncherSection(Strict):

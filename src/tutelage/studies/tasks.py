@@ -5,17 +5,19 @@ the same table.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from tutelage.curriculum.options import CurriculumOptions
 from tutelage.proofs import fingerprint
 from tutelage.recipe import load_recipe
 from tutelage.studies.cells import Cell
+from tutelage.studies.due import Due, Task
 from tutelage.studies.load import LoadedStudy
 from tutelage.studies.results import Result
+from tutelage.studies.sampler import Asking, next_count
 from tutelage.studies.search import going_on, ranking, rung_steps
 
 PILOT_PART = 10
@@ -24,63 +26,6 @@ PILOT_PART = 10
 PILOT_LEAST = 8
 MOST_STAGES = CurriculumOptions.stages
 """Of a recipe that does not say how many."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One piece of work.
-
-    Attributes:
-        role: price, pilot, search or final.
-        cell: what is run.
-        seeds: by job.
-        recipe: of the run.
-        key: names the run's folder.
-        until: the update that a rung ends after; None for the end.
-        amount: of a price or a pilot: what may be spent; None for the control's own.
-    """
-
-    role: str
-    cell: Cell
-    seeds: Mapping[str, int]
-    recipe: Mapping[str, Any] = field(repr=False, compare=False)
-    key: str
-    until: int | None = None
-    amount: float | None = None
-
-    @property
-    def result(self) -> str:
-        """Name of its result."""
-        return self.key if self.until is None else f"{self.key}@{self.until}"
-
-    @property
-    def title(self) -> str:
-        """What to call it in a line."""
-        seeds = ", ".join(
-            f"seed {seed}" if name == "student" else f"{name} seed {seed}"
-            for name, seed in self.seeds.items()
-        )
-        ending = "" if self.until is None else f", up to update {self.until}"
-        return f"{self.cell.trial}, {seeds}{ending}"
-
-
-@dataclass
-class Due:
-    """What is to be done.
-
-    Attributes:
-        ready: tasks that can be done now, in order.
-        wanted: names of all results that are known to be needed, there or not.
-        open: whether more will be known when the ready ones are done.
-        chosen: by name of a cell what the search chose for it.
-        losers: keys of runs that the search stopped, whose folders nobody needs.
-    """
-
-    ready: list[Task] = field(default_factory=list)
-    wanted: list[str] = field(default_factory=list)
-    open: bool = False
-    chosen: dict[str, Cell] = field(default_factory=dict)
-    losers: list[str] = field(default_factory=list)
 
 
 class Planner:
@@ -132,7 +77,7 @@ class Planner:
         if equal.by == "updates":
             return equal.updates
         control = self.loaded.control_of(cell)
-        first = self.loaded.trials(control)[0]
+        first = self.loaded.samples(control)[0]
         own = self._priced(first, None, results, due)
         if own is None or own.ledger is None:
             return None
@@ -164,13 +109,16 @@ class Planner:
     ) -> list[Cell] | None:
         """What the search chooses for some cells; None while it is not decided."""
         search = self.loaded.study.search
-        trials = [trial for cell in cells for trial in self.loaded.trials(cell)]
+        tried = [self._trials(cell, results, due) for cell in cells]
+        if any(one is None for one in tried):
+            return None
+        trials = [trial for one in tried for trial in one or ()]
         updates = [self._updates(trial, results, due) for trial in trials]
         if any(count is None for count in updates):
             return None
         if search is None:
             return list(trials)
-        seeds = [{**dict(self.loaded.study.seeds.all[0]), "student": s} for s in search.seeds]
+        seeds = self._search_seeds()
         ladders = [rung_steps(int(n or 0), search.rungs, search.keep) for n in updates]
         running = list(range(len(trials)))
         reached: dict[int, tuple[int, float]] = {}
@@ -193,6 +141,55 @@ class Planner:
                 due.losers += self._keys(trials, updates, ladders, stopped, seeds)
         due.losers += self._keys(trials, updates, ladders, running, seeds)
         return self._winners(cells, trials, running, known, reached)
+
+    def _trials(self, cell: Cell, results: Mapping[str, Result], due: Due) -> list[Cell] | None:
+        """What the search tries for a cell; None while its sampler has not asked for all of it.
+
+        What a sampler asks for next follows from the first rung of what it asked for before: as in
+        a grid, all trials come to the first rung, and the best of all go on.
+        """
+        search = self.loaded.study.search
+        if search is None or not self.loaded.sampled(cell):
+            return self.loaded.trials(cell)
+        space = self.loaded.space(cell)
+        told: list[tuple[Mapping[str, Any], float | None]] = []
+        trials: list[Cell] = []
+        while True:
+            count = next_count(len(trials), search.trials)
+            asking = Asking(space.plain, tuple(told), count, search.seeds[0])
+            due.told[cell.name] = asking
+            if not count:
+                return list(dict.fromkeys(trials))
+            result = self._known(self._question(cell, asking), results, due)
+            if result is None:
+                return None
+            batch = [space.trial(cell, settings) for settings in result.asked]
+            values = [self._first_value(trial, results, due) for trial in batch]
+            trials += batch
+            if any(value is None for value in values):
+                return list(dict.fromkeys(trials)) if len(trials) == search.trials else None
+            for settings, value in zip(result.asked, values, strict=True):
+                told.append((settings, value if math.isfinite(value or 0.0) else None))
+
+    def _question(self, cell: Cell, asking: Asking) -> Task:
+        seeds = {"student": asking.seed}
+        key = "-".join([*_words("ask", cell, seeds), asking.key[:10]])
+        return Task("ask", cell, seeds, {}, key, asking=asking)
+
+    def _first_value(self, trial: Cell, results: Mapping[str, Result], due: Due) -> float | None:
+        """What a trial is worth at its first rung; None while that is not known."""
+        search, updates = self.loaded.study.search, self._updates(trial, results, due)
+        assert search is not None
+        if updates is None:
+            return None
+        first = rung_steps(updates, search.rungs, search.keep)[0]
+        ask = (trial, updates, first, first)
+        return self._rung_value(ask, self._search_seeds(), results, due)
+
+    def _search_seeds(self) -> list[dict[str, int]]:
+        search = self.loaded.study.search
+        assert search is not None
+        return [{**dict(self.loaded.study.seeds.all[0]), "student": s} for s in search.seeds]
 
     def _winners(
         self,

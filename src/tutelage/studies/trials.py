@@ -1,12 +1,16 @@
 """What the search of a study tried, how far each trial came, and what was chosen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from tutelage.studies.cells import Cell
 from tutelage.studies.load import LoadedStudy
 from tutelage.studies.results import Result
+
+Settings = tuple[tuple[str, str], ...]
+"""Factors and labels of what is tuned."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,14 @@ def races_of(
     search = loaded.study.search
     if search is None:
         return ()
-    found: dict[tuple[str, tuple[tuple[str, str], ...]], list[Result]] = {}
+    found: dict[tuple[str, Settings], list[Result]] = {}
     for result in results:
         if result.role == "search" and result.seeds.get("student") in search.seeds:
             found.setdefault((result.cell, tuple(result.tuned.items())), []).append(result)
     races = []
     for cell in loaded.cells:
         trials = []
-        for trial in loaded.trials(cell):
-            tuned = tuple((level.factor, level.label) for level in trial.tuned)
+        for tuned in _settings(loaded, cell, found):
             runs = found.get((cell.name, tuned))
             if runs:
                 chosen = any(tuple(one.tuned.items()) == tuned for one in finals[cell.name])
@@ -84,6 +87,17 @@ def races_of(
             trials.sort(key=lambda one: (-one.rungs[-1][0], -_worth(one.rungs[-1][1])))
             races.append(Race(cell.name, search.measure, tuple(trials)))
     return tuple(races)
+
+
+def _settings(
+    loaded: LoadedStudy, cell: Cell, found: Iterable[tuple[str, Settings]]
+) -> list[Settings]:
+    """What may have been tried for a cell; where a sampler chooses, what has been."""
+    if loaded.sampled(cell):
+        return [settings for name, settings in found if name == cell.name]
+    return [
+        tuple((level.factor, level.label) for level in trial.tuned) for trial in loaded.trials(cell)
+    ]
 
 
 def settings_text(tuned: Mapping[str, str]) -> str:

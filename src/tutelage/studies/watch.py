@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.studies.board import Board
+from tutelage.studies.due import Due, Task
 from tutelage.studies.load import LoadedStudy
 from tutelage.studies.results import Result
-from tutelage.studies.tasks import Due, Planner, Task
+from tutelage.studies.tasks import Planner
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from tutelage.errors import TutelageError
 from tutelage.studies.board import Board
+from tutelage.studies.due import Task
 from tutelage.studies.lines import Event, done_event, facts_of
 from tutelage.studies.load import LoadedStudy, load_study
 from tutelage.studies.results import Result
-from tutelage.studies.tasks import Planner, Task
+from tutelage.studies.tasks import Planner
 
 _PAUSE = 1.0
 """Seconds between two looks at what others do."""
