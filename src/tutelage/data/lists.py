@@ -17,7 +17,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tutelage.data.list_steps import DIGITS, OPERATIONS, Step
 from tutelage.data.made import Drawing, check_made, example_id, piece_tokenizer
@@ -26,6 +26,8 @@ from tutelage.types import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+Thing = TypeVar("Thing")
 
 PIECES = (*DIGITS, *",:?=;#-", *OPERATIONS)
 """The tokens that a prompt or a completion may be made of."""
@@ -307,5 +309,5 @@ def _prompt(steps: Sequence[Step], items: str) -> str:
     return f"{','.join(map(str, steps))}:{items}?"
 
 
-def _any(rng: random.Random, among: Sequence[str]) -> str:
+def _any(rng: random.Random, among: Sequence[Thing]) -> Thing:
     return among[int(rng.random() * len(among))]

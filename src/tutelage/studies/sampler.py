@@ -121,12 +121,13 @@ def write_journal(asking: Asking, journal: Path) -> None:
 def _study(asking: Asking, journal: Path) -> Iterator[Any]:
     """What is known as a study of optuna, whose journal is kept when the block ends well."""
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         path = Path(folder) / "journal"
-        backend = optuna.storages.journal.JournalFileBackend(str(path))
+        backend = JournalFileBackend(str(path))
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
             study_name=journal.stem,

@@ -253,7 +253,9 @@ class OnPolicySteps:
             mended = asked.mended(prompts, settings, seed=seeds)
             answers = [one.answer for one in mended]
             # The teacher has read them: what it says of them is at hand.
-            known = [{"kept": one.kept, "states": one.states} for one in mended]
+            known: list[dict[str, Any]] = [
+                {"kept": one.kept, "states": one.states} for one in mended
+            ]
         else:
             answers = asked.answer(prompts, settings, seed=seeds)
             known = [_surprise(one) for one in answers]

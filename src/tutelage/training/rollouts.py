@@ -169,7 +169,7 @@ def _rows(
     tensors: dict[str, Tensor], ids: Sequence[str], step: int, places: set[Place]
 ) -> Iterable[tuple[Place, Rollout]]:
     prompts, answers = tensors["lengths"].tolist()
-    of_tokens = {name: tensors[name] for name in _OF_TOKENS if name in tensors}
+    of_tokens: dict[str, Any] = {name: tensors[name] for name in _OF_TOKENS if name in tensors}
     tokens, start, first = tensors["tokens"].tolist(), 0, 0
     truncated = tensors["truncated"].tolist()
     for number, place in enumerate(tensors["places"].tolist()):
