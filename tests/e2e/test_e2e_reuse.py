@@ -291,7 +291,8 @@ ELSEWHERE = (
     "student.layers", "student.finetune",  # start_inputs
     "supervision",  # written_inputs, texts_inputs
     "data.kind", "data.lengths", "data.columns", "data.limit_", "data.long_prompts",
-    "data.max_prompt_length", "data.system", "data.template", "data.test_share", "data.validation_share",  # data_inputs
+    "data.max_prompt_length", "data.system", "data.template", "data.test_share",
+    "data.validation_share",  # data_inputs
     "curriculum.epochs", "curriculum.iteration_ratio", "curriculum.min_examples",
     "curriculum.restart", "curriculum.total_steps",  # plan_inputs: the whole section
     "loss.distill_temperature", "loss.target", "on_policy.top_k", "training.lora",
