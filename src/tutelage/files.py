@@ -231,10 +231,15 @@ def sync_tree(folder: str | Path) -> None:
 
 def remove_leftovers(folder: str | Path, *, alone: bool = True) -> None:
     """Remove what killed processes left half-written; unless ``alone``, what others write stays."""
-    for leftover in sorted(Path(folder).rglob(f"{TEMPORARY_PREFIX}*")):
-        with contextlib.suppress(OSError):
-            if alone or _is_abandoned(leftover):
-                _delete(leftover)
+    # What somebody else removes meanwhile is walked past; rglob would raise.
+    for place, folders, names in os.walk(folder):
+        found = [name for name in (*folders, *names) if name.startswith(TEMPORARY_PREFIX)]
+        folders[:] = [name for name in folders if name not in found]
+        for name in found:
+            leftover = Path(place, name)
+            with contextlib.suppress(OSError):
+                if alone or _is_abandoned(leftover):
+                    _delete(leftover)
 
 
 def _is_abandoned(path: Path) -> bool:

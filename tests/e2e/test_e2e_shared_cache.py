@@ -1,6 +1,7 @@
 """Runs that share a cache: one makes a thing, the others wait; what a killed one left goes."""
 
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -119,6 +120,22 @@ def test_leftovers_go_when_nobody_else_uses_the_cache(tmp_path):
     with used(tmp_path / "cache"):
         assert not left.exists()
     assert not (tmp_path / "cache").exists(), "a cache with nothing in it stayed"
+
+
+def test_what_others_remove_meanwhile_is_walked_past(tmp_path):
+    def come_and_go():
+        for number in range(400):
+            folder = tmp_path / f"part-{number % 7}"
+            (folder / "deep" / "deeper").mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder)
+
+    child = in_child(come_and_go)
+    left = tmp_path / "kept" / ".tmp-1"
+    for _ in range(60):
+        left.mkdir(parents=True)
+        remove_leftovers(tmp_path)
+        assert not left.exists()
+    assert ended_well(child)
 
 
 def test_what_a_living_process_writes_is_no_leftover(tmp_path):

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -228,8 +227,9 @@ def _drop_students(tried: Tried) -> None:
     name = f"arms/{tried.arm}/student"
     inputs = PartsFolder(tried.folder).inputs(name)
     cache = next((p / "cache" for p in tried.folder.parents if (p / "cache").is_dir()), None)
+    places = [tried.folder / "arms" / tried.arm / one for one in ("student", "student_last")]
     if inputs is not None and cache is not None:
-        shutil.rmtree(SharedParts(cache / "parts").place(name, inputs).path, ignore_errors=True)
-    for one in ("student", "student_last"):
-        with contextlib.suppress(OSError):
-            shutil.rmtree(tried.folder / "arms" / tried.arm / one)
+        places.append(SharedParts(cache / "parts").place(name, inputs).path)
+    for place in places:
+        with contextlib.suppress(OSError):  # another worker may clean up at the same moment
+            remove_directory(place)
