@@ -1,5 +1,6 @@
 """One process or several: who works, and who waits."""
 
+import atexit
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +12,14 @@ _LONG = timedelta(days=7)
 """The others may wait this long while the first process measures, evaluates and writes."""
 
 Found = TypeVar("Found")
+
+
+def _part() -> None:
+    """Close what connects the processes: its threads, left to themselves, may abort a process."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 class Processes:
@@ -39,6 +48,8 @@ class Processes:
             from accelerate import PartialState
 
             self._state = PartialState(cpu=not _has_accelerator(), timeout=_LONG)
+            atexit.unregister(_part)
+            atexit.register(_part)
             if self._state.num_processes != self.count:
                 raise ConfigError(
                     f"{self.count} processes were asked for and {self._state.num_processes} came."
