@@ -103,7 +103,9 @@ class SearchSection(Strict):
         description="Student seeds that decide; they are no seeds of the final runs.",
     )
     rungs: Positive = Field(
-        default=3, description="How often the weakest are stopped; 1: all run to their end."
+        default=1,
+        description="In how many steps the weakest are stopped; 1: all run to their end. More are"
+        " cheaper, and favour low learning rates.",
     )
     keep: float = Field(
         default=1 / 3, gt=0, lt=1, description="Which part goes on from a rung to the next."
