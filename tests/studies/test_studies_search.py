@@ -38,6 +38,8 @@ def test_rungs_rise_to_the_end(total, rungs, keep):
 def test_the_best_go_on_and_of_equals_the_first():
     assert going_on([0.1, 0.5, 0.5, 0.3, 0.2, 0.4], THIRD) == [1, 2]
     assert going_on([0.1, 0.2], THIRD) == [1]
+    assert going_on([0.1, 0.2, 0.4, 0.3], THIRD, least=3) == [2, 3, 1]
+    assert going_on([0.1, 0.2], THIRD, least=3) == [1, 0]
     assert going_on([-math.inf, math.nan, 0.0], THIRD) == [2]
     assert ranking([math.nan, -1.0, 2.0, -math.inf]) == [2, 1, 0, 3]
 

@@ -21,7 +21,7 @@ STUDY = {
     "arms": {"kld": {"extends": "kld"}, "sft": {"extends": "sft"}},
     "equal": {"updates": 90},
     "seeds": 2,
-    "search": {"factors": {"training.learning_rate": RATES}, "rungs": 3},
+    "search": {"factors": {"training.learning_rate": RATES}, "rungs": 3, "least": 1},
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tutelage.studies.cells import Cell
 from tutelage.studies.load import LoadedStudy
-from tutelage.studies.search import rung_steps, spent
+from tutelage.studies.search import num_going_on, rung_steps, spent
 from tutelage.studies.watch import StudyState
 from tutelage.types import Ledger
 
@@ -75,7 +75,7 @@ def _search_runs(loaded: LoadedStudy, cell: Cell, trials: int) -> float:
     rungs = rung_steps(updates, search.rungs, search.keep)
     entered = [racing]
     for _ in rungs[1:]:
-        entered.append(max(1, round(entered[-1] * search.keep + 0.499)))
+        entered.append(num_going_on(entered[-1], search.keep, search.least))
     whole = spent(rungs, entered) / updates * len(search.seeds)
     return whole * trials / racing
 

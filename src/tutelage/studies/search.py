@@ -33,13 +33,22 @@ def rung_steps(total: int, rungs: int, keep: float) -> list[int]:
     return [*dict.fromkeys(step for step in steps if step < total), total]
 
 
-def going_on(values: Sequence[float], keep: float) -> list[int]:
-    """Places of the best values, best first; of equal ones the first stays. At least one goes on.
+def going_on(values: Sequence[float], keep: float, least: int = 1) -> list[int]:
+    """Places of the best values, best first; of equal ones the first stays.
 
     A value that is not finite is worse than any other.
+
+    Args:
+        values: of the runs on a rung.
+        keep: part of them that goes on.
+        least: so many go on whatever ``keep`` says.
     """
-    count = max(1, math.ceil(len(values) * keep - 1e-9))
-    return ranking(values)[:count]
+    return ranking(values)[: num_going_on(len(values), keep, least)]
+
+
+def num_going_on(count: int, keep: float, least: int) -> int:
+    """How many of some runs go on."""
+    return min(count, max(least, math.ceil(count * keep - 1e-9)))
 
 
 def ranking(values: Sequence[float]) -> list[int]:

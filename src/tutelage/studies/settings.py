@@ -110,6 +110,11 @@ class SearchSection(Strict):
     keep: float = Field(
         default=1 / 3, gt=0, lt=1, description="Which part goes on from a rung to the next."
     )
+    least: Positive = Field(
+        default=3,
+        description="So many go on to the last rung: a single one is chosen while learning rates"
+        " still are high, when low ones are ahead.",
+    )
     measure: NotEmpty = Field(
         default="log_likelihood",
         description="What decides, on the validation data: log_likelihood of right answers,"

@@ -135,7 +135,7 @@ class Planner:
             for place, value in zip(running, known, strict=True):
                 reached[place] = (rung, value)
             if rung < max(map(len, ladders)) - 1:
-                staying = {running[i] for i in going_on(known, search.keep)}
+                staying = {running[i] for i in going_on(known, search.keep, search.least)}
                 stopped = [place for place in running if place not in staying]
                 running = [place for place in running if place in staying]
                 due.losers += self._keys(trials, updates, ladders, stopped, seeds)

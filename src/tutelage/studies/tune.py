@@ -17,7 +17,7 @@ from tutelage.recipe.sections import FileData
 from tutelage.studies.cells import Cell
 from tutelage.studies.load import load_study
 from tutelage.studies.run import run_study
-from tutelage.studies.search import rung_steps, spent
+from tutelage.studies.search import num_going_on, rung_steps, spent
 from tutelage.studies.watch import StudyState
 
 AS_IS = "as_is"
@@ -35,6 +35,8 @@ _ARMS: dict[str, dict[str, Any]] = {
 _RATES = {5: (0.25, 0.5, 1.0, 2.0, 4.0), 3: (0.5, 1.0, 2.0)}
 _KEEP = 1 / 3
 _RUNGS = 3
+_LEAST = 3
+"""Runs that reach the last rung."""
 
 _SIZES = ((5, 10), (5, 5), (3, 5), (3, 3))
 """Learning rates for each method, and seeds of the final runs: the first that fits is taken."""
@@ -126,7 +128,7 @@ def _seconds(rates: int, seeds: int, updates: int, per_update: float, methods: i
     trials = methods * rates + 1
     entered = [trials]
     for _ in rungs[1:]:
-        entered.append(max(1, math.ceil(entered[-1] * _KEEP)))
+        entered.append(num_going_on(entered[-1], _KEEP, _LEAST))
     search = spent(rungs, entered) * per_update
     return search + 2 * seeds * updates * per_update * (1 + _TO_ANSWER)
 
@@ -249,6 +251,7 @@ def _study(
             "arms": {AS_IS: {}},
             "rungs": _RUNGS,
             "keep": _KEEP,
+            "least": _LEAST,
             "across_arms": True,
         },
     }
