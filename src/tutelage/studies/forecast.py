@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tutelage.studies.cells import Cell
 from tutelage.studies.load import LoadedStudy
-from tutelage.studies.search import num_going_on, rung_steps, spent
+from tutelage.studies.search import search_updates
 from tutelage.studies.watch import StudyState
 from tutelage.types import Ledger
 
@@ -72,12 +72,8 @@ def _search_runs(loaded: LoadedStudy, cell: Cell, trials: int) -> float:
         return 0.0
     every = sum(loaded.num_trials(one) for one in loaded.cells if one.levels == cell.levels)
     racing = every if search.across_arms else trials
-    rungs = rung_steps(updates, search.rungs, search.keep)
-    entered = [racing]
-    for _ in rungs[1:]:
-        entered.append(num_going_on(entered[-1], search.keep, search.least))
-    whole = spent(rungs, entered) / updates * len(search.seeds)
-    return whole * trials / racing
+    made = search_updates(updates, racing, search.rungs, search.keep, search.least)
+    return made / updates * len(search.seeds) * trials / racing
 
 
 def _price(loaded: LoadedStudy, cell: Cell) -> tuple[Ledger | None, float | None]:

@@ -70,6 +70,22 @@ def spent(rungs: Sequence[int], entered: Sequence[int]) -> int:
     )
 
 
+def search_updates(total: int, runs: int, rungs: int, keep: float, least: int) -> int:
+    """Updates of a whole search: of its rungs, and of as many runs on each as go on.
+
+    Args:
+        total: updates of a whole run.
+        runs: how many are tried.
+        rungs: as for :func:`rung_steps`.
+        keep: as for :func:`going_on`.
+        least: as for :func:`going_on`.
+    """
+    steps, entered = rung_steps(total, rungs, keep), [runs]
+    for _ in steps[1:]:
+        entered.append(num_going_on(entered[-1], keep, least))
+    return spent(steps, entered)
+
+
 def rung_value(rows: Sequence[Mapping[str, Any]], measure: str, step: int, *, best: bool) -> float:
     """What a run is worth at a rung.
 

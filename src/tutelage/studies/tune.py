@@ -17,7 +17,7 @@ from tutelage.recipe.sections import FileData
 from tutelage.studies.cells import Cell
 from tutelage.studies.load import load_study
 from tutelage.studies.run import run_study
-from tutelage.studies.search import num_going_on, rung_steps, spent
+from tutelage.studies.search import search_updates
 from tutelage.studies.watch import StudyState
 
 AS_IS = "as_is"
@@ -124,12 +124,7 @@ def fit(budget: float, workers: int, updates: int, per_update: float, methods: i
 
 def _seconds(rates: int, seeds: int, updates: int, per_update: float, methods: int) -> float:
     """What a study takes with one worker, its search and its final runs."""
-    rungs = rung_steps(updates, _RUNGS, _KEEP)
-    trials = methods * rates + 1
-    entered = [trials]
-    for _ in rungs[1:]:
-        entered.append(num_going_on(entered[-1], _KEEP, _LEAST))
-    search = spent(rungs, entered) * per_update
+    search = search_updates(updates, methods * rates + 1, _RUNGS, _KEEP, _LEAST) * per_update
     return search + 2 * seeds * updates * per_update * (1 + _TO_ANSWER)
 
 

@@ -204,7 +204,7 @@ def cost_of(session: Session, arm: str) -> Cost:
     plan = load_plan(_carried_out(session, arm))
     scale = Scale(
         parameters=student.parameters,
-        trainable=_trainable(student, recipe),
+        trainable=trainable(student, recipe),
         teacher_parameters=0 if teacher is None else teacher.parameters,
         teacher_bytes=0 if teacher is None else teacher.bytes if signal == LIVE else head_bytes,
         layers=student.layers,
@@ -239,7 +239,7 @@ def _carried_out(session: Session, arm: str) -> Path:
     return last if session.run.whole(name) else session.part(f"arms/{arm}/plan")
 
 
-def _trainable(size: ModelSize, recipe: Recipe) -> int:
+def trainable(size: ModelSize, recipe: Recipe) -> int:
     """Parameters with gradients; for LoRA two thin matrices for each of about seven linear maps."""
     lora = recipe.training.lora
     if lora is None:

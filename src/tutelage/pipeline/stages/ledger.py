@@ -10,7 +10,7 @@ from tutelage.difficulty import needs
 from tutelage.files import read_json_or
 from tutelage.ids import Ids
 from tutelage.pipeline.context.session import Session, training_stage
-from tutelage.pipeline.stages.cost import cost_of
+from tutelage.pipeline.stages.cost import cost_of, trainable
 from tutelage.pipeline.stages.data import rows_of, training_rows
 from tutelage.pipeline.stages.plan import refreshes
 from tutelage.pipeline.stages.signal import decide_signals
@@ -52,11 +52,7 @@ def ledger_of(session: Session, arm: str) -> Ledger:
 
 def _step_flops(recipe: Recipe, parameters: int, session: Session) -> float:
     """Of a token in a training step: forward, and backward through activations and weights."""
-    lora = recipe.training.lora
-    weights = parameters
-    if lora is not None:
-        size = session.models.student_size
-        weights = min(parameters, 7 * size.layers * 2 * lora.rank * size.hidden_size * 2)
+    weights = trainable(session.models.student_size, recipe)
     again = FORWARD * parameters if recipe.training.gradient_checkpointing else 0.0
     return 2 * FORWARD * parameters + FORWARD * weights + again
 
