@@ -29,6 +29,10 @@ SHAPES = {
     "12m": (192, 512, 6, 3, 3),
     "64m": (576, 1536, 10, 9, 3),
     "135m": (576, 1536, 30, 9, 3),
+    # Of Qwen2.5, for accelerators.
+    "0.5b": (896, 4864, 24, 14, 2),
+    "1.5b": (1536, 8960, 28, 12, 2),
+    "7b": (3584, 18944, 28, 28, 4),
 }
 
 
@@ -56,8 +60,14 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
 # ---- models -------------------------------------------------------------------------------------
 
 
-def build_model(shape: str | tuple[int, ...], vocabulary: int, seed: int) -> Any:
-    """A Llama with random weights in float32; time does not depend on their values."""
+def build_model(
+    shape: str | tuple[int, ...],
+    vocabulary: int,
+    seed: int,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Any:
+    """A Llama with random weights; time does not depend on their values."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -77,7 +87,19 @@ def build_model(shape: str | tuple[int, ...], vocabulary: int, seed: int) -> Any
         eos_token_id=2,
     )
     torch.manual_seed(seed)
-    return LlamaForCausalLM(config)
+    with torch.device(device):
+        return LlamaForCausalLM(config).to(getattr(torch, dtype))
+
+
+def pair_of(task: dict[str, Any], *, with_teacher: bool = True) -> tuple[Any, Any]:
+    """Student and teacher of a child's task; the teacher in 16 bits where it is on a GPU."""
+    device = device_of(task)
+    vocabulary = task.get("vocabulary", SMOLLM2_VOCABULARY)
+    student = build_model(task["student"], vocabulary, task["seed"], device)
+    if not with_teacher:
+        return student, None
+    dtype = "float32" if device == "cpu" else task["precision"]
+    return student, build_model(task["teacher"], vocabulary, task["seed"] + 1, device, dtype)
 
 
 def parameters(model: Any) -> int:
@@ -97,7 +119,8 @@ def load_rows(source: str | None, options: argparse.Namespace, limit: int) -> tu
     from tutelage.models import load_tokenizer
 
     if source is None:
-        return _made_up(options, limit), load_tokenizer("embedded:arithmetic-student")
+        place = options.tokenizer or "embedded:arithmetic-student"
+        return _made_up(options, limit), load_tokenizer(place)
     from tutelage.data import load_examples, tokenize_examples
     from tutelage.models.places import find_model
 
@@ -146,6 +169,19 @@ def user_turn(row: Any, tokenizer: Any) -> str:
 
 
 # ---- children -----------------------------------------------------------------------------------
+
+
+def device_of(task: dict[str, Any]) -> str:
+    """Where a child works: on the CPU unless its task says otherwise."""
+    return task.get("device", "cpu")
+
+
+def finish(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    import torch
+
+    if device != "cpu":
+        torch.accelerator.synchronize()
 
 
 def prepare(threads: int) -> None:
@@ -251,8 +287,17 @@ def peak_since_last() -> int:
     return peak
 
 
-def peak_above(work: Callable[[], Any]) -> tuple[Any, int]:
-    """What ``work`` gives, and by how many bytes resident memory rose above its start (Linux)."""
+def peak_above(work: Callable[[], Any], device: str = "cpu") -> tuple[Any, int]:
+    """What ``work`` gives, and by how many bytes memory rose above its start.
+
+    On the CPU resident memory (Linux), on a GPU what torch has given out there.
+    """
+    if device != "cpu":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        return work(), torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is held now
     before = _status("VmRSS:")
     result = work()

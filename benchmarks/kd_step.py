@@ -18,11 +18,7 @@ BASELINES = ("plain", "trl_sft", "trl_sft_defaults", "live", "trl_gkd", "trl_gkd
 def child(task: dict[str, Any]) -> dict[str, Any]:
     """One contender's run."""
     rows, tokenizer = common.rows_of(task)
-    vocabulary = common.SMOLLM2_VOCABULARY
-    student = common.build_model(task["student"], vocabulary, task["seed"])
-    teacher = None
-    if task["contender"] in WITH_TEACHER:
-        teacher = common.build_model(task["teacher"], vocabulary, task["seed"] + 1)
+    student, teacher = common.pair_of(task, with_teacher=task["contender"] in WITH_TEACHER)
     with tempfile.TemporaryDirectory() as folder:
         return measure(task, student, teacher, rows, tokenizer, folder)
 

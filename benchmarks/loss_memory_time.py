@@ -133,6 +133,9 @@ def _loss_at(task: dict[str, Any], tokens: int, vocabulary: int) -> tuple[Loss, 
     )
     hidden, teacher_hidden = normal(tokens, width), normal(tokens, teacher_width)
     targets = torch.randint(vocabulary, (tokens,), generator=generator)
+    device = common.device_of(task)
+    student.data, teacher.data = student.data.to(device), teacher.data.to(device)
+    hidden, teacher_hidden, targets = (one.to(device) for one in (hidden, teacher_hidden, targets))
     half = task["precision"] == "bfloat16"
     if half and task["contender"] != "dense":
         hidden, teacher_hidden = hidden.bfloat16(), teacher_hidden.bfloat16()
@@ -146,11 +149,15 @@ def child(task: dict[str, Any]) -> dict[str, Any]:
     warm_up, _ = _loss_at(task, 32, 512)
     warm_up()
     loss, differentiated = _loss_at(task, task["tokens"], task["vocabulary"])
-    total, peak = common.peak_above(loss)
+    device = common.device_of(task)
+    common.finish(device)
+    total, peak = common.peak_above(loss, device)
     for tensor in differentiated:
         tensor.grad = None
+    common.finish(device)
     start, start_cpu = time.perf_counter(), common.cpu_seconds()
     loss()
+    common.finish(device)
     return {
         "nats_per_token": float(total) / task["tokens"],
         "peak": peak,

@@ -27,10 +27,8 @@ REUSE = 4
 def child(task: dict[str, Any]) -> dict[str, Any]:
     """One contender's run."""
     rows, tokenizer = common.rows_of(task)
-    vocabulary = common.SMOLLM2_VOCABULARY
-    student = common.build_model(task["student"], vocabulary, task["seed"])
-    teacher = common.build_model(task["teacher"], vocabulary, task["seed"] + 1)
-    watch = stopwatch()
+    student, teacher = common.pair_of(task)
+    watch = stopwatch(task, task.get("skip", 0))
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_of(task, folder)
         if task["contender"].startswith("trl"):

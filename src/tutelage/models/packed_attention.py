@@ -8,10 +8,12 @@ argument of the layers, not a state around the pass, so it is there again when g
 checkpointing runs them a second time.
 
 The attention function that reads the lengths gives every row to the function that the model had
-before, so grouped heads, soft capping and whatever else that function knows stay as they were.
+before, so grouped heads, soft capping and whatever else that function knows stay as they were. On a
+GPU, in 16 bits, all rows go through one call of torch's attention for rows of several lengths.
 """
 
 import functools
+import inspect
 import itertools
 import sys
 from collections.abc import Callable
@@ -179,9 +181,10 @@ def _attention(
     stock = _stock_attention(name, module)
     if attention_mask is None or attention_mask.dtype != torch.int32:
         return stock(module, query, key, value, attention_mask, **options)
+    if name == "sdpa" and _in_one_call(query, options):
+        return _of_all_rows(query, key, value, attention_mask, options), None
     runs = [
-        (length, len(list(same)))
-        for length, same in itertools.groupby(attention_mask.flatten().tolist())
+        (length, len(list(same))) for length, same in itertools.groupby(_lengths(attention_mask))
     ]
     # One split, and not a slice for each run: the gradient of a slice is as long as the whole.
     parts = [x.split([length * rows for length, rows in runs], 2) for x in (query, key, value)]
@@ -193,6 +196,103 @@ def _attention(
         mask = _row_mask(name, length, options.get("sliding_window"), queries)
         outputs.append(stock(module, queries, keys, values, mask, **options)[0].flatten(0, 1))
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).unsqueeze(0), None
+
+
+def _lengths(mask: Any) -> list[int]:
+    """What the mask holds. All layers get the same one, so it is read once."""
+    if not hasattr(mask, "_lengths"):
+        mask._lengths = mask.flatten().tolist()
+    return mask._lengths
+
+
+def _ends(mask: Any, device: torch.device) -> Tensor:
+    """Where rows begin and end, shape ``[R + 1]``, on the device; likewise made once."""
+    if not hasattr(mask, "_ends"):
+        ends = torch.tensor([0, *itertools.accumulate(_lengths(mask))], dtype=torch.int32)
+        mask._ends = ends.to(device)
+    return mask._ends
+
+
+def attends_in_one_call(lm: Any, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether packed rows of a model would attend in one call, and not row by row.
+
+    Args:
+        lm: the causal language model.
+        device: where it will run.
+        dtype: type of its products.
+    """
+    config = lm.config.get_text_config()
+    name = str(getattr(lm.config, "_attn_implementation", "")).removeprefix(PREFIX)
+    width = getattr(config, "head_dim", None) or (
+        config.hidden_size // max(1, getattr(config, "num_attention_heads", 1))
+    )
+    dropout = getattr(config, "attention_dropout", getattr(config, "attn_pdrop", 0.0))
+    window = attention_window(lm)
+    return name == "sdpa" and not dropout and _one_call_takes(device, dtype, width, window)
+
+
+def _one_call_takes(
+    device: torch.device, dtype: torch.dtype, width: int, window: int | None
+) -> bool:
+    """Whether torch's attention for rows of several lengths takes such heads.
+
+    It is there for GPUs, in 16 bits, for heads of up to 256 numbers.
+    """
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return False
+    found = _varlen() if width <= 256 and width % 8 == 0 else None
+    return found is not None and (window is None or "window_size" in found[1])
+
+
+def _in_one_call(query: Tensor, options: dict[str, Any]) -> bool:
+    """Whether that attention can stand in for SDPA: with nothing that it does not know."""
+    known = {"dropout", "scaling", "sliding_window", "is_causal", "position_ids", "use_cache"}
+    odd = any(value is not None for name, value in options.items() if name not in known)
+    if odd or options.get("dropout") or options.get("is_causal") is False:
+        return False
+    window = options.get("sliding_window")
+    return _one_call_takes(query.device, _product_dtype(query), query.shape[-1], window)
+
+
+def _product_dtype(tensor: Tensor) -> torch.dtype:
+    """The type in which attention would multiply it: autocast's, or its own."""
+    device = tensor.device.type
+    on = torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if on else tensor.dtype
+
+
+@functools.cache
+def _varlen() -> tuple[Callable[..., Tensor], frozenset[str]] | None:
+    """The function, and the names of its arguments, which changed over torch's versions."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn, frozenset(inspect.signature(varlen_attn).parameters)  # type: ignore[return-value]
+
+
+def _of_all_rows(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, options: dict[str, Any]
+) -> Tensor:
+    """Causal attention within each row: ``[1, H, T, D]`` in, ``[1, T, H, D]`` out."""
+    found = _varlen()
+    assert found is not None
+    function, names = found
+    longest = max(_lengths(lengths))
+    ends = _ends(lengths, query.device)
+    dtype = _product_dtype(query)
+    q, k, v = (x.squeeze(0).transpose(0, 1).to(dtype) for x in (query, key, value))
+    settings: dict[str, Any] = {"scale": options.get("scaling")}
+    window = options.get("sliding_window")
+    if "window_size" in names:
+        settings["window_size"] = (-1 if window is None else window - 1, 0)
+    else:
+        settings["is_causal"] = True
+    if "enable_gqa" in names:
+        settings["enable_gqa"] = q.shape[1] != k.shape[1]
+    elif q.shape[1] != k.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    return function(q, k, v, ends, ends, longest, longest, **settings).unsqueeze(0)
 
 
 def _row_mask(name: str, length: int, window: int | None, query: Tensor) -> Tensor | None:

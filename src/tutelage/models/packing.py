@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tutelage.models.head import causal_lm, head_size, response_hidden
 from tutelage.models.packed_attention import (
     CHECKED_WINDOW,
+    attends_in_one_call,
     attention_window,
     can_pack_attention,
     longest_packed_row,
@@ -50,16 +51,26 @@ def supports_packing(model: nn.Module) -> bool:
     return bool((error_N <= tolerance * expected_NH.double().norm(dim=-1)).all())
 
 
-def runs_packed(model: nn.Module, device: torch.device, padding_free: bool | None = None) -> bool:
+def runs_packed(
+    model: nn.Module,
+    device: torch.device,
+    padding_free: bool | None = None,
+    autocast_dtype: torch.dtype | None = None,
+) -> bool:
     """Whether training runs a model without padding: where that is wanted, and the model can.
 
     Args:
         model: a causal language model, possibly inside LoRA wrappers.
         device: where it will run.
-        padding_free: what the user says; None for yes on a CPU and no elsewhere, where attention
-            row by row was never measured.
+        padding_free: what the user says; None for yes on a CPU, yes on a GPU where all rows of a
+            batch attend in one call, and no elsewhere, where attention goes row by row.
+        autocast_dtype: type of the model's products; None for its own.
     """
-    wanted = device.type == "cpu" if padding_free is None else padding_free
+    wanted = padding_free
+    if wanted is None:
+        wanted = device.type == "cpu" or attends_in_one_call(
+            causal_lm(model), device, autocast_dtype or next(model.parameters()).dtype
+        )
     return wanted and supports_packing(model)
 
 

@@ -146,5 +146,6 @@ def live_teacher(
         ModelError: its logits cannot be rebuilt from its hidden states.
     """
     check_head(model)
-    packed = runs_packed(model, next(model.parameters()).device, padding_free)
+    device = next(model.parameters()).device
+    packed = runs_packed(model, device, padding_free, autocast_dtype)
     return LiveTeacher(model, vocab_size, autocast_dtype, packed=packed, again=again)

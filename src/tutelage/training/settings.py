@@ -54,7 +54,9 @@ class DistillSettings:
         None, "Tokens whose logits are in memory at once; None: 512 MB."
     )
     padding_free: bool | None = setting(
-        None, "Run a batch as one row without padding, where the model can; none: on CPUs."
+        None,
+        "Run a batch as one row without padding, where the model can; none: on CPUs, and on GPUs in"
+        " 16 bits.",
     )
     micro_batch_tokens: int | None = count(
         None, "Cut micro-batches further, into parts of so many tokens at most."

@@ -102,7 +102,7 @@ class StepLoss:
         self._chosen = self._choice(plan, args)
         # Noise on embeddings is scaled by the length of a row, so rows must stay rows.
         wanted = args.padding_free if args.neftune_noise_alpha is None else False
-        self.packed = runs_packed(student, args.device, wanted)
+        self.packed = runs_packed(student, args.device, wanted, _HALF.get(mixed_precision))
         self.routers = RouterLoss(student)
         self._teachers = signals_of(teacher, plan, self._live)
 

@@ -32,7 +32,7 @@ class StoredTeacher:
         store: an open store.
         rows: the rows that will be asked for; all of them must be stored. None looks each row up
             when it is asked for.
-        device: where the head computes.
+        device: where the head is to begin with; it follows the states.
 
     Raises:
         StoreError: a row is not stored, or is stored with other tokens.
@@ -92,6 +92,8 @@ class StoredTeacher:
         self, hidden_NH: Tensor, tile_tokens: int
     ) -> "Iterator[LogitTile] | Iterator[TopKTile]":
         """What the stored rows predict, so many of them at a time."""
+        if self._head is not None:
+            self._head = self._head.to(hidden_NH.device)
         head = None if self._head is None else LinearProjection(self._head)
         for part in hidden_NH.split(tile_tokens):
             if self._head is None or head is None:
