@@ -114,6 +114,12 @@ def test_equal_flops_are_equal_and_all_that_an_arm_needs_is_counted(home):
     recipe = loaded.recipe(loaded.cells[2], {"student": 0}, {"curriculum.total_steps": 24})
     once = price({**recipe, "difficulty": {"kind": "student_loss"}}, home / "once").flops
     assert finals["dynamic"].ledger.flops["difficulty"] == pytest.approx(3 * once["difficulty"])
+    # A teacher that is stored is not asked again for a difficulty that needs its loss.
+    teachers = {"kind": "dds"}
+    stored = price({**recipe, "difficulty": teachers}, home / "stored").flops
+    assert stored["difficulty"] == pytest.approx(once["difficulty"])
+    live = {**recipe, "difficulty": teachers, "teacher": {**recipe["teacher"], "signal": "live"}}
+    assert price(live, home / "live").flops["difficulty"] > 2 * stored["difficulty"]
 
 
 def test_the_command_says_what_came_out_and_leaves_page_and_table(home, tmp_path):

@@ -14,7 +14,7 @@ from tutelage.pipeline.stages.cost import cost_of, trainable
 from tutelage.pipeline.stages.data import rows_of, training_rows
 from tutelage.pipeline.stages.plan import refreshes
 from tutelage.pipeline.stages.signal import decide_signals
-from tutelage.pipeline.stages.store import LIVE, STORING
+from tutelage.pipeline.stages.store import LIVE, STORING, stores_ahead
 from tutelage.recipe import Recipe
 from tutelage.types import Ledger
 
@@ -34,6 +34,9 @@ def ledger_of(session: Session, arm: str) -> Ledger:
     teacher = 0 if session.models.teacher_size is None else session.models.teacher_size.parameters
     live = decide_signals(session).get(arm, LIVE) == LIVE
     read = cost.teacher_tokens if live else _asked_once(session, arm, plan)
+    if recipe.curriculum.plain.asks_difficulty and _reads_store(session, recipe):
+        # Its loss on every example is read from the store that training reads, which has them all.
+        read = max(read, int(stored_lengths(rows_of(session, "train"), NUM_TOKENS).sum()))
     flops = {
         "training": _step_flops(recipe, student, session) * cost.tokens,
         "teacher": FORWARD * teacher * read,
@@ -74,10 +77,19 @@ def _difficulty_flops(session: Session, recipe: Recipe, student: int, teacher: i
     rows = rows_of(session, "train")
     tokens = int(stored_lengths(rows, NUM_TOKENS).sum())
     share = min(1.0, (settings.sample or len(rows)) / len(rows))
-    passes = student * ("student_losses" in wanted) + teacher * ("teacher_losses" in wanted)
+    passes = student * ("student_losses" in wanted)
+    if "teacher_losses" in wanted and not _reads_store(session, recipe):
+        passes += teacher
     if "answers" in wanted:
         passes += student * _samples(settings.options)
     return FORWARD * passes * tokens * share * (1 + len(refreshes(recipe)))
+
+
+def _reads_store(session: Session, recipe: Recipe) -> bool:
+    """Whether a difficulty takes the teacher's loss from its store, as often as it is measured."""
+    wanted = needs(recipe.difficulty.kind, recipe.difficulty.options)
+    from_store = "teacher_losses" in wanted and "entropies" not in wanted
+    return from_store and stores_ahead(session, recipe)
 
 
 def _samples(options: Any) -> int:
