@@ -1,4 +1,4 @@
-"""The results page of a finished study, and its numbers, for ``docs/results/studies``.
+"""The results page of a finished study, its numbers and picture, for ``docs/results/studies``.
 
 tutelage study studies/methods.yaml
 python benchmarks/study_results.py studies/methods.yaml [--set base=...] [--output runs]
@@ -9,9 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from tutelage.report.quantities import duration
+from tutelage.report.svg import PANEL_WIDTH
 from tutelage.studies.analysis import Analysis, CellAnalysis, analyse
 from tutelage.studies.load import load_study, parse_changes
+from tutelage.studies.plots import forest_figure
 from tutelage.studies.table import as_dict
 from tutelage.studies.verdicts import p_text
 from tutelage.studies.watch import StudyState, state_of
@@ -24,6 +28,8 @@ def page(state: StudyState, analysis: Analysis, command: str) -> str:
     study = state.loaded.study
     lines = [f"# {analysis.title}", "", f"**Claim.** {study.claim}", ""]
     lines += [f"- {sentence}" for sentence in as_dict(analysis)["verdict"]]
+    name = state.loaded.study.name
+    lines += ["", f"![differences to the control]({name}.png)"]
     lines += ["", *_table(analysis), "", *_how(state, analysis, command), ""]
     return "\n".join(lines)
 
@@ -99,7 +105,7 @@ def _how(state: StudyState, analysis: Analysis, command: str) -> list[str]:
 
 
 def main() -> None:
-    """Write ``NAME.md`` and ``NAME.json``."""
+    """Write ``NAME.md``, ``NAME.json`` and ``NAME.png``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="changes")
@@ -114,7 +120,19 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     text = page(state, analysis, f"tutelage study studies/{options.study.name}{sets}")
     (RESULTS / f"{name}.md").write_text(text)
+    draw(analysis, RESULTS / f"{name}.png")
     (RESULTS / f"{name}.json").write_text(json.dumps(_rounded(as_dict(analysis)), indent=1) + "\n")
+
+
+def draw(analysis: Analysis, place: Path) -> None:
+    """Differences to the control in the first measure, with their intervals."""
+    whole = forest_figure(analysis)
+    if whole is None:
+        return
+    panel = whole.panels[0]
+    figure = Figure(figsize=(PANEL_WIDTH / 72, panel.height / 72), layout="constrained")
+    panel.draw(figure)
+    figure.savefig(place, dpi=150, metadata={"Software": None})
 
 
 def _rounded(value: Any) -> Any:
