@@ -51,7 +51,7 @@ def test_numbers_that_a_plan_gives(place, monkeypatch):
     from tutelage.pipeline import show_plan
 
     monkeypatch.chdir(place)
-    plan = show_plan("quickstart").description
+    plan = show_plan("embedded_cpd").description
     step = plan["exposure"][9]["first_step"]
     loaded = load_plan(Path(plan["picture"]).parent)
     share = 1 - loaded.student_share[step - 1]
@@ -75,7 +75,7 @@ def test_readme_recipe_is_valid(tmp_path, recipe):
 
     path = tmp_path / "mine.yaml"
     path.write_text(recipe)
-    assert list(load_recipe(path).arms) in (["cpd", "sft", "kld"], ["clpd"])
+    assert list(load_recipe(path).arms) in (["forward_kl", "sft", "cpd"], ["clpd"])
 
 
 def test_readme_python_runs(capsys):

@@ -18,7 +18,7 @@ def write(folder, text, name="mine.yaml"):
     ("control", "words"),
     [
         ("cpd: {extends: kld}", "mine.yaml:6: the control 'cpd' has the name of the main arm"),
-        ("x: {extends: quickstart}", "mine.yaml:6: .*brings a student or data of its own"),
+        ("x: {extends: embedded_cpd}", "mine.yaml:6: .*brings a student or data of its own"),
         ("x: {selection: {every: 2}}", "mine.yaml:6: the control 'x' may not change `selection`"),
         ("x: {output: elsewhere}", "mine.yaml:6: the control 'x' may not change `output`"),
         ("x: {seeds: {data: 1}}", "mine.yaml:6: the control 'x' may not change `seeds.data`"),

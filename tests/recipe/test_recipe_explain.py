@@ -45,7 +45,7 @@ def test_odd_titles_survive_the_round_trip(tmp_path):
 
 
 def test_every_value_says_where_it_came_from():
-    lines = to_yaml(load_recipe("quickstart", ["training.learning_rate=1e-3"])).splitlines()
+    lines = to_yaml(load_recipe("embedded_cpd", ["training.learning_rate=1e-3"])).splitlines()
     values = [line for line in lines if not line.rstrip().endswith(":")]
     assert all("  # " in line for line in values)
     (rate,) = [line for line in lines if line.strip().startswith("learning_rate: 0.001")]

@@ -70,7 +70,7 @@ def test_another_kind_replaces_the_options_of_the_first(tmp_path):
 
 
 def test_controls_are_arms_of_the_same_student_and_data():
-    loaded = load_recipe("quickstart")
+    loaded = load_recipe("embedded_cpd")
     assert list(loaded.arms) == ["cpd", "sft", "kld"]
     sft, cpd = loaded.arms["sft"], loaded.arms["cpd"]
     assert sft.loss.ce_weight == 1.0 and sft.curriculum.kind == "random"
@@ -79,24 +79,24 @@ def test_controls_are_arms_of_the_same_student_and_data():
 
 
 def test_an_empty_mapping_clears():
-    assert list(load_recipe("quickstart", ["controls={}"]).arms) == ["cpd"]
+    assert list(load_recipe("embedded_cpd", ["controls={}"]).arms) == ["cpd"]
 
 
 def test_fingerprint_follows_results_only():
-    base = load_recipe("quickstart").fingerprint
+    base = load_recipe("embedded_cpd").fingerprint
     for change in ("output=elsewhere", "training.log_every=3", "title=Other"):
-        assert load_recipe("quickstart", [change]).fingerprint == base
+        assert load_recipe("embedded_cpd", [change]).fingerprint == base
     for change in ("seed=1", "training.learning_rate=1e-3", "controls.sft.seed=3"):
-        assert load_recipe("quickstart", [change]).fingerprint != base
+        assert load_recipe("embedded_cpd", [change]).fingerprint != base
     own = ["on_policy.fraction=0.5"]
-    quiet = load_recipe("quickstart", [*own, "on_policy.alarms={repetition: null, entropy: 0.1}"])
-    assert quiet.fingerprint == load_recipe("quickstart", own).fingerprint != base
-    assert load_recipe("quickstart", [*own, "on_policy.top_p=0.9"]).fingerprint != quiet.fingerprint
+    quiet = load_recipe("embedded_cpd", [*own, "on_policy.alarms={repetition: null, entropy: 0.1}"])
+    assert quiet.fingerprint == load_recipe("embedded_cpd", own).fingerprint != base
+    assert load_recipe("embedded_cpd", [*own, "on_policy.top_p=0.9"]).fingerprint != quiet.fingerprint
 
 
 def test_seeds_default_to_the_seed():
     def loaded(*changes):
-        return load_recipe("quickstart", changes)
+        return load_recipe("embedded_cpd", changes)
 
     assert loaded("seed=3").recipe.all_seeds == {"data": 3, "teacher": 3, "student": 3}
     one = loaded("seed=3", "seeds.student=5")
@@ -174,11 +174,11 @@ def test_numbers_with_exponents_are_numbers():
             "2 values for 20 stages",
         ),
         (
-            "extends: quickstart\ncontrols:\n  sft:\n    loss: {ce: 1}\n",
+            "extends: embedded_cpd\ncontrols:\n  sft:\n    loss: {ce: 1}\n",
             "controls.sft: .*mine.yaml:4: unknown key 'loss.ce'",
         ),
         (
-            "extends: quickstart\ncontrols:\n  other:\n    data: {train: 3}\n",
+            "extends: embedded_cpd\ncontrols:\n  other:\n    data: {train: 3}\n",
             "mine.yaml:4: the control 'other' may not change `data`",
         ),
     ],
@@ -199,7 +199,7 @@ def test_mistakes_are_named_with_file_and_line(tmp_path, text, words):
 )
 def test_mistakes_in_set(override, words):
     with pytest.raises(ConfigError, match=words):
-        load_recipe("quickstart", [override])
+        load_recipe("embedded_cpd", [override])
 
 
 @pytest.mark.parametrize(

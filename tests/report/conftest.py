@@ -15,7 +15,7 @@ from conftest_pictures import leave_out_pictures
 
 TITLE = "Sums of up to five steps <script>alert(1)</script>"
 SUMS = {
-    "extends": "quickstart",
+    "extends": "embedded_cpd",
     "name": "sums",
     "title": TITLE,
     "description": "A small student learns chained sums; a <b>bold</b> & brave claim.",

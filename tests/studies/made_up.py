@@ -11,7 +11,7 @@ from tutelage.types import Ledger
 
 STUDY = {
     "name": "small",
-    "base": "quickstart",
+    "base": "embedded_cpd",
     "set": {"curriculum": {"stages": 5}},
     "arms": {"kld": {"extends": "kld"}, "sft": {"extends": "sft"}},
     "equal": {"updates": 10},

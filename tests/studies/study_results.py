@@ -10,7 +10,7 @@ STUDY = {
     "name": "made",
     "title": "Is calibrated better?",
     "claim": "Calibrated sampling beats the linear one at equal updates.",
-    "base": "quickstart",
+    "base": "embedded_cpd",
     "arms": {"kld": {"extends": "kld"}, "cpd": {"extends": "cpd"}},
     "seeds": 4,
     "equal": {"by": "updates", "updates": 60},

@@ -7,7 +7,7 @@ from tutelage.errors import ConfigError
 from tutelage.studies.load import load_study
 
 SMALL = """
-base: quickstart
+base: embedded_cpd
 set: {curriculum: {stages: 5}, evaluation: {suites: [test]}, data: {validation: 50}}
 arms:
   kld: {extends: kld, loss: {ce_weight: 0}}
@@ -108,7 +108,7 @@ def test_trials_are_the_arms_own_where_they_have_some(tmp_path):
         ({"factors": {"training.learning_rate": [1, 1]}}, "needs a list of different values"),
         ({"factors": {"training.learning_rat": [1e-3]}}, "learning_rat"),
         ({"factors": {"warm": {"a": 3}}}, "each of its levels must be a mapping"),
-        ({"arms": {"kld": {"extends": "quickstart"}}}, "brings a student or data of its own"),
+        ({"arms": {"kld": {"extends": "embedded_cpd"}}}, "brings a student or data of its own"),
         ({"arms": {"kld": {"extends": "kdl"}}}, "no recipe 'kdl'"),
         ({"arms": {"../kld": {"extends": "kld"}}}, "cannot name a folder"),
         ({"seeds": {"student": 3, "data": [1, 2]}}, "has 2 seeds, and `student` 3"),

@@ -12,7 +12,7 @@ from tutelage.types import Ledger
 RATES = [1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2]
 STUDY = {
     "name": "small",
-    "base": "quickstart",
+    "base": "embedded_cpd",
     "set": {
         "curriculum": {"stages": 5},
         "evaluation": {"suites": ["test"]},

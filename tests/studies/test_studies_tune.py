@@ -36,7 +36,7 @@ def test_a_budget_that_can_tell_nothing_is_refused_with_what_would_do():
 @pytest.fixture
 def loaded(tmp_path):
     return load_recipe(
-        "quickstart", ["data.validation=50", f"output={tmp_path}", "curriculum.total_steps=30"]
+        "embedded_cpd", ["data.validation=50", f"output={tmp_path}", "curriculum.total_steps=30"]
     )
 
 
@@ -57,6 +57,6 @@ def test_the_recipe_as_it_is_races_methods_with_several_rates(loaded):
 
 def test_without_validation_data_nothing_could_decide():
     with pytest.raises(ConfigError, match=r"--set data\.validation=200"):
-        tuning._check(load_recipe("quickstart"), ("kld",))
+        tuning._check(load_recipe("embedded_cpd"), ("kld",))
     with pytest.raises(ConfigError, match="kdl"):
-        tuning._check(load_recipe("quickstart", ["data.validation=5"]), ("kdl",))
+        tuning._check(load_recipe("embedded_cpd", ["data.validation=5"]), ("kdl",))
