@@ -91,7 +91,9 @@ def test_fingerprint_follows_results_only():
     own = ["on_policy.fraction=0.5"]
     quiet = load_recipe("embedded_cpd", [*own, "on_policy.alarms={repetition: null, entropy: 0.1}"])
     assert quiet.fingerprint == load_recipe("embedded_cpd", own).fingerprint != base
-    assert load_recipe("embedded_cpd", [*own, "on_policy.top_p=0.9"]).fingerprint != quiet.fingerprint
+    assert (
+        load_recipe("embedded_cpd", [*own, "on_policy.top_p=0.9"]).fingerprint != quiet.fingerprint
+    )
 
 
 def test_seeds_default_to_the_seed():

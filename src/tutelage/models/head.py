@@ -127,6 +127,11 @@ class LogitTransform:
     divisor: float | None = None
     softcap: float | None = None
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing."""
+        return self.scale is None and self.divisor is None and self.softcap is None
+
     def __call__(self, logits: Tensor) -> Tensor:
         """The model's own logits, from those of the linear map; same shape and type."""
         if self.scale is not None:

@@ -20,19 +20,18 @@ from tutelage.teachers import TeacherSignal
 from tutelage.training.tiles import (
     TILE_BYTES,
     Block,
+    BlockGradient,
     GradientsAtOnce,
     TiledSum,
     block_rows,
     tile_rows,
 )
+from tutelage.training.written_out import can_be_written_out, likeliest_agree, written_out
 
 # Shape suffixes: N response tokens, r tokens of a block, H hidden, V vocabulary, K kept tokens.
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Target = Callable[[Tensor, Tensor, float], Tensor]
-
-_FAR = 1e30
-"""Times a gap of the teacher, it takes a token out of the search for the student's likeliest."""
 
 CE, KD, AGREED, KD_TOKENS, TARGET_ENTROPY = range(5)
 """Positions in ``LossSums.parts``."""
@@ -157,6 +156,7 @@ class DistillLoss:
             logit_transform(student),
             targets_N,
             lambda block: self.block_sums(block, values, sampled=sampled),
+            None if sampled else lambda block: self.written_out(block, values),
             teacher_tiles,
             tile_tokens,
             self.block_tokens or block_rows(hidden_NH.device, self.vocab_size),
@@ -165,6 +165,45 @@ class DistillLoss:
         total, parts = GradientsAtOnce.apply(tiled, hidden_NH, *parameters)
         parts[KD_TOKENS] = len(targets_N) if values.needs_teacher else 0
         return LossSums(total, parts)
+
+    def written_out(self, block: Block, values: StepValues) -> BlockGradient | None:
+        """Loss, parts and gradient of one block, where the gradient has a closed form; else None.
+
+        That is forward KL to the teacher over the whole vocabulary, cross-entropy with all labels,
+        and their sum, with tokens that count alike.
+
+        Args:
+            block: logits (without a graph), response tokens and teacher.
+            values: scheduled values of the step.
+        """
+        if block.weights_r is not None:
+            return None
+        teacher_logp, scale = None, 1.0
+        if block.teacher is not None:
+            tile, rows = block.teacher
+            exact = self.top_k is None and tile.kept_nK is None and not self.target_entropy
+            believed = self.ce_trust == "all" or not values.ce_weight
+            one = self.second is None or values.second_share == 0.0
+            share = values.student_share
+            if not (exact and believed and one) or not can_be_written_out(
+                self.divergence, self.target, share
+            ):
+                return None
+            teacher_logp = tile.log_probs(rows, values.distill_temperature)
+            scale = values.distill_temperature**2 if self.tau2_scaling else 1.0
+        ce, kd, agreed, gradient_rV = written_out(
+            block.logits_rV,
+            block.targets_r,
+            teacher_logp,
+            ce_weight=values.ce_weight,
+            temperature=values.distill_temperature,
+            scale=scale,
+        )
+        total = values.ce_weight * ce
+        if teacher_logp is not None:
+            total = total + (1.0 - values.ce_weight) * kd
+        nothing = torch.zeros_like(ce)
+        return total, torch.stack([ce, kd, agreed.double(), nothing, nothing]), gradient_rV
 
     def block_sums(
         self, block: Block, values: StepValues, *, sampled: bool = False
@@ -255,10 +294,7 @@ class DistillLoss:
         ranking = teacher_logp
         logits_rV = block.logits_rV.detach()
         if tile.kept_nK is None:
-            # Not by argmax or a mask: one of them costs as much as two softmaxes. Of two unequal
-            # log-probabilities the lower is below -log 2, so that gaps are never near 1 / _FAR.
-            gap_rV = teacher_logp - teacher_logp.amax(-1, keepdim=True)
-            wanted_r = torch.add(logits_rV, gap_rV, alpha=_FAR, out=gap_rV).amax(-1)
+            agreed, _ = likeliest_agree(logits_rV, teacher_logp)
         else:
             kept_rK = tile.kept_nK[rows]
             soft_rV = with_tail(soft_rV, kept_rK)
@@ -267,7 +303,7 @@ class DistillLoss:
             ranking[:, -1] = -torch.inf
             first = ranking.argmax(-1, keepdim=True)
             wanted_r = logits_rV.gather(-1, kept_rK.gather(-1, first)).squeeze(-1)
-        agreed = (wanted_r >= logits_rV.amax(-1)).sum()
+            agreed = (wanted_r >= logits_rV.amax(-1)).sum()
         target = self.target(teacher_logp, soft_rV, values.student_share)
         if self.top_k is not None:
             target, soft_rV = coarsen(target, soft_rV, ranking, k=self.top_k)

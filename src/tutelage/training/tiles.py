@@ -101,6 +101,9 @@ class Block:
 
 BlockSums = Callable[[Block], tuple[Tensor, Tensor]]
 
+BlockGradient = tuple[Tensor, Tensor, Tensor]
+"""Loss and parts of a block, and the loss's gradient in the block's logits."""
+
 
 @dataclass(frozen=True)
 class TiledSum:
@@ -111,6 +114,8 @@ class TiledSum:
         transform: what the student does to its logits after that.
         targets_N: the response tokens.
         sums: loss and parts of a block, from logits.
+        written: the same with its gradient, for blocks where that has a closed form (None for
+            others); asked where logits are those of the linear map. None: autograd always.
         teacher_tiles: what the teacher predicts, in tiles of ``tile_tokens``.
         tile_tokens: tokens of a tile.
         block_tokens: tokens of a block.
@@ -121,6 +126,7 @@ class TiledSum:
     transform: LogitTransform
     targets_N: Tensor
     sums: BlockSums
+    written: Callable[[Block], BlockGradient | None] | None
     teacher_tiles: Iterator[TeacherTile] | None
     tile_tokens: int
     block_tokens: int
@@ -162,11 +168,17 @@ class TiledSum:
         """Loss and parts of a block, shape ``[6]``; its gradient is written where the tile says."""
         rows = slice(start, min(start + self.block_tokens, len(tile.logits_nV)))
         wanted = tile.gradient_nV is not None
+        teacher = None if tile.teacher is None else (tile.teacher, rows)
+        weights_r = None if tile.weights_n is None else tile.weights_n[rows]
+        if tile.gradient_nV is not None and self.written is not None and self.transform.is_identity:
+            logits_rV = as_float(tile.logits_nV[rows])
+            made = self.written(Block(logits_rV, tile.targets_n[rows], teacher, weights_r))
+            if made is not None:
+                total, parts, tile.gradient_nV[rows] = made
+                return torch.cat([total.unsqueeze(0), parts])
         with torch.set_grad_enabled(wanted):
             raw = tile.logits_nV[rows].detach().requires_grad_(wanted)
             logits_rV = self.transform(as_float(raw))
-            teacher = None if tile.teacher is None else (tile.teacher, rows)
-            weights_r = None if tile.weights_n is None else tile.weights_n[rows]
             total, parts = self.sums(Block(logits_rV, tile.targets_n[rows], teacher, weights_r))
         if tile.gradient_nV is not None:
             # A loss that does not depend on the student (ce_weight 0, its share 1) has none.
