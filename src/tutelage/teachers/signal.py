@@ -23,7 +23,8 @@ class TeacherTile(Protocol):
     def log_probs(self, rows: slice, temperature: float) -> Tensor:
         """Float32 log-probabilities of some rows of the tile; called once for every few rows.
 
-        Several threads may ask at the same time, each for its own rows.
+        Several threads may ask at the same time, each for its own rows. What is given is new
+        memory: the loss writes over it.
 
         Args:
             rows: which rows of the tile.

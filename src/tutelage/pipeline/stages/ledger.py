@@ -36,7 +36,7 @@ def ledger_of(session: Session, arm: str) -> Ledger:
     read = cost.teacher_tokens if live else _asked_once(session, arm, plan)
     if recipe.curriculum.plain.asks_difficulty and _reads_store(session, recipe):
         # Its loss on every example is read from the store that training reads, which has them all.
-        read = max(read, int(stored_lengths(rows_of(session, "train"), NUM_TOKENS).sum()))
+        read = max(read, _tokens(rows_of(session, "train")))
     flops = {
         "training": _step_flops(recipe, student, session) * cost.tokens,
         "teacher": FORWARD * teacher * read,
@@ -75,7 +75,7 @@ def _difficulty_flops(session: Session, recipe: Recipe, student: int, teacher: i
     settings = recipe.difficulty
     wanted = needs(settings.kind, settings.options)
     rows = rows_of(session, "train")
-    tokens = int(stored_lengths(rows, NUM_TOKENS).sum())
+    tokens = _tokens(rows)
     share = min(1.0, (settings.sample or len(rows)) / len(rows))
     passes = student * ("student_losses" in wanted)
     if "teacher_losses" in wanted and not _reads_store(session, recipe):
@@ -83,6 +83,11 @@ def _difficulty_flops(session: Session, recipe: Recipe, student: int, teacher: i
     if "answers" in wanted:
         passes += student * _samples(settings.options)
     return FORWARD * passes * tokens * share * (1 + len(refreshes(recipe)))
+
+
+def _tokens(rows: Any) -> int:
+    """Of all rows together."""
+    return int(stored_lengths(rows, NUM_TOKENS).sum())
 
 
 def _reads_store(session: Session, recipe: Recipe) -> bool:
@@ -103,7 +108,7 @@ def _texts_flops(session: Session, arm: str, teacher: int) -> float:
     if not session.loaded.arms[arm].uses_text:
         return 0.0
     rows = training_rows(session, arm)
-    tokens = int(stored_lengths(rows, NUM_TOKENS).sum())
+    tokens = _tokens(rows)
     found = read_json_or(session.part(f"arms/{arm}/texts") / "summary.json", {})
     written = sum(one.get("asked", 0) for one in found.values() if isinstance(one, dict))
     return FORWARD * teacher * tokens * max(1.0, written / max(len(rows), 1))
