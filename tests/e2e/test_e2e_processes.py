@@ -36,6 +36,10 @@ def folder(request, tmp_path_factory):
         **{"extends": "on_policy", "on_policy": own},
         "curriculum": recipe["controls"]["sft"]["curriculum"],
     }
+    recipe["controls"]["states"] = {
+        **{"extends": "kld_states", "loss": {"ce_weight": 0.3}},
+        "curriculum": recipe["controls"]["sft"]["curriculum"],
+    }
     if request.param == "live":  # the slow one
         recipe["controls"]["distillm"] = {
             **{"extends": "distillm_skl", "on_policy": {"max_new_tokens": 6, "adaptive": ADAPTIVE}},
@@ -61,13 +65,15 @@ def test_two_processes_give_the_trajectory_of_one(folder):
             assert a["response_tokens"] == b["response_tokens"]
             for name in ("loss", "ce", "grad_norm"):
                 assert a[name] == pytest.approx(b[name], rel=2e-4)
+            assert a.get("state_gap") == pytest.approx(b.get("state_gap"), rel=2e-4)
             for name in ("fresh_steps", "replayed_steps", "own_text_chance"):
                 assert a.get(name) == b.get(name)
             own = [name for name in a if name.startswith("own_")]
             assert own == [name for name in b if name.startswith("own_")]
-            assert bool(own) == (arm not in ("cpd", "sft"))
+            assert bool(own) == (arm not in ("cpd", "sft", "states"))
             for name in own:
                 assert a[name] == pytest.approx(b[name], rel=2e-4)
+        assert any("state_gap" in row for row in one) == (arm == "states")
         if arm == "distillm":
             assert {row["fresh_steps"] - row["replayed_steps"] for row in one} == {1, 0, -1}
     first, second = students(folder / "one"), students(folder / "two")

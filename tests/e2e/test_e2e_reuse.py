@@ -233,6 +233,8 @@ REMAKES = {
     "curriculum.order=hard_first": PLAN, "curriculum.remainder=drop": PLAN,
     "loss.divergence.kind=reverse_kl": CPD, "loss.tau2_scaling=false": CPD, "loss.top_k=4": CPD,
     "loss.divergence.kind=reverse_kl && loss.sampled=true": CPD,
+    "loss.state_weight=1 && loss.student_share=0.2": PLAN,
+    "loss.state_weight=1 && loss.state_floor=1 && loss.student_share=0.2": PLAN,
     "loss.ce_trust=agreed && loss.student_share=0.2": PLAN,
     "loss.second_divergence={kind: jsd} && loss.second_share=0.5": PLAN,
     "loss.tokens={kind: student_entropy} && loss.token_share=0.5": PLAN,

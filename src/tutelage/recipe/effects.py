@@ -35,7 +35,12 @@ NO_RESULT = (
 """Left out of the recipe's fingerprint and of what every part is made from; ``teacher`` stands for
 each of ``teachers`` too."""
 
-_QUIET_LOSS = {"second_divergence": None, "tokens": None, "ce_trust": "all"}
+_QUIET_LOSS = {
+    "second_divergence": None,
+    "tokens": None,
+    "ce_trust": "all",
+    "state_weight": 0.0,
+}
 """Of the loss what came later, as it is where it does nothing: recipes without it stay the same."""
 
 
@@ -82,6 +87,8 @@ def effective(recipe: Recipe) -> dict[str, Any]:
     for name, quiet in {**AS_IF_NOT_THERE, **_QUIET_LOSS}.items():
         if values["loss"][name] == quiet:
             values["loss"].pop(name)
+    if not recipe.loss.state_weight:
+        values["loss"].pop("state_floor")
     if recipe.loss.is_cross_entropy_alone:
         values["loss"] = {n: values["loss"][n] for n in LOSS_VALUES if n in values["loss"]}
     if not recipe.uses_text:

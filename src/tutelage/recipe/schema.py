@@ -10,12 +10,12 @@ from tutelage.generation.settings import GenerationSettings
 from tutelage.placeholders import shorten
 from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict, given
 from tutelage.recipe.evaluation import EvaluationSection
+from tutelage.recipe.loss_checks import check_states, check_vouching
 from tutelage.recipe.names import (
     check_component,
     needs_of,
     schedule_range,
     teacher_schedule,
-    token_choice,
 )
 from tutelage.recipe.sections import (
     CONTINUOUS,
@@ -303,32 +303,9 @@ class Recipe(Strict):
                     )
             if fault := range_fault(name, *schedule_range(spec, stages)):
                 raise SettingError(path, fault)
-        self._check_vouching(stages)
+        check_vouching(self.loss, stages)
+        check_states(self.loss, self.ladder.values(), self.teacher_schedule)
         self._check_own_answers(stages)
-
-    def _check_vouching(self, stages: int) -> None:
-        """A share needs what it is of; whoever asks the teacher about tokens needs one always."""
-        loss = self.loss
-        for key, share, quiet in (
-            ("second_divergence", "second_share", 0),
-            ("tokens", "token_share", 1),
-        ):
-            if (getattr(loss, key) is None) != (getattr(loss, share) == quiet):
-                raise SettingError(
-                    f"loss.{key}",
-                    f"goes with loss.{share}, a number or a schedule other than {quiet}. Give both"
-                    " or neither.",
-                )
-        asking = [] if loss.ce_trust == "all" or loss.is_cross_entropy_alone else ["ce_trust"]
-        if loss.tokens is not None and token_choice(loss.tokens.kind).needs_teacher:
-            asking.append("tokens")
-        for name in ("ce_weight", "student_share"):
-            if asking and schedule_range(getattr(loss, name), stages)[1] >= 1.0:
-                raise SettingError(
-                    f"loss.{asking[0]}",
-                    f"asks the teacher about every token, and where {name} is 1 no teacher is"
-                    f" asked. Keep it below 1, or leave {asking[0]} out.",
-                )
 
     def _check_own_answers(self, stages: int) -> None:
         own = self.on_policy

@@ -216,6 +216,8 @@ class Loss(Strict):
     tokens: Choice | None = same_as(DistillSettings, "tokens")
     token_share: ScheduleSpec = same_as(PlanSettings, "token_share")
     ce_trust: Literal["all", "agreed", "probability"] = same_as(DistillSettings, "ce_trust")
+    state_weight: float = same_as(DistillSettings, "state_weight")
+    state_floor: float = same_as(DistillSettings, "state_floor")
     distill_temperature: ScheduleSpec = same_as(PlanSettings, "distill_temperature")
     student_share: ScheduleSpec = same_as(PlanSettings, "student_share")
     tau2_scaling: bool = same_as(DistillSettings, "tau2_scaling")

@@ -53,6 +53,8 @@ class DistillConfig(TrainingArguments):
     )
     token_share: float = _told_by(PlanSettings, "token_share", "Without a plan.")
     ce_trust: Literal["all", "agreed", "probability"] = _told_by(DistillSettings, "ce_trust")
+    state_weight: float = _told_by(DistillSettings, "state_weight")
+    state_floor: float = _told_by(DistillSettings, "state_floor")
     tau2_scaling: bool = _told_by(DistillSettings, "tau2_scaling")
     sampled: bool = _told_by(DistillSettings, "sampled")
     top_k: int | None = _told_by(DistillSettings, "top_k")

@@ -79,12 +79,12 @@ def saving_checkpoint(trainer: Any, logs: Sequence[str | Path]) -> Iterator[None
 
 
 def _save_beside(trainer: Any, folder: str | Path) -> None:
-    """Write what transformers does not know of: controllers, averages, and the open log record.
+    """Write what transformers does not know of: controllers, averages, moments, open log records.
 
     Of that the sums since the last record, by each process its own: so a record covers the same
     steps in a resumed run, wherever its checkpoints are.
     """
-    for one in (trainer.adaptive, trainer.average):
+    for one in (trainer.adaptive, trainer.average, trainer.states):
         if one is not None and trainer.args.should_save:
             one.save(folder)
     if (source := text_source_of(trainer)) is not None:
@@ -119,7 +119,7 @@ def load_beside(trainer: Any, folder: str | Path) -> None:
 
     With another number of processes the sums begin anew.
     """
-    for one in (trainer.adaptive, trainer.average):
+    for one in (trainer.adaptive, trainer.average, trainer.states):
         if one is not None:
             one.load(folder)
     if (source := text_source_of(trainer)) is not None:

@@ -18,6 +18,8 @@ class DistillSettings:
         second_divergence: name in ``DIVERGENCES`` of the one that ``second_share`` is of.
         tokens: name in ``TOKEN_CHOICES`` of what chooses the tokens that ``token_share`` is of.
         ce_trust: which labels cross-entropy believes; see ``targets.vouched``.
+        state_weight: of the distance between hidden states; see ``training.matched_states``.
+        state_floor: directions of the teacher's states that vary less than this count less.
         tau2_scaling: multiply the divergence by the temperature squared, whichever it is.
         sampled: on on-policy steps, the one-sample estimate of reverse KL; see ``DistillLoss``.
         top_k: compare so many of the teacher's likeliest tokens, and all the others as one.
@@ -42,6 +44,20 @@ class DistillSettings:
         "all",
         "Cross-entropy on all tokens, where the label is the teacher's likeliest token, or by the"
         " teacher's probability of the label.",
+    )
+    state_weight: float = setting(
+        0.0,
+        "Weight of the distance between the states before the heads: the teacher's, whitened,"
+        " against the best linear map of the student's. 0: none.",
+        ge=0,
+        le=1_000_000,
+    )
+    state_floor: float = setting(
+        0.01,
+        "Directions of the teacher's states that vary less than this count less; the mean"
+        " direction varies by 1.",
+        gt=0,
+        le=1_000_000,
     )
     tau2_scaling: bool = setting(True, "Multiply KD by the temperature squared.")
     sampled: bool = setting(

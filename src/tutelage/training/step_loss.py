@@ -16,6 +16,7 @@ from tutelage.targets import TARGETS, TOKEN_CHOICES
 from tutelage.teachers import LiveTeacher, TeacherSignal, live_teacher
 from tutelage.training.config import DistillConfig
 from tutelage.training.loss import CE, KD, TARGET_ENTROPY, DistillLoss, StepValues
+from tutelage.training.matched_states import MatchedStates
 from tutelage.training.routers import RouterLoss
 from tutelage.training.signals import Teacher, signals_of
 from tutelage.training.token_choice import ChosenTokens
@@ -33,12 +34,15 @@ class StepPart:
         total: the loss with its graph, that of the routers included.
         parts: detached, see ``training.loss``.
         routers: the auxiliary loss of its routers, if any.
+        states: the distance between hidden states and the tokens that it is of, shape ``[2]``, if
+            any is taken.
         finite: whether the sum over its tokens is.
     """
 
     total: Tensor
     parts: Tensor
     routers: Tensor | None
+    states: Tensor | None
     finite: Tensor
 
 
@@ -58,6 +62,7 @@ class StepLoss:
         distill: the loss on hidden states.
         packed: whether batches run as one row without padding.
         routers: the auxiliary loss of a mixture of experts.
+        states: the distance between hidden states; None where it has no weight.
 
     Raises:
         ConfigError: the plan needs a teacher that was not given, or a component is unknown.
@@ -104,6 +109,10 @@ class StepLoss:
         wanted = args.padding_free if args.neftune_noise_alpha is None else False
         self.packed = runs_packed(student, args.device, wanted, _HALF.get(mixed_precision))
         self.routers = RouterLoss(student)
+        self.states = None
+        if args.state_weight:
+            _check_states(plan)
+            self.states = MatchedStates(args.state_weight, args.state_floor, args.device)
         self._teachers = signals_of(teacher, plan, self._live)
 
     def _choice(self, plan: Plan, args: DistillConfig) -> ChosenTokens | None:
@@ -215,12 +224,32 @@ class StepLoss:
         )
         parts = sums.parts.clone()
         parts[[CE, KD, TARGET_ENTROPY]] /= num_tokens
-        total, routers = sums.total / num_tokens, None
+        total, routers, states = sums.total / num_tokens, None, None
+        if self.states is not None and teacher_hidden_NH is not None:
+            ready = self.states.is_ready
+            gap = self.states(hidden_NH, teacher_hidden_NH, weights_N)
+            total = total + self.states.weight * gap.to(total.dtype) / num_tokens
+            count = gap.new_tensor(len(targets_N)) if weights_N is None else weights_N.sum()
+            states = torch.stack([gap.detach(), count.to(gap.dtype) * ready]) / num_tokens
         if router_losses:
             # Its mean over the step: micro-batches weigh what they have of the step's tokens.
             routers = torch.stack(router_losses).sum() * (len(targets_N) / num_tokens)
             total = total + self.routers.weight * routers
-        return StepPart(total, parts, routers, torch.isfinite(sums.total))
+        return StepPart(total, parts, routers, states, torch.isfinite(total))
+
+
+def _check_states(plan: Plan) -> None:
+    """Raise a ``ConfigError`` unless every step of a plan has the same teacher's states."""
+    if not plan.takes_logits.all():
+        raise ConfigError(
+            "`state_weight` matches the teacher's hidden states, and the plan has steps that ask no"
+            " teacher. Keep ce_weight and student_share below 1, or leave `state_weight` out."
+        )
+    if len(plan.teachers) > 1:
+        raise ConfigError(
+            f"`state_weight` matches the hidden states of one teacher, and the plan has"
+            f" {len(plan.teachers)}. Keep one, mix them (ensemble), or leave `state_weight` out."
+        )
 
 
 def _joined(rows: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -8,13 +8,15 @@ from torch import Tensor
 
 from tutelage.training.loss import CE, KD, KD_TOKENS, TARGET_ENTROPY
 from tutelage.training.own_text import OwnText
+from tutelage.training.step_loss import StepPart
 
 _PARTS = slice(CE, KD_TOKENS + 1)
 """Of the parts of a loss those that are logged; the entropy of the target is not."""
 
-_LOSS, _ROUTERS = KD_TOKENS + 1, KD_TOKENS + 2
-_NAMES = ("ce", "kd", "agreed", "kd_tokens", "loss", "routers")
-"""What is summed for a record, in this order: the logged parts, then the whole loss, routers."""
+_LOSS, _ROUTERS, _STATES = KD_TOKENS + 1, KD_TOKENS + 2, slice(KD_TOKENS + 3, KD_TOKENS + 5)
+_NAMES = ("ce", "kd", "agreed", "kd_tokens", "loss", "routers", "states", "state_tokens")
+"""What is summed for a record, in this order: the logged parts, then the whole loss, routers,
+distances between states and the tokens that these are of."""
 
 
 class StepSums:
@@ -40,9 +42,7 @@ class StepSums:
 
     def add(
         self,
-        parts: Tensor,
-        total: Tensor,
-        routers: Tensor | None,
+        part: StepPart,
         kd_weight: float,
         *,
         own: bool = False,
@@ -50,21 +50,22 @@ class StepSums:
         """Add a micro-batch.
 
         Args:
-            parts: of its loss, see ``training.loss``; sums divided by the tokens of the whole step.
-            total: its loss, divided likewise.
-            routers: the auxiliary loss of its routers, if any.
+            part: of the step's loss.
             kd_weight: what its temperature multiplies distillation by: a controller sees the loss,
                 not that weight.
             own: whether it is of the student's own answers.
         """
+        parts = part.parts
         if own:
             self.own.add_loss(parts)
         self._observed[0] += parts[KD] / kd_weight + parts[TARGET_ENTROPY]
         self._observed[1] += parts[KD_TOKENS]
         self._sums[_PARTS] += parts[_PARTS]
-        self._sums[_LOSS] += total.detach()
-        if routers is not None:
-            self._sums[_ROUTERS] += routers.detach()
+        self._sums[_LOSS] += part.total.detach()
+        if part.routers is not None:
+            self._sums[_ROUTERS] += part.routers.detach()
+        if part.states is not None:
+            self._sums[_STATES] += part.states
 
     def observed(self, over_processes: Callable[[Tensor], Tensor]) -> tuple[float, float]:
         """What distillation lost in the step just made, and at how many tokens."""
@@ -90,6 +91,8 @@ class StepSums:
             means["token_agreement"] = sums["agreed"] / sums["kd_tokens"]
         if with_routers:
             means["router_loss"] = sums["routers"] / steps
+        if sums["state_tokens"]:
+            means["state_gap"] = sums["states"] / sums["state_tokens"]
         means["response_tokens"] = int(self.response_tokens) / steps
         means |= self.own.record(steps, over_processes)
         self.logged_step = step
@@ -109,7 +112,8 @@ class StepSums:
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on with a record that was open."""
         self.logged_step = state["logged_step"]
-        sums = [state["sums"][name] for name in _NAMES]
+        # A record of before there were distances between states has none.
+        sums = [state["sums"].get(name, 0.0) for name in _NAMES]
         self._sums.copy_(torch.tensor(sums, dtype=torch.float64))
         self.response_tokens.fill_(state["response_tokens"])
         self.own.load(state["own"])

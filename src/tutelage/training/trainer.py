@@ -24,6 +24,7 @@ from tutelage.training.config import DistillConfig
 from tutelage.training.half import half_precision_note
 from tutelage.training.inputs import given_inputs
 from tutelage.training.loss import StepValues
+from tutelage.training.matched_states import MatchStates
 from tutelage.training.on_policy import OnPolicySteps
 from tutelage.training.optimizer import plan_scheduler
 from tutelage.training.own_answers import OwnAnswers
@@ -146,7 +147,8 @@ class DistillTrainer(Trainer):
         self._last_values: StepValues | None = None
         self._logs = tuple(logs)
         self.average = AveragedWeights.of(self, args.average)
-        for callback in (GradientCheck, RestartsAndShare, Averaging, WatchValidation):
+        self.states = self.step_loss.states
+        for callback in (GradientCheck, RestartsAndShare, MatchStates, Averaging, WatchValidation):
             self.add_callback(callback(self))
         self.add_callback(resume.TimedCheckpoints(self, args.checkpoint_minutes))
 
@@ -214,7 +216,7 @@ class DistillTrainer(Trainer):
         part = self.step_loss(model, inputs, values, num_items_in_batch)
         self.finite_losses.append((part.finite, inputs["ids"]))
         kd_weight = values.distill_temperature**2 if self._settings.tau2_scaling else 1.0
-        self.sums.add(part.parts, part.total, part.routers, kd_weight, own="of_student" in inputs)
+        self.sums.add(part, kd_weight, own="of_student" in inputs)
         # Gradients are averaged over processes afterwards, and the sum is what is meant.
         return part.total * self.args.world_size
 

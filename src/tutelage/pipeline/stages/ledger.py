@@ -16,6 +16,7 @@ from tutelage.pipeline.stages.plan import refreshes
 from tutelage.pipeline.stages.signal import decide_signals
 from tutelage.pipeline.stages.store import LIVE, STORING, stores_ahead
 from tutelage.recipe import Recipe
+from tutelage.training.state_maps import flops_of_token
 from tutelage.types import Ledger
 
 FORWARD = 2.0
@@ -44,6 +45,7 @@ def ledger_of(session: Session, arm: str) -> Ledger:
         "weights": FORWARD * student * cost.weighed_tokens,
         "difficulty": _difficulty_flops(session, recipe, student, teacher),
         "texts": _texts_flops(session, arm, teacher),
+        "states": _states_flops(session, arm, plan),
     }
     return Ledger(
         updates=min(plan.total_steps, limit or plan.total_steps),
@@ -66,6 +68,17 @@ def _asked_once(session: Session, arm: str, plan: Any) -> int:
     lengths = stored_lengths(rows, NUM_TOKENS)[Ids(rows["id"]).locate(plan.ids)]
     asked = np.repeat(plan.takes_logits, np.diff(plan.offsets))
     return int(lengths[np.unique(plan.visits[asked])].sum())
+
+
+def _states_flops(session: Session, arm: str, plan: Any) -> float:
+    """Of matching hidden states, at every response token that is learned from."""
+    student, teacher = session.models.student_size, session.models.teacher_size
+    if not session.loaded.arms[arm].loss.state_weight or teacher is None:
+        return 0.0
+    rows = training_rows(session, arm)
+    answers = stored_lengths(rows, NUM_TOKENS) - np.asarray(rows["num_prompt_tokens"])
+    learned = int(answers[Ids(rows["id"]).locate(plan.ids)][plan.visits].sum())
+    return float(learned * flops_of_token(student.hidden_size, teacher.hidden_size))
 
 
 def _difficulty_flops(session: Session, recipe: Recipe, student: int, teacher: int) -> float:
