@@ -65,7 +65,7 @@ def test_two_processes_give_the_trajectory_of_one(folder):
             assert a["response_tokens"] == b["response_tokens"]
             for name in ("loss", "ce", "grad_norm"):
                 assert a[name] == pytest.approx(b[name], rel=2e-4)
-            assert a.get("state_gap") == pytest.approx(b.get("state_gap"), rel=2e-4)
+            assert a.get("state_gap", 0) == pytest.approx(b.get("state_gap", 0), rel=2e-4)
             for name in ("fresh_steps", "replayed_steps", "own_text_chance"):
                 assert a.get(name) == b.get(name)
             own = [name for name in a if name.startswith("own_")]

@@ -135,7 +135,7 @@ class DistillTrainer(Trainer):
             mixed_precision=str(self.accelerator.mixed_precision),
             target_entropy=self.adaptive is not None and self.adaptive.observes_cross_entropy,
         )
-        routers = self.step_loss.routers
+        self.states, routers = self.step_loss.states, self.step_loss.routers
         for note in (routers.note, half_precision_note(self.student, args.learning_rate)):
             if note:
                 LOG.warning(note)
@@ -147,7 +147,6 @@ class DistillTrainer(Trainer):
         self._last_values: StepValues | None = None
         self._logs = tuple(logs)
         self.average = AveragedWeights.of(self, args.average)
-        self.states = self.step_loss.states
         for callback in (GradientCheck, RestartsAndShare, MatchStates, Averaging, WatchValidation):
             self.add_callback(callback(self))
         self.add_callback(resume.TimedCheckpoints(self, args.checkpoint_minutes))
