@@ -75,7 +75,7 @@ def test_readme_recipe_is_valid(tmp_path, recipe):
 
     path = tmp_path / "mine.yaml"
     path.write_text(recipe)
-    assert list(load_recipe(path).arms) in (["forward_kl", "sft", "cpd"], ["clpd"])
+    assert list(load_recipe(path).arms) in (["kld_states", "sft", "cpd"], ["clpd"])
 
 
 def test_readme_python_runs(capsys):

@@ -276,7 +276,7 @@ def test_quickstart_with_two_steps(capsys, tmp_path, stop):
         capsys, "run", "quickstart", *changes, "--run-dir", tmp_path / "quick"
     )
     assert code == 0, err
-    for arm in ("forward_kl", "sft", "kld", "cpd"):
+    for arm in ("kld_states", "sft", "kld", "cpd"):
         log = (tmp_path / f"quick/arms/{arm}/metrics.jsonl").read_text().splitlines()
         assert json.loads(log[-1])["step"] == stop
     assert "report" in out

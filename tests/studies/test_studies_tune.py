@@ -60,3 +60,10 @@ def test_without_validation_data_nothing_could_decide():
         tuning._check(load_recipe("embedded_cpd"), ("kld",))
     with pytest.raises(ConfigError, match="kdl"):
         tuning._check(load_recipe("embedded_cpd", ["data.validation=5"]), ("kdl",))
+
+
+def test_hidden_states_are_tried_where_the_teacher_has_them():
+    assert tuning._methods(load_recipe("embedded_cpd"))[0] == "kld_states"
+    for changes in (["teacher.signal=topk"], ["teacher.signal=topk", "loss.ce_weight=1"]):
+        assert "kld_states" not in tuning._methods(load_recipe("embedded_cpd", changes))
+    assert "kld_states" not in tuning._methods(load_recipe("embedded_ladder"))

@@ -146,16 +146,14 @@ def tune_command(
     Ends with a recipe that is better than the given one, or says that the time cannot tell.
     """
     from tutelage.studies.run import parse_budget
-    from tutelage.studies.tune import METHODS, tune
+    from tutelage.studies.tune import tune
 
     seconds = parse_budget(budget)
     found = tune(
         recipe,
         set_ or (),
         budget=seconds,
-        methods=METHODS
-        if methods is None
-        else [m.strip() for m in methods.split(",") if m.strip()],
+        methods=None if methods is None else [m.strip() for m in methods.split(",") if m.strip()],
         workers=workers,
         say=(lambda line: None) if quiet else (lambda line: say(line, err=True)),
     )

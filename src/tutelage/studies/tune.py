@@ -13,7 +13,9 @@ import yaml
 from tutelage.errors import ConfigError, RunFolderError, unknown_name
 from tutelage.files import atomic_write_text, remove_directory
 from tutelage.recipe import LoadedRecipe, load_recipe, shipped, to_yaml
-from tutelage.recipe.sections import FileData
+from tutelage.recipe.loss_checks import check_states
+from tutelage.recipe.sections import FileData, Loss
+from tutelage.recipe.words import SettingError
 from tutelage.studies.cells import Cell
 from tutelage.studies.load import load_study
 from tutelage.studies.run import run_study
@@ -23,8 +25,9 @@ from tutelage.studies.watch import StudyState
 AS_IS = "as_is"
 """The arm that is the recipe as it was given; all are held against it."""
 
-METHODS = ("kld", "kld_ce", "skl", "sft")
-"""What is tried beside the recipe's own method, unless methods are named."""
+METHODS = ("kld_states", "kld", "skl", "sft")
+"""What is tried beside the recipe's own method, unless methods are named; hidden states only where
+the teacher has them."""
 
 _ARMS: dict[str, dict[str, Any]] = {
     "kld": {"extends": "kld", "loss": {"ce_weight": 0.0}},
@@ -133,7 +136,7 @@ def tune(
     overrides: Sequence[str] = (),
     *,
     budget: float,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     workers: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Tuned:
@@ -147,7 +150,7 @@ def tune(
         recipe: as :func:`tutelage.run` takes it.
         overrides: ``a.b=c``.
         budget: seconds in all.
-        methods: names of shipped methods, or of ``METHODS``.
+        methods: names of shipped methods, or ``kld_ce``; None for ``METHODS``.
         workers: runs at once; None for one for each core.
         say: called with lines on what goes on.
 
@@ -156,6 +159,7 @@ def tune(
     """
     began = time.time()
     loaded = load_recipe(recipe, overrides)
+    methods = _methods(loaded) if methods is None else methods
     _check(loaded, methods)
     count = workers or os.cpu_count() or 1
     base, folder = _base(loaded)
@@ -169,6 +173,17 @@ def tune(
     best = next(reversed(state.due.chosen.values()), None)
     file = None if best is None else _write(folder, state, best, fitted, loaded)
     return Tuned(state, fitted, best, file)
+
+
+def _methods(loaded: LoadedRecipe) -> Sequence[str]:
+    """Those that a recipe's teachers allow."""
+    recipe = loaded.recipe
+    wants = Loss(state_weight=1.0)
+    try:
+        check_states(wants, recipe.ladder.values(), recipe.teacher_schedule)
+    except SettingError:
+        return [name for name in METHODS if name != "kld_states"]
+    return METHODS
 
 
 def _check(loaded: LoadedRecipe, methods: Sequence[str]) -> None:
