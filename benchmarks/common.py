@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -194,21 +194,54 @@ def prepare(threads: int) -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
+class ChildFailedError(Exception):
+    """What a process of its own said when it ended without an answer."""
+
+
 def run_child(script: str, task: dict[str, Any], threads: int, python: str | None = None) -> Any:
-    """Run a script's ``child(task)`` in a new process and return what it gave."""
+    """Run a script's ``child(task)`` in a new process and return what it gave; stop if it fails."""
+    try:
+        return ask_child(script, task, {"OMP_NUM_THREADS": str(threads)}, python=python)
+    except ChildFailedError as error:
+        raise SystemExit(f"{task}\n{error}") from error
+
+
+def ask_child(
+    script: str,
+    task: dict[str, Any],
+    environment: Mapping[str, str],
+    *,
+    seconds: float | None = None,
+    python: str | None = None,
+) -> Any:
+    """Run a script's ``child(task)`` in a new process and return what it gave.
+
+    Args:
+        script: path of the script.
+        task: as JSON.
+        environment: variables beside those of this process.
+        seconds: how long it may take.
+        python: another interpreter.
+
+    Raises:
+        ChildFailedError: it ended without an answer, or took longer.
+    """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "task.json"
         place.write_text(json.dumps(task))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(
-            [python or sys.executable, script, "--child", str(place)],
-            capture_output=True,
-            text=True,
-            env=environment,
-        )
+        try:
+            done = subprocess.run(
+                [python or sys.executable, script, "--child", str(place)],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ChildFailedError(f"took longer than {seconds:.0f} s") from error
         answer = Path(folder) / "answer.json"
         if done.returncode or not answer.exists():
-            raise SystemExit(f"{task}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+            raise ChildFailedError(f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}".strip())
         return json.loads(answer.read_text())
 
 

@@ -7,7 +7,6 @@ after each. ``--tiny --device cpu`` tries the script where there is no GPU.
 
 import argparse
 import collections
-import json
 import subprocess
 import sys
 import tempfile
@@ -252,21 +251,10 @@ def _asked(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
 
 def limited(task: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Carry out a task in a process of its own; what went wrong is an answer too."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "task.json"
-        place.write_text(json.dumps(task))
-        environment = {**common.os.environ, "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, __file__, "--child", str(place)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, env=environment, timeout=seconds
-            )
-        except subprocess.TimeoutExpired:
-            return {"failed": f"took longer than {seconds:.0f} s"}
-        answer = Path(folder) / "answer.json"
-        if done.returncode or not answer.exists():
-            return {"failed": done.stderr.strip()[-1500:]}
-        return json.loads(answer.read_text())
+    try:
+        return common.ask_child(__file__, task, {}, seconds=seconds)
+    except common.ChildFailedError as error:
+        return {"failed": str(error)[-1500:]}
 
 
 def line_of(name: str, found: dict[str, Any]) -> str:
