@@ -25,9 +25,10 @@ from tutelage.training.state_maps import EVERY, Maps, Moments, best_maps
 FILE = "states.safetensors"
 """The moments so far, in a checkpoint."""
 
-MEMORY = 64
-"""Tokens that moments remember for each coordinate of the wider model: enough for its inverse, few
-enough to follow a student that moves."""
+MEMORY = 16
+"""Tokens that moments remember for each coordinate of the wider model: enough for a map, few enough
+to follow a student that moves. Of the teacher, which does not, as many times more as its tokens
+come in less often."""
 
 ENOUGH = 4
 """Tokens for each coordinate of the wider model before anything is matched."""
@@ -128,6 +129,7 @@ class MatchedStates:
                 return
             self._widths = (widths[0] // seen, widths[1] // seen)
         so_far, memory = self._so_far(), float(MEMORY * max(self._widths))
+        memories = {"own": memory, "cross": memory, "teacher": EVERY * memory}
         mine = [
             self._sums.get(name, so_far[name].product_AB.new_zeros(sum(so_far[name].sizes)))
             for name in self._taken_in
@@ -135,7 +137,9 @@ class MatchedStates:
         sums = over_processes(torch.cat(mine))
         if float(sums[0]):
             parts = zip(self._taken_in, sums.split([len(one) for one in mine]), strict=True)
-            self._moments = so_far | {n: so_far[n].with_sums(part, memory) for n, part in parts}
+            self._moments = so_far | {
+                name: so_far[name].with_sums(part, memories[name]) for name, part in parts
+            }
             self._find_maps()
         self._sums = {}
         self._steps += 1

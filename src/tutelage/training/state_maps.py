@@ -10,8 +10,9 @@ their correlations R and a small floor f,
 where Q spans what B can reach, min(H, G) directions of the whitened teacher, whose variance is k.
 S is the share of these directions, all of them counted alike, that no linear map reads from the
 student: about 1 where nothing can be read, 0 where all can. Without r and f its mean is 1 minus the
-mean squared canonical correlation. As B is the best map, the gradient with B held fixed is the
-gradient with B following; and outside of Q the distance does not depend on the student.
+mean squared canonical correlation; to both is added what few tokens leave unsure. As B is the best
+map, the gradient with B held fixed is the gradient with B following; and outside of Q the distance
+does not depend on the student.
 
 The distances that published work matches states by (a projection's squared error, cosines, CKA:
 Sanh et al. 2019; Dasgupta and Cohn 2025; Bhattarai et al. 2025) follow the few directions along
@@ -156,11 +157,11 @@ def best_maps(own: Moments, cross: Moments, teacher: Moments, floor: float) -> M
     r_xy = _correlations(cross, to_x, to_y, x, y)
     r_yy = _correlations(teacher, to_y, to_y, y, y)
     white_GG = torch.linalg.solve_triangular(
-        torch.linalg.cholesky(r_yy + floor * torch.eye(len(y)).to(r_yy)),
+        torch.linalg.cholesky(r_yy + (floor + _unsure(teacher)) * torch.eye(len(y)).to(r_yy)),
         torch.eye(len(y)).to(r_yy),
         upper=False,
     ).T
-    lower_HH = torch.linalg.cholesky(r_xx + RIDGE * torch.eye(len(x)).to(r_xx))
+    lower_HH = torch.linalg.cholesky(r_xx + (RIDGE + _unsure(own)) * torch.eye(len(x)).to(r_xx))
     map_HG = torch.cholesky_solve(r_xy @ white_GG, lower_HH)
     reach_GK, map_KH = torch.linalg.qr(map_HG.T)
     wanted_GK = white_GG @ reach_GK
@@ -171,6 +172,15 @@ def best_maps(own: Moments, cross: Moments, teacher: Moments, floor: float) -> M
     student_HK[x] = to_x[x, None] * map_KH.T
     directions = float((wanted_GK * (r_yy @ wanted_GK)).sum())
     return Maps(teacher_GK, student_HK, cross.right_B, cross.left_A, directions)
+
+
+def _unsure(moments: Moments) -> float:
+    """What is added to correlations of few tokens: coordinates for each token.
+
+    With few tokens for each coordinate the least directions come out too small, and a map that
+    divides by them says more of those tokens than of others; so it says less until there are more.
+    """
+    return len(moments.left_A) / float(moments.count)
 
 
 def _moving(covariance_AA: Tensor) -> Tensor:
