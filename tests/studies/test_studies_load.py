@@ -71,6 +71,15 @@ def test_a_level_may_be_several_changes(tmp_path):
     assert recipe["data"]["label_noise"] == 0.0 and recipe["data"]["train"] == 1000
 
 
+def test_a_level_is_no_method(tmp_path):
+    """It would be laid over the arm without what it extends: one result under several names."""
+    factors = {"method": {"one": {"extends": "rkl"}, "other": {"extends": "skl"}}}
+    with pytest.raises(ConfigError, match="Write an arm for each method"):
+        load_study(written(tmp_path, SMALL, factors=factors))
+    with pytest.raises(ConfigError, match="a method is what an arm extends"):
+        load_study(written(tmp_path, SMALL, set={"extends": "rkl"}))
+
+
 def test_seeds_of_data_and_teacher_walk_along(tmp_path):
     seeds = {"student": 3, "data": [5, 6, 7], "teacher": [9]}
     loaded = load_study(written(tmp_path, SMALL, seeds=seeds))

@@ -113,6 +113,12 @@ def _changes(factor: str, value: Any) -> tuple[tuple[str, Any], ...]:
             f"The factor '{factor}' is no dotted key of a recipe, so each of its levels must be a"
             f" mapping of changes, as in {factor}: {{name: {{loss: {{ce_weight: 0}}}}}}."
         )
+    if "extends" in value:
+        raise ConfigError(
+            f"A level of the factor '{factor}' says `extends: {value['extends']}`, and levels are"
+            " changes of the arms: a method is what an arm extends. Write an arm for each method,"
+            " and a factor for what changes in all of them."
+        )
     return tuple(_leaves(value, ""))
 
 

@@ -210,6 +210,11 @@ def _base(tree: Node) -> str:
 def _check(loaded: LoadedStudy) -> None:
     """Whether everything that the study names is there."""
     study = loaded.study
+    if loaded.tree.get("set.extends") is not None:
+        raise ConfigError(
+            "`set` says `extends`, and it is changes of all arms: a method is what an arm extends."
+            " Write it in the arms, or give another base."
+        )
     arm, fixed = loaded.control
     if arm not in study.arms:
         raise unknown_name("arm as the study's control", arm, study.arms)
