@@ -34,6 +34,10 @@ ENOUGH = 4
 """Tokens for each coordinate of the wider model before anything is matched."""
 
 
+_PAIRS = {"own": (0, 0), "cross": (0, 1), "teacher": (1, 1)}
+"""Moments by name, and which states they are of: the student's (0), the teacher's (1)."""
+
+
 class MatchedStates:
     """The distance between the states of student and teacher, a micro-batch at a time.
 
@@ -99,19 +103,16 @@ class MatchedStates:
     @torch.no_grad()
     def _take_in(self, student_NH: Tensor, teacher_NG: Tensor) -> None:
         self._widths = (student_NH.shape[-1], teacher_NG.shape[-1])
-        so_far = self._so_far()
-        of = {"own": (student_NH, student_NH), "cross": (student_NH, teacher_NG)}
-        of["teacher"] = (teacher_NG, teacher_NG)
+        so_far, states = self._so_far(), (student_NH, teacher_NG)
         for name in self._taken_in:
-            sums = so_far[name].sums(*of[name])
+            left, right = _PAIRS[name]
+            sums = so_far[name].sums(states[left], states[right])
             self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def _so_far(self) -> dict[str, Moments]:
         if not self._moments:
-            student, teacher = self._widths
-            pairs = {"own": (student, student), "cross": (student, teacher)}
-            pairs["teacher"] = (teacher, teacher)
-            return {name: Moments.none(*pair, self._device) for name, pair in pairs.items()}
+            widths, device = self._widths, self._device
+            return {n: Moments.none(widths[a], widths[b], device) for n, (a, b) in _PAIRS.items()}
         return self._moments
 
     @torch.no_grad()

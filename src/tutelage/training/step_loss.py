@@ -36,7 +36,7 @@ class StepPart:
         routers: the auxiliary loss of its routers, if any.
         states: the distance between hidden states and the tokens that it is of, shape ``[2]``, if
             any is taken.
-        finite: whether the sum over its tokens is.
+        finite: whether the total is.
     """
 
     total: Tensor
