@@ -35,14 +35,26 @@ TINY = {
 STEP = {
     "plain": {"contender": "plain"},
     "stored": {"contender": "stored"},
+    "stored, compiled": {"contender": "stored", "compiled": True},
+    "live, compiled": {"contender": "live", "compiled": True},
     "stored, padded": {"contender": "stored", "padding_free": False},
     "live": {"contender": "live"},
     "live, padded": {"contender": "live", "padding_free": False},
+    "stored, states matched": {"contender": "stored", "state_weight": 3.0},
     # GKDTrainer needs more than 80 GB for 32 rows of such a vocabulary.
     "stored, 8 rows": {"contender": "stored", "batch_size": 8},
     "trl_gkd, 8 rows": {"contender": "trl_gkd", "batch_size": 8},
 }
-LOSSES = ("tutelage", "dense", "liger", "trl")
+WATCHED = ("plain", "stored, compiled", "live", "stored, states matched")
+LOSSES = {
+    "tutelage": {},
+    "tutelage, compiled": {"compiled": True},
+    # What a padded head leaves: the real tokens are rarely a multiple of anything.
+    "tutelage, compiled, odd vocabulary": {"compiled": True, "vocabulary": -1},
+    "dense": {},
+    "liger": {},
+    "trl": {},
+}
 
 
 # ---- the parts, each in a process of its own ----------------------------------------------------
@@ -50,10 +62,22 @@ LOSSES = ("tutelage", "dense", "liger", "trl")
 
 def step(task: dict[str, Any]) -> dict[str, Any]:
     """Seconds of a step of one contender, and how much of the GPU's products the student uses."""
+    _compile_if_asked(task)
+    waited = collections.Counter[str]()
+    if task["device"] == "cuda":
+        _with_callback(_waits_of_a_step(task["skip"] - 2, waited))
     run = kd_step.child(task)
     seconds = kd_step.kept(run, "steps", task["skip"])
     found = {"seconds": seconds, "store": run["store"], "loss": run["losses"][-1:]}
+    found |= {"waits": sum(waited.values()), "waits_by_place": dict(waited)}
     return found | _use_of(task, seconds)
+
+
+def _compile_if_asked(task: dict[str, Any]) -> None:
+    """Short as these trainings are, run their losses as a long one would."""
+    from tutelage.training import fused
+
+    fused.FEWEST_STEPS = 0 if task.get("compiled") else 1 << 30
 
 
 def _use_of(task: dict[str, Any], seconds: float) -> dict[str, float]:
@@ -77,18 +101,23 @@ def _use_of(task: dict[str, Any], seconds: float) -> dict[str, float]:
     return {"flops": rate, "use": rate / peak if peak else float("nan")}
 
 
-def waits(task: dict[str, Any]) -> dict[str, Any]:
-    """Where the host waits for the device in a step, and the kernels' time beside the clock's."""
+def _with_callback(callback: Any) -> None:
+    """Have every trainer of this process call it."""
+    from transformers import Trainer
+
+    made = Trainer.__init__
+
+    def with_it(self: Any, *arguments: Any, **keywords: Any) -> None:
+        made(self, *arguments, **keywords)
+        self.add_callback(callback)
+
+    Trainer.__init__ = with_it  # type: ignore[method-assign]
+
+
+def _waits_of_a_step(step: int, places: collections.Counter[str]) -> Any:
+    """A callback that counts, by place, how often the host waits for the device in one step."""
     import torch
-    from torch.profiler import ProfilerActivity, profile
     from transformers import TrainerCallback
-
-    from tutelage.training import DistillTrainer
-
-    steps = task["steps"] - task["skip"]
-    places: collections.Counter[str] = collections.Counter()
-    clock: list[float] = []
-    profiler = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
 
     def noted(message: Any, category: Any, filename: str, line: int, *unused: Any) -> None:
         if "synchroniz" in str(message):
@@ -96,41 +125,54 @@ def waits(task: dict[str, Any]) -> dict[str, Any]:
 
     class Watch(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, *unused: Any, **keywords: Any) -> None:
+            if state.global_step == step:
+                warnings.simplefilter("always")
+                warnings.showwarning = noted
+            if state.global_step in (step, step + 1):
+                mode = "warn" if state.global_step == step else "default"
+                torch.cuda.set_sync_debug_mode(mode)
+
+    return Watch()
+
+
+def kernels(task: dict[str, Any]) -> dict[str, Any]:
+    """How long kernels run in a step, beside the clock's time, and which."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+    from transformers import TrainerCallback
+
+    _compile_if_asked(task)
+    clock: list[float] = []
+    profiler = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, *unused: Any, **keywords: Any) -> None:
             if state.global_step == task["skip"]:
                 torch.cuda.synchronize()
                 profiler.start()
                 clock.append(time.perf_counter())
-            if state.global_step == task["skip"] + steps // 2:
+            if state.global_step == task["steps"]:
                 torch.cuda.synchronize()
                 clock.append(time.perf_counter())
                 profiler.stop()
-                warnings.simplefilter("always")
-                warnings.showwarning = noted
-                torch.cuda.set_sync_debug_mode("warn")
-            if state.global_step == task["steps"]:
-                torch.cuda.set_sync_debug_mode("default")
 
-    add = DistillTrainer.__init__
-
-    def with_watch(self: Any, *arguments: Any, **keywords: Any) -> None:
-        add(self, *arguments, **keywords)
-        self.add_callback(Watch())
-
-    DistillTrainer.__init__ = with_watch  # type: ignore[method-assign]
+    _with_callback(Watch())
     kd_step.child(task)
-    counted, watched = steps // 2, steps - steps // 2
+    counted = task["steps"] - task["skip"]
     events = profiler.key_averages()
-    names = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
-    kernels = sorted(events, key=lambda event: -event.self_device_time_total)
-    busy = sum(event.self_device_time_total for event in events) / 1e6
+    # An operation of torch has the time of its kernels as well.
+    run = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    run.sort(key=lambda event: -event.self_device_time_total)
+    busy = sum(event.self_device_time_total for event in run) / 1e6
     return {
         "seconds": (clock[1] - clock[0]) / counted,
         "kernel_seconds": busy / counted,
         "launches": sum(e.count for e in events if e.key.startswith("cudaLaunchKernel")) / counted,
-        "waits": {e.key: e.count / counted for e in events if e.key in names},
-        "waits_by_place": {place: n / watched for place, n in places.most_common(20)},
         "kernels": {
-            e.key[:90]: round(e.self_device_time_total / 1e6 / counted, 5) for e in kernels[:16]
+            f"{e.key[:110]} x{e.count // counted}": round(
+                e.self_device_time_total / 1e6 / counted, 5
+            )
+            for e in run[:30]
         },
     }
 
@@ -138,6 +180,32 @@ def waits(task: dict[str, Any]) -> dict[str, Any]:
 def loss(task: dict[str, Any]) -> dict[str, Any]:
     """Memory and time of one contender's loss and gradients."""
     return loss_memory_time.child(task)
+
+
+def maps(task: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of what hidden states need beside their products: the maps of one step."""
+    import torch
+
+    from tutelage.training.state_maps import Moments, best_maps
+
+    device = torch.device(task["device"])
+    generator = torch.Generator(device).manual_seed(task["seed"])
+    width, wider = task["hidden"]
+    count = 8 * wider
+    x = torch.randn(count, width, generator=generator, device=device)
+    y = torch.randn(count, wider, generator=generator, device=device)
+    moments = []
+    for left, right in ((x, x), (x, y), (y, y)):
+        none = Moments.none(left.shape[1], right.shape[1], device)
+        moments.append(none.with_sums(none.sums(left, right), 16.0 * wider))
+    seconds = []
+    for _ in range(5):
+        common.finish(task["device"])
+        start = time.perf_counter()
+        best_maps(*moments, floor=0.01)
+        common.finish(task["device"])
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": min(seconds), "first": seconds[0]}
 
 
 def own_answers(task: dict[str, Any]) -> dict[str, Any]:
@@ -192,8 +260,9 @@ def tests(task: dict[str, Any]) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "step": step,
-    "waits": waits,
+    "kernels": kernels,
     "loss": loss,
+    "maps": maps,
     "own_answers": own_answers,
     "store": store,
     "tests": tests,
@@ -217,13 +286,16 @@ def tasks(options: Any, folder: str) -> dict[str, dict[str, Any]]:
     wide = {"teacher": sizes["wide_teacher"]}
     found["step: stored, wide teacher"] = {**found["step: stored"], **wide}
     if options.device == "cuda":
-        few = {"part": "waits", "contender": "stored", "steps": sizes["skip"] + 4}
-        found["waits: stored"] = {**shared, **few}
+        few = {"part": "kernels", "steps": sizes["skip"] + 4}
+        for name in WATCHED:
+            found[f"kernels: {name}"] = {**shared, **STEP[name], **few}
     width, wider = (common.SHAPES[sizes[key]][0] for key in ("student", "wide_teacher"))
     for tokens in sizes["tokens"]:
-        for name in LOSSES:
-            one = {"part": "loss", "contender": name, "tokens": tokens, "hidden": [width, wider]}
-            found[f"loss of {tokens}: {name}"] = {**shared, **one}
+        for name, own in LOSSES.items():
+            one = {"part": "loss", "contender": name.split(",")[0], "tokens": tokens, **own}
+            one["vocabulary"] = sizes["vocabulary"] + one.get("vocabulary", 0)
+            found[f"loss of {tokens}: {name}"] = {**shared, **one, "hidden": [width, wider]}
+    found["maps"] = {**shared, "part": "maps", "hidden": [width, wider]}
     found["store"] = {**shared, "part": "store"}
     if not options.tokenizer:
         print("own answers: left out; --tokenizer FOLDER names a tokenizer with a chat template")

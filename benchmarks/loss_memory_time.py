@@ -41,7 +41,15 @@ def _dense(student: Any, teacher: Any, hidden: Any, teacher_hidden: Any, targets
     return loss
 
 
-def _tutelage(student: Any, teacher: Any, hidden: Any, teacher_hidden: Any, targets: Any) -> Loss:
+def _tutelage(
+    student: Any,
+    teacher: Any,
+    hidden: Any,
+    teacher_hidden: Any,
+    targets: Any,
+    *,
+    compiled: bool = False,
+) -> Loss:
     from tutelage.components import bind
     from tutelage.divergences import DIVERGENCES
     from tutelage.targets import TARGETS
@@ -54,6 +62,7 @@ def _tutelage(student: Any, teacher: Any, hidden: Any, teacher_hidden: Any, targ
         bind(TARGETS, "target", "probability_mix", {}),
         vocabulary,
         autocast_dtype=hidden.dtype if hidden.dtype != student.dtype else None,
+        compiled=compiled,
     )
     model = _with_head(student)
     signal = LiveTeacher(_with_head(teacher), vocabulary, loss_of.autocast_dtype)
@@ -140,7 +149,8 @@ def _loss_at(task: dict[str, Any], tokens: int, vocabulary: int) -> tuple[Loss, 
     if half and task["contender"] != "dense":
         hidden, teacher_hidden = hidden.bfloat16(), teacher_hidden.bfloat16()
     hidden.requires_grad_()
-    loss = MAKE[task["contender"]](student, teacher, hidden, teacher_hidden, targets)
+    own = {"compiled": True} if task.get("compiled") else {}
+    loss = MAKE[task["contender"]](student, teacher, hidden, teacher_hidden, targets, **own)
     return loss, [student, hidden]
 
 

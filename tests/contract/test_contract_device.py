@@ -13,6 +13,9 @@ from tutelage.generation.stopping import Stops
 from tutelage.models import packed_attention
 from tutelage.models.head import response_hidden
 from tutelage.models.packed_attention import restore_attention
+from tutelage.models.projection import LinearProjection
+from tutelage.training.fused import fused
+from tutelage.training.written_out import written_out
 
 DEVICE = os.environ.get("TUTELAGE_TEST_DEVICE", "cpu")
 pytestmark = pytest.mark.skipif(DEVICE == "cpu", reason="TUTELAGE_TEST_DEVICE names none")
@@ -82,3 +85,46 @@ def test_greedy_answers_are_those_of_generate():
     settings = GenerationSettings(max_new_tokens=12, sampling_temperature=0.0)
     found = LocalEngine(model, tokenizer).answer(prompts, settings, seed=range(4))
     assert [one.tokens for one in found] == wanted
+
+
+@pytest.mark.parametrize("vocab", [8192, 8191])
+@pytest.mark.parametrize("bias", [False, True])
+def test_products_in_sixteen_bits_whatever_the_number_of_tokens(vocab, bias):
+    torch.manual_seed(0)
+    head = torch.nn.Linear(64, 8192, bias=bias, device=DEVICE)
+    hidden, above = torch.randn(37, 64, device=DEVICE), torch.randn(37, vocab, device=DEVICE)
+    wide = [one.detach().bfloat16().double() for one in (head.weight, hidden, above)]
+    weight, states, gradient = wide[0][:vocab], wide[1], wide[2]
+    ours = LinearProjection(head, vocab, torch.bfloat16, trained=True)
+    for _ in range(2):  # memory is used again
+        logits = ours.logits(hidden.bfloat16())
+        wanted = states @ weight.T + (head.bias[:vocab].double() if bias else 0.0)
+        torch.testing.assert_close(logits.double(), wanted, rtol=1e-5, atol=1e-5)
+        logits.copy_(above)
+        back = ours.backward(logits, hidden.bfloat16())
+        torch.testing.assert_close(back.double(), gradient @ weight, rtol=1e-5, atol=1e-3)
+    found = ours.gradients[0]
+    torch.testing.assert_close(
+        found[:vocab].double(), 2 * gradient.T @ states, rtol=1e-5, atol=1e-3
+    )
+    assert not found[vocab:].any()
+    if bias:
+        torch.testing.assert_close(ours.gradients[1][:vocab], 2 * above.sum(0))
+
+
+@pytest.mark.parametrize("vocab", [8192, 8191])
+@pytest.mark.parametrize(("tau", "ce_weight"), [(1.0, 0.0), (1.0, 0.3), (2.0, 0.3)])
+def test_a_compiled_loss_is_that_of_written_out(vocab, tau, ce_weight):
+    torch.manual_seed(0)
+    logits, teacher = (3 * torch.randn(2, 41, vocab, device=DEVICE)).unbind()
+    targets = torch.randint(vocab, (41,), device=DEVICE)
+    settings = {"ce_weight": ce_weight, "temperature": tau, "scale": tau**2}
+    for rows in (slice(0, 41), slice(7, 30)):
+        known = (teacher[rows].double() / tau).log_softmax(-1)
+        wanted = written_out(logits[rows].double(), targets[rows], known, **settings)
+        spent = logits[rows].clone()
+        found = fused(spent, targets[rows], teacher[rows], teacher_temperature=tau, **settings)
+        assert found is not None, "this machine has no compiler"
+        assert found[3] is spent
+        for ours, theirs in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-5, atol=1e-5)

@@ -53,3 +53,17 @@ def test_a_gpu_that_emulates_bfloat16_is_slow_in_it(monkeypatch, native):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     assert projection.fast_in(torch.bfloat16, CUDA) is native
     assert projection.fast_in(torch.float16, CUDA)
+
+
+def test_sixteen_bit_products_take_rows_in_multiples():
+    products = projection.Products(torch.bfloat16, torch.float32)
+    weight = torch.randn(200, 3)
+    for rows, size in ((100, 128), (128, 128), (190, 192)):
+        taken = products.prepared(weight, rows)
+        assert taken.dtype is torch.bfloat16 and len(taken) == size
+        assert torch.equal(taken, weight[:size].bfloat16()), "what the weight has beyond"
+    taken = products.prepared(weight, 200)
+    assert len(taken) == 256 and torch.equal(taken[:200], weight.bfloat16())
+    assert not taken[200:].any(), "and zeros where it has none"
+    same = projection.Products(torch.float32, torch.float32).prepared(weight, 100)
+    assert same.data_ptr() == weight.data_ptr() and len(same) == 100

@@ -139,31 +139,41 @@ def test_several_seeds_decide_together():
     assert due.chosen["kld"].trial == "kld, learning_rate 0.004"
 
 
-@pytest.mark.parametrize("by", ["flops", "seconds"])
-def test_equal_cost_asks_the_control_first(by):
-    study = {**STUDY, "equal": {"by": by, "updates": 90}, "search": None}
+def test_equal_cost_asks_what_the_control_spends():
+    study = {**STUDY, "equal": {"by": "flops", "updates": 90}, "search": None}
     planner, results = Planner(load_study(study)), {}
     due = planner.due(results)
-    (first,) = due.ready
+    (first,) = (task for task in due.ready if task.role == "price")
     assert due.open and first.cell.arm == "kld" and first.amount is None
-    assert first.role == ("pilot" if by == "seconds" else "price")
-    updates = first.recipe["curriculum"]["total_steps"]
-    assert updates == (9 if by == "seconds" else 90)
-    ledger = Ledger(
-        updates,
-        100 * updates,
-        {"training": 6.0 * updates, "teacher": 40.0},
-        {"training": 2.0 * updates, "teacher store": 5.0},
-    )
-    results[first.result] = result(first, value=float(updates), ledger=ledger)
-    due = planner.due(results)
-    second = next(task for task in due.ready if task.role == first.role)
-    assert second.cell.arm == "sft"
-    assert second.amount == pytest.approx(6.0 * 90 + 40 if by == "flops" else 2.0 * 90 + 5)
-    # Its own final runs need not wait for the others.
+    assert first.recipe["curriculum"]["total_steps"] == 90
+    # The control's own final runs need not wait.
     finals = [task for task in due.ready if task.role == "final"]
     assert {task.cell.arm for task in finals} == {"kld"}
+    ledger = Ledger(90, 9000, {"training": 540.0, "teacher": 40.0}, {})
+    results[first.result] = result(first, value=90.0, ledger=ledger)
+    due = planner.due(results)
+    (second,) = (task for task in due.ready if task.role == "price")
+    assert second.cell.arm == "sft" and second.amount == 580.0
     results[second.result] = result(second, value=123.0, ledger=ledger)
     due = planner.due(results)
     counts = {t.cell.arm: t.recipe["curriculum"]["total_steps"] for t in due.ready}
     assert counts == {"kld": 90, "sft": 123} and not due.open
+
+
+def test_equal_seconds_pilots_each_arm_beside_the_control():
+    study = {**STUDY, "equal": {"by": "seconds", "updates": 90}}
+    planner, results = Planner(load_study(study)), {}
+    due = planner.due(results)
+    (pilot,) = (task for task in due.ready if task.role == "pilot")
+    assert pilot.cell.arm == "sft" and pilot.amount == 90, "one for all learning rates"
+    assert pilot.beside["loss"]["ce_weight"] < pilot.recipe["loss"]["ce_weight"] == 1.0
+    for recipe in (pilot.recipe, pilot.beside):
+        assert recipe["curriculum"]["total_steps"] == 9
+    # All rates of the control have its updates, whatever a clock says.
+    tried = [task for task in due.ready if task.role == "search"]
+    assert {task.cell.arm for task in tried} == {"kld"}
+    assert {task.recipe["curriculum"]["total_steps"] for task in tried} == {90}
+    results[pilot.result] = result(pilot, value=123.0)
+    due = planner.due(results)
+    tried = [task for task in due.ready if task.cell.arm == "sft"]
+    assert {task.recipe["curriculum"]["total_steps"] for task in tried} == {123}

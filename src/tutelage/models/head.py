@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tutelage.devices import sent
 from tutelage.errors import ModelError
 from tutelage.models.packed_attention import packed_inputs, rows_fit, use_packed_attention
 from tutelage.models.products import Float32Results
@@ -69,33 +70,35 @@ def response_hidden(
 
     Args:
         model: a causal language model, possibly inside DDP or LoRA wrappers.
-        input_ids: shape ``[B, T]``.
+        input_ids: shape ``[B, T]``, on the device of the model.
         attention_mask: shape ``[B, T]``.
-        labels: shape ``[B, T]``; token ids at response tokens, -100 elsewhere.
+        labels: shape ``[B, T]``; token ids at response tokens, -100 elsewhere. With both on the CPU
+            nobody waits for a GPU to learn where the response tokens are.
         packed: run the real tokens as one long row, without the padding. The result is the same to
             rounding for a model that ``supports_packing`` accepts, and for no other.
 
     Returns:
         ``hidden_NH`` (with its graph when gradients are on) and ``targets_N``, in reading order.
     """
-    predicts_BT = labels[:, 1:] != -100
-    targets_N = labels[:, 1:][predicts_BT]
+    # The last token of a row predicts nothing.
+    predicts_BT = nn.functional.pad(labels[:, 1:] != -100, (0, 1))
+    targets_N = labels.roll(-1, 1)[predicts_BT]
     attended_BT = attention_mask.bool()
     packed = packed and rows_fit(causal_lm(model), attended_BT)
-    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if packed:
         use_packed_attention(causal_lm(model))
         inputs = packed_inputs(input_ids, attended_BT)
+        where_N = predicts_BT[attended_BT].nonzero().squeeze(-1)
+    else:
+        mask_BT = sent(attention_mask, input_ids.device)
+        inputs = {"input_ids": input_ids, "attention_mask": mask_BT}
+        where_N = predicts_BT.flatten().nonzero().squeeze(-1)
     with head_inputs(model, alone=True) as caught:
         model(**inputs, use_cache=False)
     assert len(caught) == 1, "the output head must run exactly once in a forward pass"
-    if packed:
-        # The last token of a row predicts nothing.
-        predicts_P = nn.functional.pad(predicts_BT, (0, 1))[attended_BT]
-        hidden_NH = caught[0][0, predicts_P]
-        assert len(hidden_NH) == len(targets_N), "a label follows a token that is not attended to"
-        return hidden_NH, targets_N
-    return caught[0][:, :-1][predicts_BT], targets_N
+    assert len(where_N) == len(targets_N), "a label follows a token that is not attended to"
+    hidden_NH = caught[0].flatten(0, 1).index_select(0, sent(where_N, caught[0].device))
+    return hidden_NH, sent(targets_N, hidden_NH.device)
 
 
 def batch_hidden(
@@ -108,8 +111,8 @@ def batch_hidden(
         batch: ``input_ids``, ``attention_mask`` and ``labels``, on any device.
         packed: run it without the padding.
     """
-    device = next(model.parameters()).device
-    rows = (batch[name].to(device) for name in ("input_ids", "attention_mask", "labels"))
+    input_ids = sent(batch["input_ids"], next(model.parameters()).device)
+    rows = (input_ids, batch["attention_mask"], batch["labels"])
     return response_hidden(model, *rows, packed=packed)
 
 

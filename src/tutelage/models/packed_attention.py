@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tutelage.devices import sent
 from tutelage.errors import ModelError
 
 # Shape suffixes: B batch, T tokens, R rows, H heads, L length of a row, D head dimension.
@@ -40,17 +41,19 @@ def packed_inputs(input_ids: Tensor, attended_BT: Tensor) -> dict[str, Tensor]:
     """What a model takes to run a padded batch as one row.
 
     Args:
-        input_ids: shape ``[B, T]``.
-        attended_BT: True at real tokens.
+        input_ids: shape ``[B, T]``, on the device of the model.
+        attended_BT: True at real tokens; on the CPU, nobody waits for a GPU to learn which.
 
     Returns:
         ``input_ids`` and ``position_ids`` of shape ``[1, real tokens]``, the positions being those
         of the padded batch, and ``attention_mask`` with the lengths.
     """
     lengths = attended_BT.sum(1)
+    row_P, column_P = attended_BT.nonzero(as_tuple=True)
+    where_P = sent(row_P * attended_BT.shape[1] + column_P, input_ids.device)
     return {
-        "input_ids": input_ids[attended_BT].unsqueeze(0),
-        "position_ids": attended_BT.nonzero()[:, 1].unsqueeze(0),
+        "input_ids": input_ids.flatten().index_select(0, where_P).unsqueeze(0),
+        "position_ids": sent(column_P, input_ids.device).unsqueeze(0),
         # On the CPU: every layer reads the lengths, and would wait for a GPU each time.
         "attention_mask": lengths[lengths > 0].to("cpu", torch.int32).view(1, 1, 1, -1),
     }
@@ -209,7 +212,7 @@ def _ends(mask: Any, device: torch.device) -> Tensor:
     """Where rows begin and end, shape ``[R + 1]``, on the device; likewise made once."""
     if not hasattr(mask, "_ends"):
         ends = torch.tensor([0, *itertools.accumulate(_lengths(mask))], dtype=torch.int32)
-        mask._ends = ends.to(device)
+        mask._ends = sent(ends, device)
     return mask._ends
 
 

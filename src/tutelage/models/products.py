@@ -6,6 +6,7 @@ back. Factors in 16 bits cost nothing of the kind: their errors are small and ca
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from torch.overrides import TorchFunctionMode
 
 CPU_SLICE_BYTES = 1 << 22
 """Copies of a weight in another type are made this much at a time: they stay in the cache."""
+
+ALIGNED = 64
+"""Rows and columns come in multiples of this where 16-bit products are made as such."""
 
 DEVICE_SLICE_BYTES = 1 << 27
 """The same elsewhere, where each slice is one more kernel to launch."""
@@ -60,6 +64,27 @@ class Products:
     result: torch.dtype
     rounding: bool = False
 
+    def prepared(self, weight_VH: Tensor, rows: int) -> Tensor:
+        """The first rows of a weight as products take them, and maybe a few more.
+
+        A copy in a smaller type is made once for all tiles; a larger one never exists as a whole. A
+        GPU's products are five times as slow with a number of rows that is odd, so there are
+        ``ALIGNED`` at a time: what the weight has beyond, or zeros.
+
+        Args:
+            weight_VH: the weight.
+            rows: how many are meant.
+        """
+        if self.factors == self.result:
+            small = self.factors.itemsize <= weight_VH.dtype.itemsize
+            return weight_VH[:rows].to(self.factors) if small else weight_VH[:rows]
+        most = -(-rows // ALIGNED) * ALIGNED
+        if len(weight_VH) >= most:
+            return weight_VH[:most].to(self.factors)
+        filled = weight_VH.new_zeros(most, weight_VH.shape[1], dtype=self.factors)
+        filled[:rows] = weight_VH[:rows]
+        return filled
+
     def slices(self, weight_VH: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """A weight in the factors' type, whole, or some rows at a time where that is a copy.
 
@@ -78,7 +103,9 @@ class Products:
 
     def _slice_rows(self, matrix: Tensor) -> int:
         most = CPU_SLICE_BYTES if matrix.device.type == "cpu" else DEVICE_SLICE_BYTES
-        return max(1, most // (matrix.shape[1] * self.result.itemsize))
+        rows = max(1, most // (matrix.shape[1] * self.result.itemsize))
+        # A GPU's fast products want rows that begin at multiples of 16 bytes.
+        return rows if rows < ALIGNED else rows - rows % ALIGNED
 
     def multiply(
         self, left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None
@@ -101,6 +128,10 @@ class Products:
         with self._products(left.device):
             if self.factors == self.result:
                 total.addmm_(left.to(self.factors), right)
+                return
+            if adds_in_place(self.factors, total.device):
+                left = left.to(self.factors)
+                torch.addmm(total, left, right, out_dtype=self.result, out=total)
                 return
             size = self._slice_rows(total)
             for start in range(0, len(total), size):
@@ -165,6 +196,23 @@ def products_in(dtype: torch.dtype, device: torch.device) -> Products:
         if device.type == "cpu" and dtype is torch.bfloat16 and _can_round():
             return Products(torch.float32, torch.float32, rounding=True)
     return Products(torch.float32, torch.float32)
+
+
+@functools.cache
+def adds_in_place(factors: torch.dtype, device: torch.device) -> bool:
+    """Whether a device adds products of 16-bit factors to a float32 sum where it lies.
+
+    Not all versions of torch do, and on a CPU none does: it is tried once.
+    """
+    if device.type != "cuda" or not hasattr(torch.ops.aten.addmm, "dtype_out"):
+        return False
+    left = torch.eye(16, dtype=factors, device=device)
+    total = torch.ones(16, 16, device=device)
+    try:
+        torch.addmm(total, left, left, out_dtype=torch.float32, out=total)
+    except (RuntimeError, TypeError):
+        return False
+    return torch.equal(total, torch.ones_like(total) + torch.eye(16, device=device))
 
 
 def _can_round() -> bool:

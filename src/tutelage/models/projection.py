@@ -8,11 +8,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tutelage.models.head import head_parameters, output_head
 from tutelage.models.products import Float32Results, products_in
 
-# Shape suffixes: n tokens of a tile, H hidden, V vocabulary (real tokens alone).
+# Shape suffixes: n tokens of a tile, H hidden, V vocabulary (real tokens alone), P the same with
+# what fills it up, see ``Products.prepared``.
 
 
 class LinearHead(Protocol):
@@ -59,11 +61,13 @@ class LinearProjection:
         if autocast_dtype is not None and wanted != torch.float64:
             wanted = autocast_dtype
         self._products = products_in(wanted, weight.device)
-        # A smaller copy is made once for all tiles; a larger one never exists as a whole.
-        small = self._products.factors.itemsize <= weight.dtype.itemsize
-        self._weight_VH = weight.to(self._products.factors) if small else weight
-        self._bias_V = None if bias is None else bias.detach()[:vocab_size]
-        self._buffer = weight.new_empty(0, len(weight), dtype=self._products.result)
+        self._vocab = len(weight)
+        self._weight_PH = self._products.prepared(head.weight.detach(), self._vocab)
+        self._bias_P = None
+        if bias is not None:
+            more = len(self._weight_PH) - self._vocab
+            self._bias_P = functional.pad(bias.detach()[:vocab_size], (0, more))
+        self._buffer = self._rows(0, self._products.result)
         self.gradients: list[Tensor] = []
         self._weight_grad = self._bias_grad = None
         if trained and head.weight.requires_grad:
@@ -73,17 +77,20 @@ class LinearProjection:
             self._bias_grad = _zeros_for(bias)
             self.gradients.append(self._bias_grad)
 
+    def _rows(self, count: int, dtype: torch.dtype) -> Tensor:
+        return self._weight_PH.new_empty(count, len(self._weight_PH), dtype=dtype)
+
     @torch.no_grad()
     def logits(self, hidden_nH: Tensor) -> Tensor:
         """Logits of a tile, ``[n, V]``, in memory that the next tile uses again."""
-        count, vocab = len(hidden_nH), len(self._weight_VH)
+        count = len(hidden_nH)
         if len(self._buffer) < count:
-            self._buffer = self._buffer.new_empty(count, vocab)
-        logits_nV = self._buffer[:count]
-        for columns, weight in self._products.slices(self._weight_VH):
-            bias = None if self._bias_V is None else self._bias_V[columns]
-            self._products.multiply(hidden_nH, weight.t(), logits_nV[:, columns], bias)
-        return logits_nV
+            self._buffer = self._rows(count, self._products.result)
+        logits_nP = self._buffer[:count]
+        for columns, weight in self._products.slices(self._weight_PH):
+            bias = None if self._bias_P is None else self._bias_P[columns]
+            self._products.multiply(hidden_nH, weight.t(), logits_nP[:, columns], bias)
+        return logits_nP[:, : self._vocab]
 
     def gradient_buffer(self, logits_nV: Tensor) -> Tensor:
         """Where to write the gradient in the logits of a tile: over the logits themselves."""
@@ -103,12 +110,18 @@ class LinearProjection:
         if self._bias_grad is not None:
             whole = self._bias_grad[: gradient_nV.shape[1]]
             whole += gradient_nV.sum(0, dtype=whole.dtype)
-        if self._weight_grad is not None:
-            whole = self._weight_grad[: gradient_nV.shape[1]]
-            self._products.add(whole, gradient_nV.t(), hidden_nH)
         hidden_grad = torch.zeros_like(hidden_nH, dtype=gradient_nV.dtype)
-        for columns, weight in self._products.slices(self._weight_VH):
-            self._products.add(hidden_grad, gradient_nV[:, columns], weight)
+        gradient_nP = gradient_nV
+        if self._products.factors != gradient_nV.dtype:
+            # Once for both products; beyond the real tokens there is none.
+            gradient_nP = self._rows(len(gradient_nV), self._products.factors)
+            gradient_nP[:, : self._vocab] = gradient_nV
+            gradient_nP[:, self._vocab :] = 0.0
+        if self._weight_grad is not None:
+            whole = self._weight_grad[: self._vocab]
+            self._products.add(whole, gradient_nP[:, : self._vocab].t(), hidden_nH)
+        for columns, weight in self._products.slices(self._weight_PH):
+            self._products.add(hidden_grad, gradient_nP[:, columns], weight)
         return hidden_grad
 
 

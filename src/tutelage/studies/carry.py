@@ -102,8 +102,7 @@ def _priced(loaded: LoadedStudy, board: Board, task: Task) -> Result:
     currency = loaded.study.equal.by
     folder = board.run_folder(task.key)
     if task.role == "pilot":
-        ledger = try_out(task.recipe, folder).ledger
-        updates = _by_pilot(task, ledger)
+        ledger, updates = _by_pilot(task, folder)
     else:
         ledger = price(task.recipe, folder)
         updates = ledger.updates
@@ -113,13 +112,20 @@ def _priced(loaded: LoadedStudy, board: Board, task: Task) -> Result:
     return _result(task, steps=0, total_steps=ledger.updates, value=float(updates), ledger=ledger)
 
 
-def _by_pilot(task: Task, ledger: Ledger) -> int:
-    """From seconds of a short run: what comes once, and what comes with each update."""
-    if task.amount is None:
-        return ledger.updates
+def _by_pilot(task: Task, folder: Path) -> tuple[Ledger, int]:
+    """From seconds of two short runs, the control's and its own, one just after the other."""
+    assert task.amount is not None and task.beside is not None
+    their_once, their_each = _once_and_each(try_out(task.beside, folder / "control").ledger)
+    ledger = try_out(task.recipe, folder / "own").ledger
+    once, each = _once_and_each(ledger)
+    amount = their_once + their_each * task.amount
+    return ledger, _at_least_one(task, (amount - once) / max(each, 1e-9), once, amount)
+
+
+def _once_and_each(ledger: Ledger) -> tuple[float, float]:
+    """Seconds of what comes once, and of an update."""
     training = ledger.seconds.get("training", 0.0)
-    once = ledger.amount("seconds") - training
-    return _at_least_one(task, (task.amount - once) / max(training / ledger.updates, 1e-9), once)
+    return ledger.amount("seconds") - training, training / ledger.updates
 
 
 def _by_price(task: Task, folder: Path, ledger: Ledger, currency: str) -> tuple[int, Ledger]:
@@ -133,7 +139,7 @@ def _by_price(task: Task, folder: Path, ledger: Ledger, currency: str) -> tuple[
         if abs(spent / amount - 1) < _CLOSE:
             break
         each = (spent - once) / ledger.updates
-        updates = _at_least_one(task, (amount - once) / max(each, 1e-9), once)
+        updates = _at_least_one(task, (amount - once) / max(each, 1e-9), once, amount)
         if updates == ledger.updates:
             break
         recipe = {**task.recipe}
@@ -142,11 +148,11 @@ def _by_price(task: Task, folder: Path, ledger: Ledger, currency: str) -> tuple[
     return ledger.updates, ledger
 
 
-def _at_least_one(task: Task, updates: float, once: float) -> int:
+def _at_least_one(task: Task, updates: float, once: float, amount: float) -> int:
     if updates < 1:
         raise ConfigError(
             f"'{task.cell.trial}' would spend {once:.3g} on what comes before training (difficulty,"
-            f" texts), and may spend {task.amount:.3g} in all: nothing is left for updates. Give"
+            f" texts), and may spend {amount:.3g} in all: nothing is left for updates. Give"
             " the study more in equal.updates, or leave the arm out."
         )
     return max(1, round(updates))

@@ -19,7 +19,10 @@ class Task:
         recipe: of the run.
         key: names the run's folder.
         until: the update that a rung ends after; None for the end.
-        amount: of a price or a pilot: what may be spent; None for the control's own.
+        amount: of a price: what may be spent, None for the control's own; of a pilot: updates of
+            the control that it may cost as much as.
+        beside: recipe of the control's pilot, which is run just before a pilot: what else a machine
+            does, and how many workers it has, then counts for both.
         asking: what a sampler is asked.
     """
 
@@ -30,6 +33,7 @@ class Task:
     key: str
     until: int | None = None
     amount: float | None = None
+    beside: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     asking: Asking | None = None
 
     @property

@@ -24,6 +24,17 @@ PILOT_PART = 10
 """A pilot makes one part in so many of the updates."""
 
 PILOT_LEAST = 8
+COSTLESS = {
+    "loss.distill_temperature",
+    "training.learning_rate",
+    "training.lr_schedule",
+    "training.max_grad_norm",
+    "training.min_lr_ratio",
+    "training.warmup_ratio",
+    "training.weight_decay",
+}
+"""Settings that change numbers and not how much is computed."""
+
 MOST_STAGES = CurriculumOptions.stages
 """Of a recipe that does not say how many."""
 
@@ -76,31 +87,53 @@ class Planner:
         equal = self.loaded.study.equal
         if equal.by == "updates":
             return equal.updates
-        control = self.loaded.control_of(cell)
-        first = self.loaded.samples(control)[0]
-        own = self._priced(first, None, results, due)
-        if own is None or own.ledger is None:
-            return None
-        if cell.trial == first.trial:
+        control = self.loaded.samples(self.loaded.control_of(cell))[0]
+        cell = self._costs_as(cell)
+        if cell.trial == control.trial:
             return equal.updates
-        found = self._priced(cell, _amount(own, equal.by, equal.updates), results, due)
+        if equal.by == "seconds":
+            found = self._piloted(cell, control, results, due)
+        else:
+            own = self._priced(control, None, results, due)
+            if own is None or own.ledger is None:
+                return None
+            found = self._priced(cell, own.ledger.amount(equal.by), results, due)
         return None if found is None or found.value is None else int(found.value)
+
+    def _costs_as(self, cell: Cell) -> Cell:
+        """A cell whose updates cost the same: what is tuned may change numbers and no work."""
+        tuned = {key for level in cell.tuned for key, _ in level.changes}
+        return self.loaded.samples(cell.alone())[0] if tuned <= COSTLESS else cell
 
     def _priced(
         self, cell: Cell, amount: float | None, results: Mapping[str, Result], due: Due
     ) -> Result | None:
-        study = self.loaded.study
-        role = "pilot" if study.equal.by == "seconds" else "price"
-        updates = study.equal.updates
-        if role == "pilot":
-            # Every stage needs an update.
-            stages = self._plain(cell).get("curriculum", {}).get("stages", MOST_STAGES)
-            updates = min(updates, max(PILOT_LEAST, updates // PILOT_PART, stages))
-        seeds = dict(study.seeds.all[0])
-        if study.search is not None:
-            seeds["student"] = study.search.seeds[0]
-        task = self._task(role, cell, seeds, {"curriculum.total_steps": updates}, amount=amount)
+        over = {"curriculum.total_steps": self.loaded.study.equal.updates}
+        task = self._task("price", cell, self._first_seeds(), over, amount=amount)
         return self._known(task, results, due)
+
+    def _piloted(
+        self, cell: Cell, control: Cell, results: Mapping[str, Result], due: Due
+    ) -> Result | None:
+        seeds, amount = self._first_seeds(), float(self.loaded.study.equal.updates)
+        beside = self._recipe(control, seeds, self._pilot(control))
+        over = self._pilot(cell)
+        task = self._task("pilot", cell, seeds, over, amount=amount, beside=beside)
+        return self._known(task, results, due)
+
+    def _pilot(self, cell: Cell) -> dict[str, Any]:
+        """What makes a run of a cell a pilot."""
+        updates = self.loaded.study.equal.updates
+        # Every stage needs an update.
+        stages = self._plain(cell).get("curriculum", {}).get("stages", MOST_STAGES)
+        most = max(PILOT_LEAST, updates // PILOT_PART, stages)
+        return {"curriculum.total_steps": min(updates, most)}
+
+    def _first_seeds(self) -> dict[str, int]:
+        """What prices and pilots are of."""
+        study = self.loaded.study
+        seeds = dict(study.seeds.all[0])
+        return seeds if study.search is None else {**seeds, "student": study.search.seeds[0]}
 
     # ---- the search -------------------------------------------------------------------------
 
@@ -294,15 +327,18 @@ class Planner:
         *,
         until: int | None = None,
         amount: float | None = None,
+        beside: Mapping[str, Any] | None = None,
     ) -> Task:
         asked = (role, cell, tuple(seeds.items()), tuple(over.items()), until, amount)
         if asked not in self._tasks:
             recipe = self._recipe(cell, seeds, over)
             # What changes no result (where folders are, how often is logged) changes no key.
             same = load_recipe(recipe).fingerprint
-            facts = {"role": role, "recipe": same, "amount": amount}
+            facts: dict[str, Any] = {"role": role, "recipe": same, "amount": amount}
+            if beside is not None:
+                facts["beside"] = load_recipe(beside).fingerprint
             key = "-".join([*_words(role, cell, seeds), fingerprint(facts)[:10]])
-            self._tasks[asked] = Task(role, cell, seeds, recipe, key, until, amount)
+            self._tasks[asked] = Task(role, cell, seeds, recipe, key, until, amount, beside)
         return self._tasks[asked]
 
     def _recipe(
@@ -323,13 +359,3 @@ def _words(role: str, cell: Cell, seeds: Mapping[str, int]) -> Iterator[str]:
         name if len(name) <= 60 else f"{name[:50]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     )
     yield f"s{seeds['student']}"
-
-
-def _amount(control: Result, currency: str, updates: int) -> float:
-    """What the control spends for its updates; of a pilot, as many times as much as it made."""
-    ledger = control.ledger
-    assert ledger is not None
-    if currency != "seconds":
-        return ledger.amount(currency)
-    training = ledger.seconds.get("training", 0.0)
-    return ledger.amount(currency) - training + training * updates / ledger.updates

@@ -17,6 +17,8 @@ from tutelage.models.projection import projection
 from tutelage.numerics import expectation
 from tutelage.targets import coarsen, vouched, with_tail
 from tutelage.teachers import TeacherSignal
+from tutelage.teachers.live import LogitTile
+from tutelage.training.fused import fused
 from tutelage.training.tiles import (
     TILE_BYTES,
     Block,
@@ -97,6 +99,7 @@ class DistillLoss:
             teacher, all of them.
         block_tokens: tokens of a tile that go through softmax and divergence together; None for
             what stays in the cache.
+        compiled: have a compiler make the kernels of what is written out, see ``training.fused``.
     """
 
     divergence: Divergence
@@ -111,6 +114,7 @@ class DistillLoss:
     block_tokens: int | None = None
     second: Divergence | None = None
     ce_trust: Literal["all", "agreed", "probability"] = "all"
+    compiled: bool = False
 
     def __call__(
         self,
@@ -159,11 +163,14 @@ class DistillLoss:
             None if sampled else lambda block: self.written_out(block, values),
             teacher_tiles,
             tile_tokens,
-            self.block_tokens or block_rows(hidden_NH.device, self.vocab_size),
+            # A compiled block keeps nothing of its size beside the logits.
+            tile_tokens
+            if self.compiled
+            else self.block_tokens or block_rows(hidden_NH.device, self.vocab_size),
             weights_N,
         )
         total, parts = GradientsAtOnce.apply(tiled, hidden_NH, *parameters)
-        parts[KD_TOKENS] = len(targets_N) if values.needs_teacher else 0
+        parts[KD_TOKENS].fill_(len(targets_N) if values.needs_teacher else 0)
         return LossSums(total, parts)
 
     def written_out(self, block: Block, values: StepValues) -> BlockGradient | None:
@@ -189,21 +196,48 @@ class DistillLoss:
                 self.divergence, self.target, share
             ):
                 return None
-            teacher_logp = tile.log_probs(rows, values.distill_temperature)
             scale = values.distill_temperature**2 if self.tau2_scaling else 1.0
-        ce, kd, agreed, gradient_rV = written_out(
-            block.logits_rV,
-            block.targets_r,
-            teacher_logp,
-            ce_weight=values.ce_weight,
-            temperature=values.distill_temperature,
-            scale=scale,
-        )
+        made = self._fused(block, values, scale) if self.compiled and block.spent else None
+        if made is None:
+            if block.teacher is not None:
+                tile, rows = block.teacher
+                teacher_logp = tile.log_probs(rows, values.distill_temperature)
+            made = written_out(
+                block.logits_rV,
+                block.targets_r,
+                teacher_logp,
+                ce_weight=values.ce_weight,
+                temperature=values.distill_temperature,
+                scale=scale,
+            )
+        ce, kd, agreed, gradient_rV = made
         total = values.ce_weight * ce
-        if teacher_logp is not None:
+        if block.teacher is not None:
             total = total + (1.0 - values.ce_weight) * kd
         nothing = torch.zeros_like(ce)
         return total, torch.stack([ce, kd, agreed.double(), nothing, nothing]), gradient_rV
+
+    @staticmethod
+    def _fused(
+        block: Block, values: StepValues, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """What is written out by kernels of a compiler; None where there are none."""
+        if block.teacher is None:
+            return None
+        (tile, rows), left = block.teacher, values.distill_temperature
+        if isinstance(tile, LogitTile) and tile.transform.is_identity:
+            teacher_rV = tile.logits_nV[rows]
+        else:
+            teacher_rV, left = tile.log_probs(rows, left), 1.0
+        return fused(
+            block.logits_rV,
+            block.targets_r,
+            teacher_rV,
+            ce_weight=values.ce_weight,
+            temperature=values.distill_temperature,
+            teacher_temperature=left,
+            scale=scale,
+        )
 
     def block_sums(
         self, block: Block, values: StepValues, *, sampled: bool = False

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tutelage.curriculum.reuse import plan_reuse
 from tutelage.data.collate import IGNORED, collate
+from tutelage.devices import sent
 from tutelage.errors import ConfigError
 from tutelage.generation import Answer, SpeculativeEngine
 from tutelage.training.importance import drawn_log_probs, prefix_weights, with_mean_one
@@ -319,8 +320,8 @@ class OnPolicySteps:
         if not new:
             return list(rows)
         batch = self._batch(step, new)
-        tensors = {k: v.to(self._device) for k, v in batch.items() if isinstance(v, Tensor)}
-        states = dict(zip(map(id, new), encode({**batch, **tensors}), strict=True))
+        batch["input_ids"] = sent(batch["input_ids"], self._device)
+        states = dict(zip(map(id, new), encode(batch), strict=True))
         return [replace(one, states=states.get(id(one), one.states)) for one in rows]
 
     def _batch(self, step: int, rows: Sequence[Rollout]) -> Batch:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.components import bind
+from tutelage.devices import sent
 from tutelage.divergences import DIVERGENCES
 from tutelage.errors import ConfigError
 from tutelage.models.head import check_head, response_hidden
@@ -15,6 +16,7 @@ from tutelage.models.packing import runs_packed
 from tutelage.targets import TARGETS, TOKEN_CHOICES
 from tutelage.teachers import LiveTeacher, TeacherSignal, live_teacher
 from tutelage.training.config import DistillConfig
+from tutelage.training.fused import pays
 from tutelage.training.loss import CE, KD, TARGET_ENTROPY, DistillLoss, StepValues
 from tutelage.training.matched_states import MatchedStates
 from tutelage.training.routers import RouterLoss
@@ -103,6 +105,7 @@ class StepLoss:
             target_entropy,
             second=second,
             ce_trust=args.ce_trust,
+            compiled=pays(args.device, plan.total_steps, vocab_size),
         )
         self._chosen = self._choice(plan, args)
         # Noise on embeddings is scaled by the length of a row, so rows must stay rows.
@@ -147,7 +150,7 @@ class StepLoss:
         """What the step's teacher encodes the response tokens of each row to, ``[n, H]`` each.
 
         Args:
-            inputs: a micro-batch, on the device.
+            inputs: a micro-batch, its tokens on the device.
         """
         rows = (inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
         teacher = self._teachers[self._plan.teacher_of(inputs["step"])]
@@ -205,7 +208,7 @@ class StepLoss:
         weights = inputs.get("weights")
         weights_N = None if weights is None else _joined(weights, hidden_NH.device)
         if self._chosen is not None and values.token_share < 1.0:
-            counts_B = tokens_of_rows(inputs).to(hidden_NH.device)
+            counts_B = sent(tokens_of_rows(inputs), hidden_NH.device)
             where = self._chosen(
                 model, hidden_NH, counts_B, values.token_share, teacher, teacher_hidden_NH
             )
@@ -223,7 +226,9 @@ class StepLoss:
             weights_N=weights_N,
         )
         parts = sums.parts.clone()
-        parts[[CE, KD, TARGET_ENTROPY]] /= num_tokens
+        # One by one: a list of places would be sent to the device, and waited for.
+        for place in (CE, KD, TARGET_ENTROPY):
+            parts[place] /= num_tokens
         total, routers, states = sums.total / num_tokens, None, None
         if self.states is not None and teacher_hidden_NH is not None:
             ready = self.states.is_ready
@@ -254,4 +259,4 @@ def _check_states(plan: Plan) -> None:
 
 def _joined(rows: Sequence[Tensor], device: torch.device) -> Tensor:
     """What rows have for each of their tokens, one after another; nothing of a filler."""
-    return torch.cat(list(rows)).to(device) if rows else torch.empty(0, device=device)
+    return sent(torch.cat(list(rows)), device) if rows else torch.empty(0, device=device)

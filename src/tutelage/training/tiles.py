@@ -91,12 +91,14 @@ class Block:
         targets_r: the response tokens.
         teacher: what the teacher predicts for them (and their tile), and which rows they are.
         weights_r: how much each of them counts; None for all alike.
+        spent: whether nobody needs the logits afterwards, so that they may be overwritten.
     """
 
     logits_rV: Tensor
     targets_r: Tensor
     teacher: tuple[TeacherTile, slice] | None
     weights_r: Tensor | None = None
+    spent: bool = False
 
 
 BlockSums = Callable[[Block], tuple[Tensor, Tensor]]
@@ -172,9 +174,12 @@ class TiledSum:
         weights_r = None if tile.weights_n is None else tile.weights_n[rows]
         if tile.gradient_nV is not None and self.written is not None and self.transform.is_identity:
             logits_rV = as_float(tile.logits_nV[rows])
-            made = self.written(Block(logits_rV, tile.targets_n[rows], teacher, weights_r))
+            spent = logits_rV.data_ptr() == tile.gradient_nV[rows].data_ptr()
+            made = self.written(Block(logits_rV, tile.targets_n[rows], teacher, weights_r, spent))
             if made is not None:
-                total, parts, tile.gradient_nV[rows] = made
+                total, parts, gradient_rV = made
+                if gradient_rV is not logits_rV:
+                    tile.gradient_nV[rows] = gradient_rV
                 return torch.cat([total.unsqueeze(0), parts])
         with torch.set_grad_enabled(wanted):
             raw = tile.logits_nV[rows].detach().requires_grad_(wanted)

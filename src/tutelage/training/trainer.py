@@ -15,6 +15,7 @@ from transformers.trainer_callback import TrainerCallback
 from tutelage.curriculum.options import LOSS_VALUES
 from tutelage.data import keep_stops
 from tutelage.data.collate import padding_id
+from tutelage.devices import sent
 from tutelage.training import resume
 from tutelage.training.around import GradientCheck, RestartsAndShare
 from tutelage.training.average import AveragedWeights, Averaging, averaged
@@ -36,7 +37,7 @@ from tutelage.training.step_loss import StepLoss
 from tutelage.training.sums import StepSums
 from tutelage.training.text_source import WatchValidation, text_record
 from tutelage.training.validation import Validator, cross_entropy, of_each, undisturbed
-from tutelage.training.weights import count_learned, weighed
+from tutelage.training.weights import weighed
 from tutelage.types import Plan
 
 LOG = logging.getLogger(__name__)
@@ -169,11 +170,13 @@ class DistillTrainer(Trainer):
             batches = self.on_policy.answered(self, batches)
         self.finite_losses.clear()
         self.step_ids = [example_id for batch in batches for example_id in batch["ids"]]
-        self.sums.response_tokens += self.over_processes(count_learned(batches, device))
-        share = float(self.plan.token_share[step])
-        count = self.over_processes(count_learned(batches, device, share))
-        batches = weighed(batches, self.plan, self.over_processes, count.device, share)
-        return batches, count.clamp_min(1)
+        batches, tokens, learned = weighed(batches, self.plan, self.over_processes, device)
+        self.sums.response_tokens += tokens
+        return batches, learned.clamp_min(1)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Tokens go to the device; labels and mask stay: looking them up waits for nobody."""
+        return {**inputs, "input_ids": sent(inputs["input_ids"], self.args.device)}
 
     def over_processes(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
@@ -285,10 +288,7 @@ class DistillTrainer(Trainer):
         return done
 
     def set_initial_training_values(self, *arguments: Any, **keywords: Any) -> Any:
-        """No pass over the data where the checkpoint stands at the last step already.
-
-        transformers compares step and limit only after a step, and would make one too many.
-        """
+        """No step where a checkpoint stands at the last one: transformers would make one more."""
         values = super().set_initial_training_values(*arguments, **keywords)
         return (0, *values[1:]) if self._resumed_at >= values[-1] else values
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tutelage.devices import sent
 from tutelage.models.projection import LinearProjection
 from tutelage.teachers.live import LogitTile
 from tutelage.teachers.store.keys import describe_rows, row_key
@@ -76,7 +77,7 @@ class StoredTeacher:
         )
         stored = self.store.read(positions)
         wanted = HIDDEN if self._head is not None else TOP_K
-        return stored[wanted].to(input_ids.device, non_blocking=True)
+        return sent(stored[wanted], input_ids.device)
 
     def _position(
         self, example_id: str, row: int, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
