@@ -2,8 +2,6 @@
 
 import math
 
-import pytest
-
 from tutelage.studies.load import load_study
 from tutelage.studies.results import Result
 from tutelage.studies.tasks import Planner
