@@ -1,6 +1,7 @@
 """Whether a run folder can be made where it is wanted."""
 
 import os
+import re
 from pathlib import Path
 
 from tutelage.checks.findings import Findings
@@ -8,6 +9,7 @@ from tutelage.errors import RunFolderError
 
 _NOT_DISKS = ("/proc", "/sys", "/dev")
 _LONGEST = 255  # bytes of a name, on all usual file systems
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path makes one slash of two
 _ROOM = 150  # of a path, for what is written below it
 
 
@@ -30,6 +32,11 @@ def check_folder_can_be(path: Path) -> None:
     Raises:
         RunFolderError: says what is in the way.
     """
+    if _ADDRESS.match(str(path)):
+        raise RunFolderError(
+            f"'{str(path).replace(':/', '://', 1)}' is an address, and what is made is written to a"
+            " folder. Name one: on a file system that is mounted here, or copy it afterwards."
+        )
     absolute = Path(os.path.abspath(path.expanduser()))
     text = str(absolute)
     shown = f"'{path}'" if len(text) <= 200 else f"'{text[:100]}...'"

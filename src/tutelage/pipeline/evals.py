@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.checks.places import check_folder_can_be
 from tutelage.errors import ConfigError
 from tutelage.evaluation import (
     OWN,
@@ -96,6 +97,7 @@ def evaluate_models(
         DataError: a suite's data cannot be read or used. All of them are read before a model is.
         ModelError: a model cannot be loaded.
     """
+    check_folder_can_be(Path(out))
     recipe = _recipe(suites, settings, server)
     display = Display(quiet)
     quiet_libraries()

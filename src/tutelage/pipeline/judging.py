@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.checks.places import check_folder_can_be
 from tutelage.errors import ConfigError, DataError
 from tutelage.evaluation.compare import Answers, check_same_questions
 from tutelage.evaluation.judge import (
@@ -79,6 +80,7 @@ def judge_answers(
     """
     display = Display(quiet)
     quiet_libraries()
+    check_folder_can_be(Path(out))
     answers = [Answers.read(folder, _title(Path(folder))) for folder in (first, second)]
     pairs = pairs_of(*answers, limit=limit)
     # Two servers may call different models by one name.

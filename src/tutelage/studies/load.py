@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tutelage.checks.places import check_folder_can_be
 from tutelage.errors import ConfigError, unknown_name
 from tutelage.recipe.alone import arm_alone
 from tutelage.recipe.load import shipped
@@ -152,6 +153,7 @@ def load_study(
         study = Study.model_validate(tree.plain)
     except ValidationError as error:
         raise ConfigError("\n".join(problems(tree, error, Study))) from error
+    check_folder_can_be(Path(study.output))
     loaded = LoadedStudy(study, _base(tree), tree)
     _check(loaded)
     return loaded
