@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import datasets
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,6 +76,22 @@ def test_summary_counts(make_tokenizer):
         "template": "plain",
         "groups": {"": 1, "easy": 1},
     }
+
+
+def test_rows_are_the_same_in_one_table_and_in_many(make_tokenizer, monkeypatch, tmp_path):
+    tokenizer = make_tokenizer()
+    examples = [Example(str(i), {"prompt": f"{i}+1="}, str(i + 1)) for i in range(40)]
+    whole = tokenize_examples(examples, tokenizer)
+    monkeypatch.setattr("tutelage.data.tokenize._TABLE_TOKENS", 30)
+    parts = tokenize_examples(examples, tokenizer)
+    assert parts.dataset.data.column("id").num_chunks > 5
+    assert parts.dataset[:] == whole.dataset[:] and parts.summary == whole.summary
+    parts.dataset.save_to_disk(tmp_path / "rows")
+    read = datasets.load_from_disk(str(tmp_path / "rows"))
+    assert read[:] == whole.dataset[:] and read.features == whole.dataset.features
+    other = tokenize_examples([*examples[:-1], replace(examples[-1], completion="0")], tokenizer)
+    again = tokenize_examples(examples, tokenizer)
+    assert again.dataset._fingerprint == parts.dataset._fingerprint != other.dataset._fingerprint
 
 
 def test_summary_names_duplicates(make_tokenizer):

@@ -6,12 +6,15 @@ left out and counted. Data that a model is tested on are never left out: prompts
 are cut or kept, and counted.
 """
 
+import functools
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import datasets
+import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.collate import IGNORED
@@ -28,6 +31,7 @@ LongPrompts = Literal["drop", "cut", "keep"]
 """What becomes of prompts that are too long; see ``tokenize_examples``."""
 
 _CHUNK = 1000  # examples tokenized at once, between two reports of progress
+_TABLE_TOKENS = 1 << 19  # in lists of Python's a token takes 14 times as much as in a table
 _NAMED_IDS = 5  # how many ids a summary names for each reason
 _FEATURES = datasets.Features(
     {
@@ -140,8 +144,7 @@ def tokenize_examples(
             progress(start + len(chunk), total)
     if not tally.kept:
         raise _nothing_left(tally, total)
-    dataset = datasets.Dataset.from_dict(tally.columns, features=_FEATURES)
-    return TokenizedSplit(dataset, tally.summary(loaded), tally.usual_openings)
+    return TokenizedSplit(tally.dataset(), tally.summary(loaded), tally.usual_openings)
 
 
 def _encode(
@@ -164,24 +167,29 @@ def _encode(
 
 @dataclass
 class _Tally:
-    """The rows that were kept, as columns, and the counts of the summary."""
+    """The rows that were kept, as tables of many rows, and the counts of the summary."""
 
     max_length: int
     max_prompt_length: int
     long_prompts: LongPrompts
     bos: int | None
     control_ids: frozenset[int]
-    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in _FEATURES})
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    tables: list[pa.Table] = field(default_factory=list)
+    kept: int = 0
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    total_tokens: int = 0
+    max_total_tokens: int = 0
+    groups: Counter[str] = field(default_factory=Counter)
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     templates: Counter[str] = field(default_factory=Counter)
     cut: Counter[str] = field(default_factory=Counter)
     not_learned: Counter[str] = field(default_factory=Counter)
     openings: Counter[Opening] = field(default_factory=Counter)
     reopened: int = 0
-
-    @property
-    def kept(self) -> int:
-        return len(self.columns["id"])
+    _waiting: int = 0
+    _hash: Any = field(default_factory=functools.partial(hashlib.blake2b, digest_size=8))
 
     def add(self, example: Example, template: str, tokens: Tokens) -> None:
         """Keep the example, or note why it is dropped."""
@@ -209,8 +217,30 @@ class _Tally:
             "references": list(example.references or (tokens.completion,)),
             "group": example.group,
         }
-        for name, value in row.items():
-            self.columns[name].append(value)
+        self.rows.append(row)
+        self.kept += 1
+        self.prompt_tokens += tokens.num_prompt_tokens
+        self.response_tokens += row[NUM_RESPONSE_TOKENS]
+        self.total_tokens += row[NUM_TOKENS]
+        self.max_total_tokens = max(self.max_total_tokens, row[NUM_TOKENS])
+        self.groups[example.group] += 1
+        self._waiting += row[NUM_TOKENS]
+        if self._waiting >= _TABLE_TOKENS:
+            self._close_table()
+
+    def _close_table(self) -> None:
+        """Make a table of the rows that wait."""
+        batch = pa.RecordBatch.from_pylist(self.rows, schema=_FEATURES.arrow_schema)
+        self._hash.update(batch.serialize())
+        self.tables.append(pa.Table.from_batches([batch]))
+        self.rows, self._waiting = [], 0
+
+    def dataset(self) -> datasets.Dataset:
+        """All rows that were kept."""
+        if self.rows:
+            self._close_table()
+        # Without a fingerprint one is made of a copy of everything.
+        return datasets.Dataset(pa.concat_tables(self.tables), fingerprint=self._hash.hexdigest())
 
     def _fault(self, tokens: Tokens, labelled: list[int]) -> str | None:
         """Why an example is dropped; None when it is kept."""
@@ -244,7 +274,6 @@ class _Tally:
 
     def summary(self, loaded: LoadedExamples) -> dict[str, Any]:
         usual = self.usual_openings
-        lengths = self.columns[NUM_TOKENS]
         left_out = [duplicate for duplicate in loaded.duplicates if not duplicate.kept]
         openings: Counter[str] = Counter()
         for opening, rows in self.openings.items():
@@ -264,12 +293,12 @@ class _Tally:
             "openings": dict(openings),
             "opening": asdict(usual[0]) if usual else {},
             "reopened": self.reopened,
-            "prompt_tokens": sum(self.columns["num_prompt_tokens"]),
-            "response_tokens": sum(self.columns[NUM_RESPONSE_TOKENS]),
-            "total_tokens": sum(lengths),
-            "max_total_tokens": max(lengths),
+            "prompt_tokens": self.prompt_tokens,
+            "response_tokens": self.response_tokens,
+            "total_tokens": self.total_tokens,
+            "max_total_tokens": self.max_total_tokens,
             "template": " + ".join(self.templates),
-            "groups": dict(sorted(Counter(self.columns["group"]).items())),
+            "groups": dict(sorted(self.groups.items())),
         }
 
 
