@@ -173,7 +173,6 @@ def measure(
     if name in ("live", "stored"):
         settings["padding_free"] = task.get("padding_free")
         settings["state_weight"] = task.get("state_weight", 0.0)
-        settings["torch_compile"] = task.get("torch_compile", False)
         trainer = _distill(student, teacher, rows, plan, settings, vocabulary)
     elif name == "plain":
         trainer = _plain(student, in_order, settings)

@@ -1,6 +1,7 @@
 """What the trainer may be given: natural things work, and all else is refused in one message."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -14,6 +15,7 @@ from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.pipeline.stages.plan import compile_recipe, plan_notes
 from tutelage.recipe import load_recipe
 from tutelage.teachers import LiveTeacher
+from tutelage.training.arguments import use_one_gpu
 from tutelage.training.callbacks import MetricsFile
 from tutelage.types import DifficultyProfile
 
@@ -413,3 +415,10 @@ def test_the_plan_says_what_steps_in_sixteen_bits_lose(changes, said):
     assert not said or bool(
         torch.tensor(0.0079).bfloat16() + 1e-5 == torch.tensor(0.0079).bfloat16()
     )
+
+
+def test_a_process_that_sees_several_gpus_trains_on_one(caplog):
+    args = SimpleNamespace(n_gpu=4, _n_gpu=4)
+    use_one_gpu(args)
+    assert args._n_gpu == 1
+    assert "sees 4 GPUs" in caplog.text and "torchrun --nproc-per-node 4" in caplog.text

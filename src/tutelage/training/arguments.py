@@ -1,10 +1,13 @@
 """Which ``TrainingArguments`` a distillation follows: nothing that was set is silently ignored."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 from tutelage.errors import ConfigError
+
+LOG = logging.getLogger(__name__)
 
 OWN_EVALUATION = "evaluation here is the cross-entropy of `eval_dataset`, or the `validator`"
 BY_TOKENS = "a step's loss is divided once, by the response tokens of all its micro-batches"
@@ -98,3 +101,22 @@ def _changed(args: Any, names: Iterable[str]) -> list[str]:
         if field.name in names
     }
     return [name for name, default in defaults.items() if getattr(args, name) != default]
+
+
+def use_one_gpu(args: Any) -> None:
+    """Where a process sees several GPUs, train on the first.
+
+    transformers would copy the student to all of them in one process, for every batch: slower than
+    one process for each, and the loss reads the head of one student.
+
+    Args:
+        args: a ``DistillConfig`` that has found its devices.
+    """
+    if args.n_gpu > 1:
+        LOG.warning(
+            "This process sees %d GPUs and trains on one. To use them all, start a process for"
+            " each: torchrun --nproc-per-node %d -m tutelage run RECIPE (or your script).",
+            args.n_gpu,
+            args.n_gpu,
+        )
+        args._n_gpu = 1

@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 from tutelage.curriculum.options import PlanSettings
 from tutelage.settings import field_of
-from tutelage.training.arguments import refuse_unknown_to_distillation
+from tutelage.training.arguments import refuse_unknown_to_distillation, use_one_gpu
 from tutelage.training.settings import DistillSettings
 
 
@@ -82,6 +82,7 @@ class DistillConfig(TrainingArguments):
         refuse_unknown_to_distillation(self)
         DistillSettings(**{one.name: getattr(self, one.name) for one in fields(DistillSettings)})
         super().__post_init__()
+        use_one_gpu(self)
         # Every step's loss is divided by the tokens of all processes: see DistillTrainer.
         self.average_tokens_across_devices = True
         # A NaN must stop the run and name its batch, not vanish from the log.

@@ -23,8 +23,10 @@ def undisturbed(student: nn.Module, validator: Validator) -> dict[str, float]:
     """
     was_training = student.training
     student.eval()
+    device = next(student.parameters()).device
     try:
-        with torch.random.fork_rng():
+        # Of this GPU alone: another one may be somebody else's.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             return validator(student)
     finally:
         student.train(was_training)
