@@ -78,6 +78,23 @@ def test_auto_stores_where_a_plan_reads_the_teacher_often(tmp_path, recipe):
     assert signal == {"cpd": "hidden", "gkd": "live"}
 
 
+def test_auto_stores_nothing_where_there_is_no_room(tmp_path, recipe, monkeypatch, capsys):
+    recipe = {**recipe, "controls": {}}
+    monkeypatch.setattr("tutelage.pipeline.stages.room.free_bytes", lambda _: 1000)
+    folder = run({**recipe, "difficulty": {"kind": "dds"}}, quiet=False).folder
+    assert json.loads((folder / "signal/signal.json").read_text()) == {"cpd": "live"}
+    assert not list((folder.parent / "cache").glob("store-*"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "runs beside the student: its hidden states need" in said
+    assert "0.0 MB are free" in said and "teacher.store: FOLDER" in said
+    # What is there already needs no room.
+    monkeypatch.undo()
+    cache(recipe)
+    monkeypatch.setattr("tutelage.pipeline.stages.room.free_bytes", lambda _: 1000)
+    folder = run({**recipe, "seed": 1, "name": "again"}).folder
+    assert json.loads((folder / "signal/signal.json").read_text()) == {"cpd": "hidden"}
+
+
 def test_offline_on_policy_lets_its_teacher_go(tmp_path, recipe, monkeypatch):
     own = {"fraction": 1.0, "reuse": 99, "max_new_tokens": 6}
     recipe = {**recipe, "extends": "offline_opd", "controls": {}, "on_policy": own}

@@ -31,7 +31,8 @@ from tutelage.pipeline.context.inputs import difficulty_inputs, difficulty_part
 from tutelage.pipeline.context.models import autocast_dtype, on_device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import kept_columns, rows_of
-from tutelage.pipeline.stages.store import stores_ahead, strongest_store
+from tutelage.pipeline.stages.room import stores_ahead
+from tutelage.pipeline.stages.store import strongest_store
 from tutelage.recipe import Recipe
 from tutelage.report.pictures import profile_png
 from tutelage.teachers import stored_losses

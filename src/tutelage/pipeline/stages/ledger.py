@@ -13,8 +13,9 @@ from tutelage.pipeline.context.session import Session, training_stage
 from tutelage.pipeline.stages.cost import cost_of, trainable
 from tutelage.pipeline.stages.data import rows_of, training_rows
 from tutelage.pipeline.stages.plan import refreshes
+from tutelage.pipeline.stages.room import stores_ahead
 from tutelage.pipeline.stages.signal import decide_signals
-from tutelage.pipeline.stages.store import LIVE, STORING, stores_ahead
+from tutelage.pipeline.stages.store import LIVE, STORING
 from tutelage.recipe import Recipe
 from tutelage.training.state_maps import flops_of_token
 from tutelage.types import Ledger

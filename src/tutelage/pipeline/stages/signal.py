@@ -8,6 +8,7 @@ from tutelage.curriculum import load_plan
 from tutelage.files import atomic_write_json, read_json, read_json_or
 from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.stages.room import lacking, room_note
 from tutelage.pipeline.stages.store import (
     LIVE,
     asked_of,
@@ -47,7 +48,7 @@ def decide_signals(session: Session) -> dict[str, str]:
     if not session.run.fresh("signal", inputs):
         kind = asked_signal(session)
         if kind == "auto":
-            kind = "hidden" if _pays(session, arms) else LIVE
+            kind = "hidden" if _pays(session, arms) and _fits(session, arms) else LIVE
         chosen = {arm: kind if may_store(session, arms[arm]) else LIVE for arm in arms}
         with session.run.making("signal", inputs) as folder:
             atomic_write_json(folder / "signal.json", chosen)
@@ -64,6 +65,15 @@ def _pays(session: Session, arms: dict[str, Recipe]) -> bool:
         visits += int(np.diff(plan.offsets)[plan.takes_logits].sum())
         examples = max(examples, len(plan.ids))
     return visits >= PASSES_THAT_PAY * examples
+
+
+def _fits(session: Session, arms: dict[str, Recipe]) -> bool:
+    """Whether there is room for the hidden states that arms would read; says where there is not."""
+    stored = {arm: "hidden" for arm, recipe in arms.items() if may_store(session, recipe)}
+    found = lacking(session, stores_wanted(session, stored))
+    for place, size, free in found:
+        session.display.note(room_note(session, place, size, free))
+    return not found
 
 
 def prepare_stores(session: Session) -> dict[str, str]:

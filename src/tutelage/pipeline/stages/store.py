@@ -167,18 +167,15 @@ def open_store(session: Session, place: StorePlace) -> TeacherStore:
     return opened[place.folder]
 
 
-def stores_ahead(session: Session, recipe: Recipe) -> bool:
-    """Whether a teacher whose loss is measured before the plan exists is stored for it.
-
-    It is with ``signal: auto`` too: measuring is one pass, and training at least another.
-    """
-    return asked_signal(session) != LIVE and may_store(session, recipe)
+def strongest_place(session: Session, recipe: Recipe) -> StorePlace:
+    """Where the strongest teacher is stored for an arm."""
+    kind = "topk" if asked_signal(session) == "topk" else "hidden"
+    return store_place(session, session.models.strongest, recipe, kind)
 
 
 def strongest_store(session: Session, recipe: Recipe, rows: Any) -> TeacherStore:
     """The store of the strongest teacher, filled for some rows by this process alone."""
-    kind = "topk" if asked_signal(session) == "topk" else "hidden"
-    place = store_place(session, session.models.strongest, recipe, kind)
+    place = strongest_place(session, recipe)
     part = rows.select_columns(["id", "input_ids", "labels"])
     fill(session, place, [part], alone=True)
     return open_store(session, place)

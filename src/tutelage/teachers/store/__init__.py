@@ -4,9 +4,20 @@ from tutelage.teachers.store.keys import row_key
 from tutelage.teachers.store.read import TeacherStore
 from tutelage.teachers.store.signal import StoredTeacher, stored_losses
 from tutelage.teachers.store.spec import StoreSpec
-from tutelage.teachers.store.write import Need, begin_store, check_space, fill_store, store_need
+from tutelage.teachers.store.write import (
+    ROOM,
+    Need,
+    begin_store,
+    check_space,
+    fill_store,
+    free_bytes,
+    store_bytes,
+    store_need,
+    token_bytes,
+)
 
 __all__ = [
+    "ROOM",
     "Need",
     "StoreSpec",
     "StoredTeacher",
@@ -14,7 +25,10 @@ __all__ = [
     "begin_store",
     "check_space",
     "fill_store",
+    "free_bytes",
     "row_key",
+    "store_bytes",
     "store_need",
     "stored_losses",
+    "token_bytes",
 ]

@@ -47,6 +47,9 @@ TILE_TOKENS = 512
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+ROOM = 1.02
+"""How much more than a store takes must be free."""
+
 
 @dataclass(frozen=True)
 class Need:
@@ -75,6 +78,25 @@ def token_bytes(spec: StoreSpec, hidden_size: int) -> int:
     return hidden_size * DTYPES[spec.dtype].itemsize
 
 
+def store_bytes(
+    spec: StoreSpec, hidden_size: int, tokens: int, examples: int, *, with_head: bool = True
+) -> int:
+    """What a store takes on a disk.
+
+    Args:
+        spec: what it holds.
+        hidden_size: width of the teacher.
+        tokens: response tokens of all examples.
+        examples: how many there are.
+        with_head: its output head too, where it needs one.
+    """
+    # A key and a length for each example; the files' own headers are a few hundred bytes each.
+    size = tokens * token_bytes(spec, hidden_size) + 16 * examples
+    if spec.kind == "hidden" and with_head:
+        size += (hidden_size + 1) * spec.vocab_size * DTYPES[spec.dtype].itemsize
+    return size
+
+
 def store_need(folder: str | Path, spec: StoreSpec, hidden_size: int, rows: Any) -> Need:
     """What would have to be computed and written, before any model is loaded.
 
@@ -88,15 +110,12 @@ def store_need(folder: str | Path, spec: StoreSpec, hidden_size: int, rows: Any)
     present = _present(Path(folder), asked.keys)
     missing = ~present
     tokens = int(asked.responses[missing].sum())
-    # A key and a length for each example; the files' own headers are a few hundred bytes each.
-    size = tokens * token_bytes(spec, hidden_size) + 16 * int(missing.sum())
-    if spec.kind == "hidden" and not (Path(folder) / MANIFEST).is_file():
-        size += (hidden_size + 1) * spec.vocab_size * DTYPES[spec.dtype].itemsize
+    begun = (Path(folder) / MANIFEST).is_file()
     return Need(
         examples=int(missing.sum()),
         tokens=int(asked.lengths[missing].sum()),
         response_tokens=tokens,
-        bytes=size,
+        bytes=store_bytes(spec, hidden_size, tokens, int(missing.sum()), with_head=not begun),
         stored_examples=int(present.sum()),
     )
 
@@ -273,17 +292,22 @@ def _signal(
     return {TOP_K: torch.cat(stored), TARGET: torch.cat(targets)}
 
 
+def free_bytes(folder: str | Path) -> int:
+    """What is free on the disk of a folder, which need not be there yet."""
+    place = Path(folder).absolute()
+    while not place.is_dir():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
 def check_space(folder: str | Path, need: Need) -> None:
     """Refuse to begin what the disk cannot hold.
 
     Raises:
         StoreError: less is free than is needed.
     """
-    place = Path(folder)
-    while not place.is_dir():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < need.bytes * 1.02:
+    free = free_bytes(folder)
+    if free < need.bytes * ROOM:
         raise StoreError(
             f"The teacher store '{folder}' needs {need.bytes / 1e6:,.0f} MB of disk and"
             f" {free / 1e6:,.0f} MB are free. Free some space, choose another disk with"
