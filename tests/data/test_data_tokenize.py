@@ -82,7 +82,7 @@ def test_rows_are_the_same_in_one_table_and_in_many(make_tokenizer, monkeypatch,
     tokenizer = make_tokenizer()
     examples = [Example(str(i), {"prompt": f"{i}+1="}, str(i + 1)) for i in range(40)]
     whole = tokenize_examples(examples, tokenizer)
-    monkeypatch.setattr("tutelage.data.tokenize._TABLE_TOKENS", 30)
+    monkeypatch.setattr("tutelage.data.tables.TABLE_TOKENS", 30)
     parts = tokenize_examples(examples, tokenizer)
     assert parts.dataset.data.column("id").num_chunks > 5
     assert parts.dataset[:] == whole.dataset[:] and parts.summary == whole.summary

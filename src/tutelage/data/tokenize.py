@@ -6,15 +6,12 @@ left out and counted. Data that a model is tested on are never left out: prompts
 are cut or kept, and counted.
 """
 
-import functools
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import datasets
-import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.collate import IGNORED
@@ -24,6 +21,7 @@ from tutelage.data.lengths import NUM_RESPONSE_TOKENS, NUM_TOKENS
 from tutelage.data.load import LoadedExamples
 from tutelage.data.openings import Opening
 from tutelage.data.pieces import control_ids
+from tutelage.data.tables import RowTables
 from tutelage.errors import DataError
 from tutelage.types import Example, check_unique
 
@@ -31,22 +29,7 @@ LongPrompts = Literal["drop", "cut", "keep"]
 """What becomes of prompts that are too long; see ``tokenize_examples``."""
 
 _CHUNK = 1000  # examples tokenized at once, between two reports of progress
-_TABLE_TOKENS = 1 << 19  # in lists of Python's a token takes 14 times as much as in a table
 _NAMED_IDS = 5  # how many ids a summary names for each reason
-_FEATURES = datasets.Features(
-    {
-        "id": datasets.Value("string"),
-        "input_ids": datasets.Sequence(datasets.Value("int32")),
-        "labels": datasets.Sequence(datasets.Value("int32")),
-        "num_prompt_tokens": datasets.Value("int32"),
-        NUM_TOKENS: datasets.Value("int32"),
-        NUM_RESPONSE_TOKENS: datasets.Value("int32"),
-        "prompt": datasets.Value("string"),
-        "completion": datasets.Value("string"),
-        "references": datasets.Sequence(datasets.Value("string")),
-        "group": datasets.Value("string"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -144,7 +127,7 @@ def tokenize_examples(
             progress(start + len(chunk), total)
     if not tally.kept:
         raise _nothing_left(tally, total)
-    return TokenizedSplit(tally.dataset(), tally.summary(loaded), tally.usual_openings)
+    return TokenizedSplit(tally.rows.dataset(), tally.summary(loaded), tally.usual_openings)
 
 
 def _encode(
@@ -167,15 +150,14 @@ def _encode(
 
 @dataclass
 class _Tally:
-    """The rows that were kept, as tables of many rows, and the counts of the summary."""
+    """The rows that were kept, and the counts of the summary."""
 
     max_length: int
     max_prompt_length: int
     long_prompts: LongPrompts
     bos: int | None
     control_ids: frozenset[int]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    tables: list[pa.Table] = field(default_factory=list)
+    rows: RowTables = field(default_factory=RowTables)
     kept: int = 0
     prompt_tokens: int = 0
     response_tokens: int = 0
@@ -188,8 +170,6 @@ class _Tally:
     not_learned: Counter[str] = field(default_factory=Counter)
     openings: Counter[Opening] = field(default_factory=Counter)
     reopened: int = 0
-    _waiting: int = 0
-    _hash: Any = field(default_factory=functools.partial(hashlib.blake2b, digest_size=8))
 
     def add(self, example: Example, template: str, tokens: Tokens) -> None:
         """Keep the example, or note why it is dropped."""
@@ -217,30 +197,13 @@ class _Tally:
             "references": list(example.references or (tokens.completion,)),
             "group": example.group,
         }
-        self.rows.append(row)
+        self.rows.add(row)
         self.kept += 1
         self.prompt_tokens += tokens.num_prompt_tokens
         self.response_tokens += row[NUM_RESPONSE_TOKENS]
         self.total_tokens += row[NUM_TOKENS]
         self.max_total_tokens = max(self.max_total_tokens, row[NUM_TOKENS])
         self.groups[example.group] += 1
-        self._waiting += row[NUM_TOKENS]
-        if self._waiting >= _TABLE_TOKENS:
-            self._close_table()
-
-    def _close_table(self) -> None:
-        """Make a table of the rows that wait."""
-        batch = pa.RecordBatch.from_pylist(self.rows, schema=_FEATURES.arrow_schema)
-        self._hash.update(batch.serialize())
-        self.tables.append(pa.Table.from_batches([batch]))
-        self.rows, self._waiting = [], 0
-
-    def dataset(self) -> datasets.Dataset:
-        """All rows that were kept."""
-        if self.rows:
-            self._close_table()
-        # Without a fingerprint one is made of a copy of everything.
-        return datasets.Dataset(pa.concat_tables(self.tables), fingerprint=self._hash.hexdigest())
 
     def _fault(self, tokens: Tokens, labelled: list[int]) -> str | None:
         """Why an example is dropped; None when it is kept."""
