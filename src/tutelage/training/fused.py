@@ -109,7 +109,8 @@ def fused(
         teacher_temperature: that ``teacher_rV`` is still to be divided by.
         scale: what distillation is multiplied by.
     """
-    if _failed:
+    # A single row is a case of its own to a compiler, and there is nothing to be gained.
+    if _failed or len(logits_rV) < 2:
         return None
 
     # Numbers would be part of the code, and a schedule's next one would compile it anew.
@@ -120,7 +121,7 @@ def fused(
     plain = temperature == teacher_temperature == 1.0
     temperatures = None if plain else (number(temperature), number(teacher_temperature))
     for tensor in (logits_rV, targets_r, teacher_rV):
-        torch._dynamo.mark_dynamic(tensor, 0)
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)
     try:
         ce, kd, agreed = _compiled()(logits_rV, targets_r, teacher_rV, weights, temperatures)
     except Exception as error:

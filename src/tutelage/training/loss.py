@@ -165,7 +165,7 @@ class DistillLoss:
             tile_tokens,
             # A compiled block keeps nothing of its size beside the logits.
             tile_tokens
-            if self.compiled
+            if self.compiled and self._has_closed_form(values)
             else self.block_tokens or block_rows(hidden_NH.device, self.vocab_size),
             weights_N,
         )
@@ -188,13 +188,7 @@ class DistillLoss:
         teacher_logp, scale = None, 1.0
         if block.teacher is not None:
             tile, rows = block.teacher
-            exact = self.top_k is None and tile.kept_nK is None and not self.target_entropy
-            believed = self.ce_trust == "all" or not values.ce_weight
-            one = self.second is None or values.second_share == 0.0
-            share = values.student_share
-            if not (exact and believed and one) or not can_be_written_out(
-                self.divergence, self.target, share
-            ):
+            if tile.kept_nK is not None or not self._has_closed_form(values):
                 return None
             scale = values.distill_temperature**2 if self.tau2_scaling else 1.0
         made = self._fused(block, values, scale) if self.compiled and block.spent else None
@@ -216,6 +210,16 @@ class DistillLoss:
             total = total + (1.0 - values.ce_weight) * kd
         nothing = torch.zeros_like(ce)
         return total, torch.stack([ce, kd, agreed.double(), nothing, nothing]), gradient_rV
+
+    def _has_closed_form(self, values: StepValues) -> bool:
+        """Whether the gradient of a step's distillation has one, where the teacher tells all."""
+        exact = self.top_k is None and not self.target_entropy
+        believed = self.ce_trust == "all" or not values.ce_weight
+        one = self.second is None or values.second_share == 0.0
+        share = values.student_share
+        return (
+            exact and believed and one and can_be_written_out(self.divergence, self.target, share)
+        )
 
     @staticmethod
     def _fused(
