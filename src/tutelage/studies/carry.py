@@ -1,6 +1,5 @@
 """One task of a study carried out, and its result."""
 
-import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,15 @@ import numpy as np
 from tutelage.errors import ConfigError, NonFiniteLossError
 from tutelage.evaluation.kept import clusters_of, values_of
 from tutelage.files import remove_directory
-from tutelage.pipeline.context.folder import PartsFolder
 from tutelage.pipeline.context.identity import versions
-from tutelage.pipeline.context.shared import SharedParts
 from tutelage.pipeline.trial import Tried, price, try_out
 from tutelage.report.run import Evaluated, load_evaluation, load_run
 from tutelage.report.run import Run as RunRead
 from tutelage.studies.board import Board
 from tutelage.studies.due import Task
+from tutelage.studies.leftovers import drop_students
 from tutelage.studies.load import LoadedStudy
+from tutelage.studies.pilot import pilot
 from tutelage.studies.results import Result, Scores
 from tutelage.studies.sampler import ask, journal_of
 from tutelage.studies.search import rung_value
@@ -52,7 +51,7 @@ def carry_out(loaded: LoadedStudy, board: Board, task: Task) -> Result:
     tried = try_out(task.recipe, board.run_folder(task.key))
     result = final_result(task, tried)
     if loaded.study.keep == "scores":
-        _drop_students(tried)
+        drop_students(tried)
     return result
 
 
@@ -102,7 +101,8 @@ def _priced(loaded: LoadedStudy, board: Board, task: Task) -> Result:
     currency = loaded.study.equal.by
     folder = board.run_folder(task.key)
     if task.role == "pilot":
-        ledger, updates = _by_pilot(task, folder)
+        ledger, count, once, amount = pilot(task, folder)
+        updates = _at_least_one(task, count, once, amount)
     else:
         ledger = price(task.recipe, folder)
         updates = ledger.updates
@@ -110,22 +110,6 @@ def _priced(loaded: LoadedStudy, board: Board, task: Task) -> Result:
             updates, ledger = _by_price(task, folder, ledger, currency)
     remove_directory(folder)
     return _result(task, steps=0, total_steps=ledger.updates, value=float(updates), ledger=ledger)
-
-
-def _by_pilot(task: Task, folder: Path) -> tuple[Ledger, int]:
-    """From seconds of two short runs, the control's and its own, one just after the other."""
-    assert task.amount is not None and task.beside is not None
-    their_once, their_each = _once_and_each(try_out(task.beside, folder / "control").ledger)
-    ledger = try_out(task.recipe, folder / "own").ledger
-    once, each = _once_and_each(ledger)
-    amount = their_once + their_each * task.amount
-    return ledger, _at_least_one(task, (amount - once) / max(each, 1e-9), once, amount)
-
-
-def _once_and_each(ledger: Ledger) -> tuple[float, float]:
-    """Seconds of what comes once, and of an update."""
-    training = ledger.seconds.get("training", 0.0)
-    return ledger.amount("seconds") - training, training / ledger.updates
 
 
 def _by_price(task: Task, folder: Path, ledger: Ledger, currency: str) -> tuple[int, Ledger]:
@@ -226,16 +210,3 @@ def _curve(tried: Tried, metrics: Any) -> list[dict[str, float]]:
 
 def _between(step: int, steps: list[int], seconds: list[float]) -> float:
     return float(np.interp(step, steps, seconds))
-
-
-def _drop_students(tried: Tried) -> None:
-    """Keep what a run scored and not its weights, here and in the cache."""
-    name = f"arms/{tried.arm}/student"
-    inputs = PartsFolder(tried.folder).inputs(name)
-    cache = next((p / "cache" for p in tried.folder.parents if (p / "cache").is_dir()), None)
-    places = [tried.folder / "arms" / tried.arm / one for one in ("student", "student_last")]
-    if inputs is not None and cache is not None:
-        places.append(SharedParts(cache / "parts").place(name, inputs).path)
-    for place in places:
-        with contextlib.suppress(OSError):  # another worker may clean up at the same moment
-            remove_directory(place)
