@@ -55,6 +55,19 @@ def test_the_recipe_as_it_is_races_methods_with_several_rates(loaded):
     assert kld["loss"]["ce_weight"] == 0 and kld["curriculum"]["kind"] == "random"
 
 
+def test_the_method_of_the_recipe_is_tuned_as_the_recipe_has_it(tmp_path):
+    changes = ["data.validation=50", f"output={tmp_path}", "loss.state_weight=1.5"]
+    loaded = load_recipe("quickstart", changes)
+    assert loaded.recipe.arm == "kld_states" in tuning.METHODS
+    methods = tuning._others(loaded, tuning.METHODS)
+    assert [*methods] == [name for name in tuning.METHODS if name != "kld_states"]
+    base, _ = tuning._base(loaded)
+    study = load_study(tuning._study(loaded, base, fit(3600, 2, 30, 0.1, 3), methods, 2))
+    own = next(cell for cell in study.cells if cell.arm == "kld_states")
+    recipe = study.recipe(study.trials(own)[0], {"student": 0})
+    assert recipe["loss"]["state_weight"] == 1.5
+
+
 def test_without_validation_data_nothing_could_decide():
     with pytest.raises(ConfigError, match=r"--set data\.validation=200"):
         tuning._check(load_recipe("embedded_cpd"), ("kld",))

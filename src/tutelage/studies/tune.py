@@ -161,6 +161,7 @@ def tune(
     loaded = load_recipe(recipe, overrides)
     methods = _methods(loaded) if methods is None else methods
     _check(loaded, methods)
+    methods = _others(loaded, methods)
     count = workers or os.cpu_count() or 1
     base, folder = _base(loaded)
     say(f"tune: how long an update of '{loaded.recipe.name}' takes")
@@ -184,6 +185,11 @@ def _methods(loaded: LoadedRecipe) -> Sequence[str]:
     except SettingError:
         return [name for name in METHODS if name != "kld_states"]
     return METHODS
+
+
+def _others(loaded: LoadedRecipe, methods: Sequence[str]) -> Sequence[str]:
+    """Those that are not the recipe's own, which is tuned with all that the recipe says of it."""
+    return [name for name in methods if name != loaded.recipe.arm]
 
 
 def _check(loaded: LoadedRecipe, methods: Sequence[str]) -> None:
