@@ -305,11 +305,11 @@ def _answer(
     }
 
 
-def short_name(name: str) -> str:
+def short_name(name: str, longest: int = _LONGEST_NAME) -> str:
     """A name that fits into a picture: its beginning and its end."""
-    if len(name) <= _LONGEST_NAME:
+    if len(name) <= longest:
         return name
-    kept = _LONGEST_NAME - 3
+    kept = longest - 3
     return f"{name[: kept // 2]}...{name[-(kept - kept // 2) :]}"
 
 

@@ -22,6 +22,9 @@ from tutelage.studies.verdicts import difference_text
 _ROWS = 28
 """Cells below each other in one panel."""
 
+_LABEL = 36
+"""Characters of a cell's label: its levels say what it is."""
+
 _LINES = 6
 """Curves in one panel, and cells in one picture by group: more cannot be told apart."""
 
@@ -36,7 +39,7 @@ def labels_of(cells: Sequence[CellAnalysis]) -> dict[str, str]:
     for cell in cells:
         levels = ", ".join(cell.levels.values())
         parts = [cell.arm] if len(arms) > 1 or not levels else []
-        found[cell.name] = short_name(", ".join([*parts, *([levels] if levels else [])]))
+        found[cell.name] = short_name(", ".join([*parts, *([levels] if levels else [])]), _LABEL)
     if len(set(found.values())) < len(found):
         return {cell.name: cell.name for cell in cells}
     return found
