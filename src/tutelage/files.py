@@ -52,6 +52,14 @@ NO_ROOM = {
 """What the operating system says when a file has no room: what is wrong, and what to do."""
 
 
+def nearest_folder(path: str | Path) -> Path:
+    """A folder, or where it is not there yet the nearest one above it."""
+    place = Path(path).absolute()
+    while not place.is_dir():
+        place = place.parent
+    return place
+
+
 def no_room(path: str | Path, number: int) -> RunFolderError:
     """The error for a file that has no room, by the number of the system's error."""
     what, remedy = NO_ROOM[number]

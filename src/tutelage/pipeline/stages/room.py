@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.data.lengths import count_response_tokens
+from tutelage.files import nearest_folder
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import rows_of
@@ -58,7 +59,7 @@ def room_note(session: Session, place: StorePlace, size: int, free: int) -> str:
     top_k = session.recipe.ladder[place.teacher].top_k
     words = (
         f"'{place.teacher}' runs beside the student: its hidden states need {size_text(size)} and"
-        f" {size_text(free)} are free in {_there(place.folder)}. Another disk can be named"
+        f" {size_text(free)} are free in {nearest_folder(place.folder)}. Another disk can be named"
         " (teacher.store: FOLDER)"
     )
     if top_k >= place.spec.vocab_size:
@@ -96,13 +97,5 @@ def _at_most(session: Session, place: StorePlace, parts: Sequence[Any]) -> int:
     return store_bytes(place.spec, hidden_size, tokens, sum(map(len, parts)))
 
 
-def _there(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    place = folder.absolute()
-    while not place.is_dir():
-        place = place.parent
-    return place
-
-
 def _disk(folder: Path) -> int:
-    return os.stat(_there(folder)).st_dev
+    return os.stat(nearest_folder(folder)).st_dev

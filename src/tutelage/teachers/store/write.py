@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tutelage.data.collate import collate, length_batches
 from tutelage.errors import StoreError
-from tutelage.files import TEMPORARY_PREFIX, remove_leftovers
+from tutelage.files import TEMPORARY_PREFIX, nearest_folder, remove_leftovers
 from tutelage.models.head import batch_hidden, head_logits
 from tutelage.models.packing import packing
 from tutelage.teachers.store.head import FILE as HEAD
@@ -294,10 +294,7 @@ def _signal(
 
 def free_bytes(folder: str | Path) -> int:
     """What is free on the disk of a folder, which need not be there yet."""
-    place = Path(folder).absolute()
-    while not place.is_dir():
-        place = place.parent
-    return shutil.disk_usage(place).free
+    return shutil.disk_usage(nearest_folder(folder)).free
 
 
 def check_space(folder: str | Path, need: Need) -> None:
