@@ -191,19 +191,17 @@ class DistillLoss:
             if tile.kept_nK is not None or not self._has_closed_form(values):
                 return None
             scale = values.distill_temperature**2 if self.tau2_scaling else 1.0
-        made = self._fused(block, values, scale) if self.compiled and block.spent else None
+        settings = {
+            "ce_weight": values.ce_weight,
+            "temperature": values.distill_temperature,
+            "scale": scale,
+        }
+        made = self._fused(block, settings) if self.compiled and block.spent else None
         if made is None:
             if block.teacher is not None:
                 tile, rows = block.teacher
                 teacher_logp = tile.log_probs(rows, values.distill_temperature)
-            made = written_out(
-                block.logits_rV,
-                block.targets_r,
-                teacher_logp,
-                ce_weight=values.ce_weight,
-                temperature=values.distill_temperature,
-                scale=scale,
-            )
+            made = written_out(block.logits_rV, block.targets_r, teacher_logp, **settings)
         ce, kd, agreed, gradient_rV = made
         total = values.ce_weight * ce
         if block.teacher is not None:
@@ -223,12 +221,12 @@ class DistillLoss:
 
     @staticmethod
     def _fused(
-        block: Block, values: StepValues, scale: float
+        block: Block, settings: dict[str, float]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """What is written out by kernels of a compiler; None where there are none."""
         if block.teacher is None:
             return None
-        (tile, rows), left = block.teacher, values.distill_temperature
+        (tile, rows), left = block.teacher, settings["temperature"]
         if isinstance(tile, LogitTile) and tile.transform.is_identity:
             teacher_rV = tile.logits_nV[rows]
         else:
@@ -237,10 +235,8 @@ class DistillLoss:
             block.logits_rV,
             block.targets_r,
             teacher_rV,
-            ce_weight=values.ce_weight,
-            temperature=values.distill_temperature,
             teacher_temperature=left,
-            scale=scale,
+            **settings,
         )
 
     def block_sums(
