@@ -314,6 +314,10 @@ def template(text):
     return change
 
 
+DOUBLED = (
+    "{% set all = namespace(text='x') %}{% for i in range(60) %}"
+    "{% set all.text = all.text ~ all.text %}{% endfor %}{{ all.text }}"
+)
 ENDLESS = "{% for i in range(99999) %}" * 3 + "x" + "{% endfor %}" * 3
 
 
@@ -322,12 +326,17 @@ ENDLESS = "{% for i in range(99999) %}" * 3 + "x" + "{% endfor %}" * 3
     [
         (no_tokenizer, "has no tokenizer: .* has no file of one.*save_pretrained"),
         (pointer_tokenizer, "git lfs pull"),
-        (template(ENDLESS), "chat template of .* did not end within 0.3 seconds"),
+        (template(ENDLESS), "chat template of .* did not end within 1 seconds"),
+        (template("{{ 10 ** (10 ** 9) }}"), "did not end within 1 seconds"),
+        (template("{{ 'x' * 10 ** 11 }}"), "fills the memory with a few words"),
+        (template(DOUBLED), "fills the memory with a few words"),
+        (template("{{ 'x'|center(10 ** 7) }}"), "makes more than a million characters"),
+        (template("{% if messages|length > 9 %}{{ 'x' * 10 ** 11 }}{% endif %}"), "fills the mem"),
     ],
-    ids=["none", "pointer", "endless"],
+    ids=["none", "pointer", "endless", "power", "product", "doubled", "padded", "late"],
 )
 def test_a_spoilt_tokenizer_is_one_message(saved_llama, spoil, message, monkeypatch):
-    monkeypatch.setattr(templates, "_SECONDS", 0.3)
+    monkeypatch.setattr(templates, "_SECONDS", 1)
     spoil(saved_llama)
     with pytest.raises(TutelageError, match=message):
         load_tokenizer(str(saved_llama))

@@ -33,6 +33,7 @@ _TEMPLATE_ERRORS = (
     AttributeError,
     ArithmeticError,
     RecursionError,
+    MemoryError,
 )
 
 

@@ -9,23 +9,18 @@ nothing is filled in at random, and an absurd number is a message and not an hou
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import ModelError
+from tutelage.models.headers import Stored, read_bytes, tensors_in
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_HEADER_LIMIT = 100_000_000  # that of the safetensors format
 _LFS = b"version https://git-lfs"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-_BYTES = {
-    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
-    "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
-}  # fmt: skip
 _MODEL_FILES = {".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".tiktoken"}
 _NOT_OF_THE_MODEL = {
     "manifest.json", "selected.json", "check.json", "trainer_state.json", "complete.json",
@@ -50,19 +45,6 @@ _GUESS = 4
 
 VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 """Files of tokenizers that have no tokenizer.json."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor in a safetensors file.
-
-    Attributes:
-        dtype: its type as safetensors names it, for example ``BF16``.
-        shape: its shape.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -143,14 +125,17 @@ def _tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Stored]:
     return {
         name: tensor
         for file in _weight_files(folder, config)
-        for name, tensor in _header(folder, file)
+        for name, tensor in tensors_in(folder, file)
     }
 
 
 def check_no_pointers(folder: Path) -> None:
-    """Refuse files that stand for others, which git-lfs was to fetch."""
+    """Refuse files that stand for others, which git-lfs was to fetch, and those without an end."""
+    for path in folder.glob("*"):
+        if path.suffix in _MODEL_FILES and path.exists() and not (path.is_file() or path.is_dir()):
+            raise ModelError(f"'{path}' is a pipe or a device and not a file. Put the file there.")
     for file in model_files(folder):
-        if _read(folder, file.name, len(_LFS)) == _LFS:
+        if read_bytes(folder, file.name, len(_LFS)) == _LFS:
             raise ModelError(
                 f"'{file}' is a pointer of git-lfs and not the file itself. Run `git lfs install`"
                 f" and `git lfs pull` in '{folder}', or download the model again."
@@ -240,52 +225,6 @@ def _inside(folder: Path, name: Any, named_by: str) -> str:
     return name
 
 
-def _header(folder: Path, name: str) -> Iterator[tuple[str, Stored]]:
-    """The tensors that a safetensors file says it holds."""
-    file = folder / name
-    size = file.stat().st_size
-    length = int.from_bytes(_read(folder, name, 8), "little")
-    if size < 8 or not 2 <= length <= min(_HEADER_LIMIT, size - 8):
-        raise ModelError(_damaged(file, "it does not begin as a safetensors file"))
-    try:
-        header = json.loads(_read(folder, name, 8 + length)[8:])
-        header.pop("__metadata__", None)
-        tensors = {
-            key: Stored(str(value["dtype"]), tuple(map(int, value["shape"])))
-            for key, value in header.items()
-        }
-        spans = {key: tuple(map(int, value["data_offsets"])) for key, value in header.items()}
-        end = max((end for _, end in spans.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise ModelError(_damaged(file, "its header cannot be read")) from error
-    if size != 8 + length + end:
-        raise ModelError(_damaged(file, f"it has {size:,} bytes of {8 + length + end:,}"))
-    _check_spans(file, tensors, spans)
-    yield from tensors.items()
-
-
-def _check_spans(
-    file: Path, tensors: Mapping[str, Stored], spans: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Each tensor has the bytes of its shape and type, one tensor after another."""
-    place = 0
-    for name, (begin, end) in sorted(spans.items(), key=lambda item: item[1]):
-        if begin != place or end < begin:
-            raise ModelError(
-                _damaged(file, f"its header puts '{name}' at byte {begin:,} and not at {place:,}")
-            )
-        place, tensor = end, tensors[name]
-        size = _BYTES.get(tensor.dtype)
-        if size is not None and end - begin != size * prod(tensor.shape):
-            shape = " x ".join(map(str, tensor.shape))
-            raise ModelError(
-                _damaged(
-                    file,
-                    f"'{name}' ({shape}, {tensor.dtype}) has {end - begin:,} bytes in its header",
-                )
-            )
-
-
 def _check_whole(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
     """There are tensors, and all that the index names, and some of each layer up to the last.
 
@@ -363,7 +302,7 @@ def _check_memory(folder: Path, need: int) -> None:
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(_read(folder, name))
+        value = json.loads(read_bytes(folder, name))
     except (ValueError, RecursionError) as error:
         raise ModelError(
             f"'{folder / name}' is not a valid JSON file: {str(error)[:200]}. Download it again."
@@ -371,18 +310,3 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"'{folder / name}' holds no JSON object. Download it again.")
     return value
-
-
-def _read(folder: Path, name: str, count: int = -1) -> bytes:
-    try:
-        with (folder / name).open("rb") as file:
-            return file.read(count)
-    except OSError as error:
-        raise ModelError(
-            f"'{folder / name}' cannot be read: {error.strerror}. Mend its permissions or download"
-            " it again."
-        ) from error
-
-
-def _damaged(file: Path, what: str) -> str:
-    return f"'{file}' is damaged or cut: {what}. Download or save it again."

@@ -1,64 +1,45 @@
-"""Chat templates are programs that come with a model: they are given a limited time."""
+"""Chat templates are programs that come with a model: each is tried where it can do no harm."""
 
-import ctypes
-import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+import functools
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 from tutelage.errors import ModelError
 
-_SECONDS = 10.0
+WORKER = Path(__file__).with_name("template_worker.py")
+_SECONDS = 5
+"""Of processor time, so that a busy machine changes no answer."""
+_PATIENCE = 300.0
+"""Seconds of the clock after which trying is given up, on however busy a machine."""
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "Adds.",
+        "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}},
+    },
+}
 _TRIED = (
-    (("user",), True),
-    (("user", "assistant", "user"), True),
-    (("system", "user", "assistant"), False),
+    (("user",), True, False),
+    (("user", "assistant", "user"), True, False),
+    (("system", "user", "assistant"), False, False),
+    (("user", "assistant") * 8, False, False),
+    (("system", "user"), True, True),
 )
-_Result = TypeVar("_Result")
-
-
-class _TimeIsUpError(BaseException):
-    """Raised in the thread that took too long; no ``except Exception`` there may swallow it."""
-
-
-def render_limited(render: Callable[[], _Result], whose: str) -> _Result:
-    """What ``render`` returns or raises, unless it takes too long.
-
-    Args:
-        render: runs chat templates; its errors are passed on.
-        whose: whose template it is, for the message.
-
-    Raises:
-        ModelError: time is up.
-    """
-    results: list[_Result] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            results.append(render())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(_SECONDS)
-    if thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_TimeIsUpError)
-        )
-        thread.join(1.0)
-        raise ModelError(
-            f"The chat template of {whose} did not end within {_SECONDS:g} seconds: it loops"
-            " without end or nearly so. Mend `chat_template`, or take the tokenizer files from the"
-            " model's source again."
-        )
-    if errors:
-        raise errors[0]
-    return results[0]
+"""Roles of the turns, whether the answer comes next, and whether there are tools."""
+_WRONG = {
+    "endless": "did not end within {seconds} seconds: it loops without end or nearly so",
+    "memory": "fills the memory with a few words",
+    "long": "makes more than a million characters of a few words",
+}
 
 
 def check_template_ends(tokenizer: Any, name: str) -> None:
-    """Refuse a tokenizer whose chat template runs on at a few words.
+    """Refuse a tokenizer whose chat template runs on, or fills the memory, at a few words.
 
     That it refuses a conversation, or is malformed, is said where examples are rendered.
 
@@ -67,19 +48,50 @@ def check_template_ends(tokenizer: Any, name: str) -> None:
         name: the model's, for the message.
 
     Raises:
-        ModelError: the template does not end in time.
+        ModelError: the template does not end in time, or makes too much.
     """
-    if not tokenizer.chat_template:
-        return
+    templates: Any = tokenizer.chat_template or ()
+    if isinstance(templates, dict):
+        templates = tuple(templates.values())
+    elif isinstance(templates, str):
+        templates = (templates,)
+    special = json.dumps(tokenizer.special_tokens_map, default=str)
+    for template in templates:
+        said = _tried(template, special, _SECONDS) if isinstance(template, str) else "ended"
+        if said != "ended":
+            raise ModelError(
+                f"The chat template of '{name}' {_WRONG[said].format(seconds=_SECONDS)}. Mend"
+                " `chat_template`, or take the tokenizer files from the model's source again."
+            )
 
-    def try_all() -> None:
-        for roles, answer_next in _TRIED:
-            turns = [{"role": role, "content": "Hello."} for role in roles]
-            try:
-                tokenizer.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=answer_next
-                )
-            except Exception:  # any error is an end
-                continue
 
-    render_limited(try_all, f"'{name}'")
+@functools.lru_cache(maxsize=64)
+def _tried(template: str, special: str, seconds: int) -> str:
+    """How a template ends in a process of its own: ``ended``, ``endless``, ``memory``, ``long``."""
+    conversations = [
+        {
+            **json.loads(special),
+            "messages": [{"role": role, "content": "Hello."} for role in roles],
+            "tools": [_TOOL] if tools else None,
+            "documents": None,
+            "add_generation_prompt": answer_next,
+        }
+        for roles, answer_next, tools in _TRIED
+    ]
+    asked = {"seconds": seconds, "template": template, "conversations": conversations}
+    try:
+        done = subprocess.run(
+            [sys.executable, str(WORKER)],
+            input=json.dumps(asked),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=_PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        return "endless"
+    if done.returncode in (-signal.SIGKILL, -signal.SIGXCPU):  # its limit on time
+        return "endless"
+    if done.returncode < 0 or "MemoryError" in done.stderr:  # C code, and what it says of memory
+        return "memory"
+    return done.stdout.strip() or "ended"  # it could not be tried at all
