@@ -396,3 +396,26 @@ def test_one_of_several_templates(make_tokenizer):
 def test_a_failing_template_is_one_message(make_tokenizer, broken):
     with pytest.raises(DataError, match=r"Example 'c': the tokenizer's chat template refuses"):
         tokenize_examples([TWO_TURNS], make_tokenizer(chat_template=broken))
+
+
+def test_a_template_that_loops_at_one_conversation_alone_is_stopped_there(monkeypatch):
+    """After it others are written, in this thread too."""
+    from tutelage import overdue
+    from tutelage.errors import ModelError
+
+    monkeypatch.setattr(overdue, "_MOST", 0.05)
+    monkeypatch.setattr(overdue, "_LOOKS", 0.05)
+
+    def render(count):
+        with overdue.watched("Example 'x'"):
+            try:
+                for _ in range(count):
+                    for _ in range(10**6):
+                        pass
+            except Exception:
+                return "swallowed"
+            return "ended"
+
+    with pytest.raises(ModelError, match="Example 'x': the chat template did not end"):
+        render(10**9)
+    assert [render(0) for _ in range(1000)] == ["ended"] * 1000

@@ -17,6 +17,7 @@ from tutelage.data.ending import MARK, turn_end
 from tutelage.data.openings import Opening
 from tutelage.data.pieces import common_length
 from tutelage.errors import ConfigError, DataError
+from tutelage.overdue import watched
 from tutelage.types import Example, Message
 
 SYSTEM_ROLES = ("system", "developer")
@@ -265,12 +266,13 @@ class _Writer:
         return text
 
     def _render(self, turns: Sequence[Message], answer_next: bool) -> Any:
-        return self.tokenizer.apply_chat_template(
-            as_dicts(turns),
-            tools=[dict(tool) for tool in self.example.tools] or None,
-            tokenize=False,
-            add_generation_prompt=answer_next,
-        )
+        with watched(f"Example '{self.example.id}'"):
+            return self.tokenizer.apply_chat_template(
+                as_dicts(turns),
+                tools=[dict(tool) for tool in self.example.tools] or None,
+                tokenize=False,
+                add_generation_prompt=answer_next,
+            )
 
     def _try(self, turns: Sequence[Message], answer_next: bool = False) -> str | None:
         try:

@@ -106,6 +106,7 @@ def _read_arrow(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
             names = table.column_names
             check_columns_differ(names, f"'{path}'")
             for batch in table.select(_columns_to_read(names, wanted)).to_batches(_CHUNK):
+                batch.validate(full=True)  # Arrow trusts offsets, and damaged ones lead anywhere
                 for columns in batch.to_pylist():
                     number += 1
                     yield Row(f"'{path}', row {number}", columns, names)
@@ -189,6 +190,12 @@ def _read_saved(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
                 f" {', '.join(splits)}. Name one of these."
             )
         data = data[split]
+    try:
+        data.data.validate(full=True)  # as above
+    except pa.ArrowException as error:
+        raise DataError(
+            f"'{path}' is damaged: {first_line(error)}. Save the data set again."
+        ) from error
     return _dataset_rows(data, str(path), wanted)
 
 

@@ -33,6 +33,10 @@ _COUNTS = (
     "intermediate_size", "max_position_embeddings", "n_positions",
 )  # fmt: skip
 _LAYERS = _COUNTS[:4]
+_CHANCES = ("dropout", "pdrop")
+"""How the names of chances end."""
+_LONGEST_NAME = 255
+_MOST_LABELS = 100_000
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "embedding_size")
 _LAYER = re.compile(
     r"^(?:(?:model|transformer|gpt_neox|backbone|decoder|language_model)\.)*"
@@ -153,6 +157,24 @@ def _config(folder: Path) -> dict[str, Any]:
             " quantized weights can be neither trained nor compared exactly. Name the model that"
             " was quantized, or a .gguf file of it, which is unpacked."
         )
+    check_numbers(folder, config)
+    return config
+
+
+def check_numbers(folder: Path, config: Mapping[str, Any] | None = None) -> None:
+    """Refuse a configuration with numbers that no model has: transformers makes things of them.
+
+    Args:
+        folder: where it is, or is not.
+        config: its content, where that is known.
+
+    Raises:
+        ModelError: says which number.
+    """
+    if config is None:
+        if not (folder / "config.json").exists():
+            return
+        config = _json(folder, "config.json")
     text = config.get("text_config") or config
     if not isinstance(text, dict):
         raise ModelError(f"text_config in '{folder / 'config.json'}' is no object. Mend the file.")
@@ -165,7 +187,19 @@ def _config(folder: Path) -> dict[str, Any]:
                     f"{key} is {number!r} in '{folder / 'config.json'}'; it must be a whole number"
                     " of 1 or more. Mend the file or download it again."
                 )
-    return config
+    labels = config.get("num_labels")
+    if isinstance(labels, int) and labels > _MOST_LABELS:
+        raise ModelError(
+            f"num_labels is {labels:,} in '{folder / 'config.json'}', and transformers makes a name"
+            " for each. Remove it: a language model has none."
+        )
+    for key, value in text.items():
+        chance = key.endswith(_CHANCES) and isinstance(value, int | float)
+        if chance and not 0 <= value <= 1:
+            raise ModelError(
+                f"{key} is {value!r} in '{folder / 'config.json'}'; it must lie between 0 and 1."
+                " Mend the file or download it again."
+            )
 
 
 def _weight_files(folder: Path, config: Mapping[str, Any]) -> list[str]:
@@ -209,7 +243,8 @@ def _inside(folder: Path, name: Any, named_by: str) -> str:
             " pickle can run any code. Convert the weights to safetensors."
         )
     path = folder / name
-    if not path.is_file():
+    if len(os.fsencode(name)) > _LONGEST_NAME or not path.is_file():
+        name = name if len(name) <= _LONGEST_NAME else f"{name[:40]}..."
         raise ModelError(
             f"The weights '{name}', which {named_by} of '{folder}' names, are not there. Download"
             " the model again, whole."
@@ -284,6 +319,36 @@ def _check_shapes(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
                 f" {vocab}, hidden size {widths[0] if widths else None}: they do not belong"
                 " together. Take both from one download."
             )
+
+
+def check_described(folder: Path, model: Any) -> None:
+    """Refuse weights that are far fewer than their configuration describes, or of other shapes.
+
+    What is missing would be made at random first, in whatever size the configuration says.
+
+    Args:
+        folder: where they are.
+        model: built from the configuration, without weights.
+
+    Raises:
+        ModelError: says which, or how many.
+    """
+    stored = stored_tensors(folder)
+    for key, parameter in model.named_parameters():
+        tensor = stored.get(key)
+        if tensor is not None and tensor.shape != tuple(parameter.shape):
+            found, wanted = (" x ".join(map(str, s)) for s in (tensor.shape, parameter.shape))
+            raise ModelError(
+                f"'{key}' in '{folder}' is {found} and config.json asks for {wanted}: they do not"
+                " belong together. Take both from one download."
+            )
+    described = sum(parameter.numel() for parameter in model.parameters())
+    there = sum(prod(tensor.shape) for tensor in stored.values())
+    if described > _GUESS * there:
+        raise ModelError(
+            f"config.json of '{folder}' describes a model of {described:,} weights, and its files"
+            f" hold {there:,}: they do not belong together. Take both from one download."
+        )
 
 
 def _check_memory(folder: Path, need: int) -> None:

@@ -29,12 +29,19 @@ from tutelage.errors import (
     first_line,
     unknown_name,
 )
-from tutelage.models.gate import VOCABULARIES, check_folder, check_no_pointers
+from tutelage.models.gate import (
+    VOCABULARIES,
+    check_described,
+    check_folder,
+    check_no_pointers,
+    check_numbers,
+)
 from tutelage.models.generation_defaults import mend_generation_config
 from tutelage.models.gguf import gguf_model_folder, gguf_tokenizer_folder
 from tutelage.models.hub import hub_folder
 from tutelage.models.places import find, is_gguf, is_hub_name
 from tutelage.models.templates import check_template_ends
+from tutelage.models.tokenizer_gate import check_tokenizer_file
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -97,6 +104,8 @@ def load_model(
     options = {"trust_remote_code": trust_remote_code}
     config = _attempt(name, folder, lambda: AutoConfig.from_pretrained(folder, **options))
     _check_causal(name, config, trust_remote_code)
+    if not trust_remote_code:
+        check_described(folder, skeleton(config))
     load: Any = AutoModelForCausalLM.from_pretrained
     model, info = _attempt(
         name,
@@ -201,6 +210,8 @@ def load_tokenizer(
     else:
         folder = Path(find(name))
     check_no_pointers(folder)
+    check_numbers(folder)  # transformers reads the configuration with the tokenizer
+    check_tokenizer_file(folder)
     here = any((folder / file).exists() for file in _TOKENIZER_FILES)
     tokenizer: Any = None
     if here or trust_remote_code:
@@ -215,6 +226,11 @@ def load_tokenizer(
             + ("its files hold no token." if here else f"'{folder}' has no file of one.")
             + " Save the tokenizer beside the weights with `tokenizer.save_pretrained(folder)`, or"
             " copy tokenizer.json and tokenizer_config.json from the model that it was made from."
+        )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise ModelError(
+            f"model_max_length of '{name}' is {tokenizer.model_max_length!r}, which is no number."
+            " Mend tokenizer_config.json."
         )
     check_template_ends(tokenizer, name)
     return tokenizer
@@ -317,7 +333,10 @@ def _attempt(name: str, folder: Path | None, load: Callable[[], _Loaded]) -> _Lo
         ) from error
     except TutelageError:
         raise
-    except Exception as error:  # a broken folder fails wherever its content is used
+    except BaseException as error:  # a broken folder fails wherever its content is used
+        # What is not expected in Rust, of which tokenizers are made, is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = first_line(error)
         if folder is not None:
             raise ModelError(

@@ -5,6 +5,9 @@ from typing import Protocol
 
 from tutelage.errors import ModelError
 
+_LONGEST = 60
+"""Characters of a token that a message shows."""
+
 
 class Tokenizer(Protocol):
     """What two tokenizers are compared by; those of transformers have it."""
@@ -92,7 +95,7 @@ def _refuse_added_tokens(teacher: Mapping[str, int], student: Mapping[str, int])
     for larger, smaller, more, fewer in pairs:
         if fewer.items() <= more.items():
             added = sorted(more.keys() - fewer.keys(), key=more.__getitem__)
-            shown = ", ".join(f"{token!r} ({more[token]})" for token in added[:3])
+            shown = ", ".join(f"{_short(token)} ({more[token]})" for token in added[:3])
             raise ModelError(
                 f"The {larger}'s tokenizer is the {smaller}'s with {_tokens(len(added))} added:"
                 f" {shown}. All others agree, so copy the {smaller}'s tokenizer files into the"
@@ -100,6 +103,10 @@ def _refuse_added_tokens(teacher: Mapping[str, int], student: Mapping[str, int])
                 f" them, add them to the {smaller} too, with `tokenizer.add_tokens` and"
                 " `model.resize_token_embeddings`."
             )
+
+
+def _short(token: str) -> str:
+    return repr(token if len(token) <= _LONGEST else f"{token[:_LONGEST]}...")
 
 
 def _tokens(count: int) -> str:
@@ -112,7 +119,7 @@ def _vocabulary_difference(teacher: Mapping[str, int], student: Mapping[str, int
     differing += [token for token in student if token not in teacher]
     differing.sort(key=lambda token: (teacher.get(token, student.get(token, 0)), token))
     shown = ", ".join(
-        f"{token!r} is {teacher.get(token, 'missing')} in the teacher's and"
+        f"{_short(token)} is {teacher.get(token, 'missing')} in the teacher's and"
         f" {student.get(token, 'missing')} in the student's"
         for token in differing[:3]
     )

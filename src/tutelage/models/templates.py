@@ -1,4 +1,8 @@
-"""Chat templates are programs that come with a model: each is tried where it can do no harm."""
+"""Chat templates are programs that come with a model: each is tried where it can do no harm.
+
+That finds what runs on at any conversation. What runs on at some conversations alone is stopped
+where it does so (``overdue``), unless that is inside of one operation of C.
+"""
 
 import functools
 import json
@@ -11,7 +15,7 @@ from typing import Any
 from tutelage.errors import ModelError
 
 WORKER = Path(__file__).with_name("template_worker.py")
-_SECONDS = 5
+_SECONDS = 3
 """Of processor time, so that a busy machine changes no answer."""
 _PATIENCE = 300.0
 """Seconds of the clock after which trying is given up, on however busy a machine."""
@@ -50,14 +54,16 @@ def check_template_ends(tokenizer: Any, name: str) -> None:
     Raises:
         ModelError: the template does not end in time, or makes too much.
     """
-    templates: Any = tokenizer.chat_template or ()
-    if isinstance(templates, dict):
-        templates = tuple(templates.values())
-    elif isinstance(templates, str):
-        templates = (templates,)
+    found: Any = tokenizer.chat_template or {}
+    templates = list(found.values()) if isinstance(found, dict) else [found]
+    if not all(isinstance(one, str) for one in templates):
+        raise ModelError(
+            f"The chat template of '{name}' is no text. Mend `chat_template` in"
+            " tokenizer_config.json."
+        )
     special = json.dumps(tokenizer.special_tokens_map, default=str)
     for template in templates:
-        said = _tried(template, special, _SECONDS) if isinstance(template, str) else "ended"
+        said = _tried(template, special, _SECONDS)
         if said != "ended":
             raise ModelError(
                 f"The chat template of '{name}' {_WRONG[said].format(seconds=_SECONDS)}. Mend"

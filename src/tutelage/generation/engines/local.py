@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tutelage.data.collate import padding_id
-from tutelage.errors import DataError
+from tutelage.errors import DataError, ModelError
 from tutelage.generation.drawing import Chooser
 from tutelage.generation.ended import read_answers, with_logprobs
 from tutelage.generation.engine import Answer, Likelihood, Prompt, seeds_of
@@ -69,6 +69,7 @@ class LocalEngine:
         seeds = seeds_of(seed, prompts)
         inner: Any = causal_lm(self.model)
         asked = token_prompts(prompts, self.tokenizer)
+        _check_known(asked, inner)
         positions = _positions(inner)
         limits = limits_of(asked, settings, inner)
         stops = Stops.of(self.tokenizer, inner, settings.stop_strings)
@@ -109,6 +110,7 @@ class LocalEngine:
         """
         inner: Any = causal_lm(self.model)
         pairs = token_pairs(prompts, continuations, self.tokenizer)
+        _check_known([pair.tokens for pair in pairs], inner)
         positions = _positions(inner)
         for number, pair in enumerate(pairs):
             if len(pair.tokens) > positions:
@@ -126,6 +128,21 @@ class LocalEngine:
                 batch_tokens=settings.batch_tokens,
                 progress=progress,
             )
+
+
+def _check_known(prompts: Sequence[Sequence[int]], model: Any) -> None:
+    """Refuse tokens for which the model has no embedding.
+
+    Raises:
+        ModelError: its tokenizer is another model's.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max((max(prompt, default=0) for prompt in prompts), default=0)
+    if highest >= rows:
+        raise ModelError(
+            f"The tokenizer makes the token {highest:,}, and the model has embeddings for"
+            f" {rows:,} alone. Name the tokenizer that belongs to the model."
+        )
 
 
 def _positions(model: Any) -> float:
