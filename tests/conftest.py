@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 for folder in (Path(__file__).parent, Path(__file__).parent / "e2e"):
     sys.path.insert(0, str(folder))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+
+# No test reads a time: a busy machine is no fault.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # No test cuts the power, and waiting for the disk takes as long as some runs.
 os.fsync = os.fstat

@@ -37,7 +37,7 @@ def folder(request, tmp_path_factory):
         "curriculum": recipe["controls"]["sft"]["curriculum"],
     }
     recipe["controls"]["states"] = {
-        **{"extends": "kld_states", "loss": {"ce_weight": 0.3}},
+        **{"extends": "kld_states", "loss": {"ce_weight": 0.3}, "training": {"shard": "both"}},
         "curriculum": recipe["controls"]["sft"]["curriculum"],
     }
     if request.param == "live":  # the slow one

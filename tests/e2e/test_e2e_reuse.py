@@ -95,6 +95,7 @@ NO_RESULT = {
     "num_threads": 2,
     "gradient_checkpointing": True,
     "tile_tokens": 64,
+    "shard": "both",
 }
 
 
@@ -251,7 +252,7 @@ REMAKES = {
     "training.log_every=3": set(), "training.checkpoint_every=7": set(),
     "training.keep_checkpoints=1": set(), "training.report_to=[tensorboard]": set(),
     "training.num_threads=2": set(), "training.gradient_checkpointing=true": set(),
-    "training.tile_tokens=64": set(),
+    "training.tile_tokens=64": set(), "training.shard=both": set(),
     "selection.metric=null": BOTH, "selection.every=5": BOTH, "selection.limit=3": BOTH,
     "selection.keep=last": BOTH,
     "evaluation.max_new_tokens=7": TESTS | BOTH, "evaluation.max_total_tokens=90": TESTS | BOTH,

@@ -31,6 +31,7 @@ NO_RESULT = (
     "training.num_threads",
     "training.gradient_checkpointing",
     "training.tile_tokens",
+    "training.shard",
 )
 """Left out of the recipe's fingerprint and of what every part is made from; ``teacher`` stands for
 each of ``teachers`` too."""

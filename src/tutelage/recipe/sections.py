@@ -310,6 +310,7 @@ class Training(Strict):
     tile_tokens: int | None = same_as(DistillSettings, "tile_tokens")
     padding_free: bool | None = same_as(DistillSettings, "padding_free")
     micro_batch_tokens: int | None = same_as(DistillSettings, "micro_batch_tokens")
+    shard: Literal["none", "student", "teacher", "both"] = same_as(DistillSettings, "shard")
     num_threads: Positive | None = Field(
         default=None, le=1024, description="CPU threads; None: torch decides."
     )

@@ -18,6 +18,7 @@ from tutelage.models.head import (
 )
 from tutelage.models.packing import runs_packed
 from tutelage.models.projection import projection
+from tutelage.models.shards import shard
 from tutelage.numerics import as_float
 
 
@@ -87,6 +88,20 @@ class LiveTeacher:
         self._autocast_dtype = autocast_dtype
         self._packed = packed
         self._device_type = next(model.parameters()).device.type
+
+    def cut(self, device: torch.device) -> "LiveTeacher":
+        """The same teacher, in parts over all processes, which must ask it equally often.
+
+        Args:
+            device: of this process; the model may be elsewhere, and no more than a part and a
+                layer of it is ever there.
+
+        Raises:
+            ConfigError: see ``models.shards.shard``.
+        """
+        shard(self._model, device)
+        self._again, self._device_type = None, device.type
+        return self
 
     @property
     def model(self) -> nn.Module:

@@ -8,6 +8,7 @@ from transformers.trainer_callback import TrainerCallback, TrainerState
 
 from tutelage.errors import NonFiniteLossError
 from tutelage.files import atomic_write_json
+from tutelage.models.shards import whole_tensor
 from tutelage.training.optimizer import restart_where_planned
 
 
@@ -43,7 +44,7 @@ class GradientCheck(TrainerCallback):
         """Look at the norm of all gradients."""
         trainer = self._trainer
         grads = [p.grad for p in trainer.student.parameters() if p.grad is not None]
-        finite = torch.isfinite(nn.utils.get_total_norm(grads))
+        finite = torch.isfinite(whole_tensor(nn.utils.get_total_norm(grads)))
         losses = torch.stack([flag for flag, _ in trainer.finite_losses])
         if finite & losses.all():
             return

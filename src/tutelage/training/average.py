@@ -16,6 +16,7 @@ from transformers.trainer_callback import TrainerCallback, TrainerState
 
 from tutelage.components import bind
 from tutelage.errors import RunFolderError
+from tutelage.models.shards import part_like, whole_tensor
 from tutelage.numerics import as_float
 from tutelage.schedules import AVERAGES
 
@@ -90,9 +91,16 @@ class AveragedWeights:
         for name, value in values.items():
             self._trained[name].copy_(value)
 
-    def save(self, folder: str | Path) -> None:
-        """Write the average so far into a checkpoint."""
-        save_file(self._average, Path(folder) / FILE, {"count": str(self.count)})
+    def save(self, folder: str | Path, *, write: bool) -> None:
+        """Write the average so far into a checkpoint; all processes call it.
+
+        Args:
+            folder: the checkpoint.
+            write: whether this process writes; the others give their parts.
+        """
+        whole = {name: whole_tensor(value) for name, value in self._average.items()}
+        if write:
+            save_file(whole, Path(folder) / FILE, {"count": str(self.count)})
 
     def load(self, folder: str | Path) -> None:
         """Take the average from a checkpoint.
@@ -104,7 +112,7 @@ class AveragedWeights:
             with safe_open(Path(folder) / FILE, framework="pt") as file:
                 self.count = int((file.metadata() or {})["count"])
                 self._average = {
-                    name: file.get_tensor(name).to(self._trained[name].device)
+                    name: part_like(file.get_tensor(name), self._trained[name])
                     for name in file.keys()  # noqa: SIM118 (it is no mapping)
                 }
         except (OSError, SafetensorError, KeyError) as error:

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from tutelage.data.collate import collate
+
 TENSORS = ("input_ids", "attention_mask", "labels")
 LISTS = ("ids", "places", "states", "weights")
 
@@ -34,6 +36,20 @@ def split_by_tokens(
         yield _rows(batch, slice(first, row), longest)
         if length is not None:
             first, filled, longest = row, length, length
+
+
+def fillers(batch: Mapping[str, Any], count: int, pad_token_id: int) -> list[dict[str, Any]]:
+    """So many parts without a response token.
+
+    Args:
+        batch: whose step they are of, and on whose device.
+        count: how many.
+        pad_token_id: what they consist of.
+    """
+    empty = collate([None], pad_token_id)
+    empty["input_ids"] = empty["input_ids"].to(batch["input_ids"].device)
+    lists = {name: [] for name in LISTS if name in batch}
+    return [{**batch, **empty, **lists} for _ in range(count)]
 
 
 def _rows(batch: Mapping[str, Any], rows: slice, columns: int) -> dict[str, Any]:

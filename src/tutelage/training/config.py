@@ -70,6 +70,7 @@ class DistillConfig(TrainingArguments):
     padding_free: bool | None = _told_by(DistillSettings, "padding_free")
     micro_batch_tokens: int | None = _told_by(DistillSettings, "micro_batch_tokens")
     keep_checkpoints: int = _told_by(DistillSettings, "keep_checkpoints")
+    shard: Literal["none", "student", "teacher", "both"] = _told_by(DistillSettings, "shard")
     checkpoint_minutes: float | None = field(
         default=5.0,
         metadata={

@@ -99,6 +99,13 @@ class OnPolicySteps:
                 " learns from its own answers. Give validation rows (to the trainer as"
                 " `eval_dataset`, one set of them), or leave `adaptive` out."
             )
+        asks_by_rows = own.reuse > 1 or own.adaptive is not None or own.teacher_top_k is not None
+        if asks_by_rows and args.world_size > 1 and args.shard in ("teacher", "both"):
+            raise ConfigError(
+                f"A teacher that is cut over the processes (shard={args.shard}) must be asked by"
+                " all of them equally often, and with `reuse`, `adaptive` or `teacher_top_k` each"
+                " asks by what its own answers need. Leave these out, or cut the student alone."
+            )
         folder = Path(str(args.output_dir)) / "rollouts"
         place = (folder, args.process_index, pad_token_id, args.device)
         return cls(own, plan, *place, sampled=args.sampled)

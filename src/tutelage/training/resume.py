@@ -84,11 +84,14 @@ def _save_beside(trainer: Any, folder: str | Path) -> None:
     Of that the sums since the last record, by each process its own: so a record covers the same
     steps in a resumed run, wherever its checkpoints are.
     """
-    for one in (trainer.adaptive, trainer.average, trainer.states):
-        if one is not None and trainer.args.should_save:
+    writes = trainer.args.should_save
+    for one in (trainer.adaptive, trainer.states):
+        if one is not None and writes:
             one.save(folder)
+    if trainer.average is not None:
+        trainer.average.save(folder, write=writes)
     if (source := text_source_of(trainer)) is not None:
-        source.save(folder, trainer.state.global_step, write=trainer.args.should_save)
+        source.save(folder, trainer.state.global_step, write=writes)
     atomic_write_json(_window_file(trainer, folder), trainer.sums.state())
 
 
@@ -117,7 +120,7 @@ def forget_rollouts(trainer: Any) -> None:
 def load_beside(trainer: Any, folder: str | Path) -> None:
     """Take from a checkpoint what ``saving_checkpoint`` wrote.
 
-    With another number of processes the sums begin anew.
+    With another number of processes the sums begin anew, with the step that follows.
     """
     for one in (trainer.adaptive, trainer.average, trainer.states):
         if one is not None:
@@ -127,6 +130,8 @@ def load_beside(trainer: Any, folder: str | Path) -> None:
     path = _window_file(trainer, folder)
     if path.is_file():
         trainer.sums.load(read_json(path))
+    else:
+        trainer.sums.logged_step = checkpoint_step(Path(folder))
 
 
 def _window_file(trainer: Any, folder: str | Path) -> Path:

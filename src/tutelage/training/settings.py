@@ -27,6 +27,7 @@ class DistillSettings:
         padding_free: run a batch as one row without padding, where the model can.
         micro_batch_tokens: most tokens of the parts that micro-batches are cut into.
         keep_checkpoints: how many complete checkpoints stay.
+        shard: what is cut over the processes, see ``models.shards``.
 
     Raises:
         ConfigError: a value out of its range.
@@ -78,6 +79,11 @@ class DistillSettings:
         None, "Cut micro-batches further, into parts of so many tokens at most."
     )
     keep_checkpoints: int = count(2, "How many checkpoints stay.")
+    shard: Literal["none", "student", "teacher", "both"] = setting(
+        "none",
+        "With several processes, whose weights are cut over them (FSDP2): the student's with"
+        " gradients and optimizer, a live teacher's, or both.",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

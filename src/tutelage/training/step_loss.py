@@ -139,12 +139,14 @@ class StepLoss:
 
     def _live(self, model: nn.Module) -> TeacherSignal:
         """A teacher that runs beside the student."""
-        return live_teacher(
-            model.to(self._args.device),
+        cut = self._args.world_size > 1 and self._args.shard in ("teacher", "both")
+        signal = live_teacher(
+            model if cut else model.to(self._args.device),
             self.distill.vocab_size,
             self.distill.autocast_dtype,
             padding_free=self._args.padding_free,
         )
+        return signal.cut(self._args.device) if cut else signal
 
     def teacher_states(self, inputs: Mapping[str, Any]) -> list[Tensor]:
         """What the step's teacher encodes the response tokens of each row to, ``[n, H]`` each.

@@ -181,7 +181,8 @@ class WatchValidation(TrainerCallback):
             vocab_size=trainer.step_loss.distill.vocab_size,
             pad_token_id=trainer.on_policy.pad_token_id,
         )
-        mine = undisturbed(trainer.student, look)["loss"]
+        with trainer.whole():
+            mine = undisturbed(trainer.student, look)["loss"]
         # Their last bits may differ, and what follows from them must not: the first one's counts.
         first = mine if trainer.args.process_index == 0 else 0.0
         value = torch.tensor(first, dtype=torch.float64, device=trainer.args.device)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback
 
 from tutelage.curriculum.options import LOSS_VALUES
@@ -31,6 +30,7 @@ from tutelage.training.optimizer import plan_scheduler
 from tutelage.training.own_answers import OwnAnswers
 from tutelage.training.own_text import watch
 from tutelage.training.plain import plain_plan
+from tutelage.training.shardable import ShardableTrainer
 from tutelage.training.share import AdaptiveShare
 from tutelage.training.signals import Teacher
 from tutelage.training.step_loss import StepLoss
@@ -43,7 +43,7 @@ from tutelage.types import Plan
 LOG = logging.getLogger(__name__)
 
 
-class DistillTrainer(Trainer):
+class DistillTrainer(ShardableTrainer):
     r"""``transformers.Trainer`` that trains a student as a plan says.
 
     The loss of an optimizer step is the sum over its response tokens, over all micro-batches and
@@ -147,6 +147,7 @@ class DistillTrainer(Trainer):
         self.finite_losses: list[tuple[Tensor, list[str]]] = []
         self._last_values: StepValues | None = None
         self._logs = tuple(logs)
+        self.cut()
         self.average = AveragedWeights.of(self, args.average)
         for callback in (GradientCheck, RestartsAndShare, MatchStates, Averaging, WatchValidation):
             self.add_callback(callback(self))
@@ -167,7 +168,8 @@ class DistillTrainer(Trainer):
         batches = [next(epoch_iterator) for _ in range(num_batches)]
         step = batches[0]["step"]
         if self.on_policy is not None and self.plan.on_policy[step]:
-            batches = self.on_policy.answered(self, batches)
+            with self.whole():
+                batches = self.on_policy.answered(self, batches)
         self.finite_losses.clear()
         self.step_ids = [example_id for batch in batches for example_id in batch["ids"]]
         batches, tokens, learned = weighed(batches, self.plan, self.over_processes, device)
@@ -178,18 +180,13 @@ class DistillTrainer(Trainer):
         """Tokens go to the device; labels and mask stay: looking them up waits for nobody."""
         return {**inputs, "input_ids": sent(inputs["input_ids"], self.args.device)}
 
-    def over_processes(self, tensor: Tensor) -> Tensor:
-        """The sum of a tensor over all processes."""
-        total = self.accelerator.reduce(tensor, "sum")
-        assert isinstance(total, Tensor)
-        return total
-
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
         """Forward and backward of a micro-batch, in parts that keep to the budget of tokens."""
-        budget = self._settings.micro_batch_tokens
-        parts = list(split_by_tokens(inputs, budget, packed=self.step_loss.packed))
+        budget, packed = self._settings.micro_batch_tokens, self.step_loss.packed
+        cut = split_by_tokens(inputs, budget, packed=packed)
+        parts = self.evened(list(cut), self._pad_token_id)
         for part in parts[:-1]:
             with self.accelerator.no_sync(model):
                 super().training_step(model, part, num_items_in_batch)
@@ -258,7 +255,7 @@ class DistillTrainer(Trainer):
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(rows, dict) and self.validator is None:
             return of_each(self.evaluate, rows, ignore_keys, metric_key_prefix)
-        with averaged(self):  # callbacks may keep the student
+        with averaged(self), self.whole():  # callbacks may keep the student
             metrics = undisturbed(self.student, self.validator or self._cross_entropy_on(rows))
             named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
             self.log(dict(named))

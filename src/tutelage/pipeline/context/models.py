@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from tutelage.curriculum import TEACHER_SCHEDULES
 from tutelage.data import ends_alike, keep_stops
 from tutelage.errors import ModelError
 from tutelage.generation import AskedModel, Engine
@@ -31,8 +30,7 @@ from tutelage.models.products import fast_in
 from tutelage.models.same_tokenizer import vocabulary_size
 from tutelage.pipeline.context.display import Display, size_text
 from tutelage.pipeline.context.identity import model_identity
-from tutelage.recipe import LoadedRecipe, Recipe
-from tutelage.teachers import EnsembleTeacher, TeacherLadder, TeacherSignal, live_teacher
+from tutelage.recipe import LoadedRecipe
 
 _LONG_READ = 2 << 30
 """Reading so many bytes takes long enough to be said."""
@@ -209,7 +207,7 @@ class Models:
         """A new copy of the untrained student, which stops where its answers are to end."""
         self._say("the student", self.student_place)
         model = load_alone(self.student_place, **self.student_loading)
-        self._check_head(student=model)
+        self.check_head(student=model)
         return keep_stops(model, self.tokenizer)
 
     def saved_student(self, place: str) -> Any:
@@ -300,17 +298,21 @@ class Models:
 
     def load_teacher(self, name: str) -> Any:
         """A teacher, pruned and fine-tuned when the recipe says so, on its device and frozen."""
+        return on_device(self.loaded_teacher(name))
+
+    def loaded_teacher(self, name: str) -> Any:
+        """The same, on the CPU."""
         teacher = self.recipe.ladder[name]
         self._say(self.recipe.teacher_title(name), self.teacher_places[name])
         model = load_alone(self.teacher_places[name], **loading(teacher))
-        return on_device(model).eval().requires_grad_(False)
+        return model.eval().requires_grad_(False)
 
     @functools.cached_property
     def teacher(self) -> Any:
         """The strongest teacher."""
         model = self.load_teacher(self.strongest)
         if self.shares_tokenizer(self.strongest):
-            self._check_head(teacher=model)
+            self.check_head(teacher=model)
         return model
 
     def any_teacher(self, name: str) -> Any:
@@ -337,46 +339,6 @@ class Models:
             return False
         return True
 
-    def signals(
-        self, recipe: Recipe, stored: Callable[[str], TeacherSignal] | None = None
-    ) -> TeacherLadder:
-        """The teachers of an arm as signals, loaded when a step asks for them.
-
-        Args:
-            recipe: the recipe of the arm.
-            stored: gives the stored signal of a teacher by its name; None runs them live.
-        """
-        autocast = autocast_dtype(recipe.training.precision)
-
-        def live(name: str) -> TeacherSignal:
-            model = self.any_teacher(name)
-            self._check_head(teacher=model)
-            options: dict[str, Any] = {"padding_free": recipe.training.padding_free}
-            if recipe.on_policy.is_used and recipe.on_policy.reuse > 1:
-                self.release_teacher()  # it can rest where nobody else holds it
-                options["again"] = functools.partial(self.load_teacher, name)
-            return live_teacher(model, self.vocab_size, autocast, **options)
-
-        def loader(name: str) -> Callable[[], TeacherSignal]:
-            return functools.partial(stored or live, name)
-
-        schedule = TEACHER_SCHEDULES[recipe.teacher_schedule.kind]
-        if schedule.mixes:
-            return TeacherLadder(
-                {" + ".join(recipe.ladder): lambda: self._ensemble(recipe, loader)}
-            )
-        # A mixture by steps would load its teachers again and again.
-        keep_all = schedule.alternates
-        return TeacherLadder({name: loader(name) for name in recipe.ladder}, keep_all=keep_all)
-
-    def _ensemble(
-        self, recipe: Recipe, loader: Callable[[str], Callable[[], TeacherSignal]]
-    ) -> EnsembleTeacher:
-        options = recipe.teacher_schedule.options
-        weights = options.get("weights") or [1.0] * len(recipe.ladder)
-        teachers = [loader(name)() for name in recipe.ladder]
-        return EnsembleTeacher(teachers, weights, options.get("space", "probability"))
-
     @functools.cached_property
     def teacher_size(self) -> ModelSize | None:
         """How big the strongest teacher is; None without one."""
@@ -390,7 +352,7 @@ class Models:
             config, dtype=teacher.dtype, trust_remote_code=teacher.trust_remote_code
         )
 
-    def _check_head(self, *, teacher: Any = None, student: Any = None) -> None:
+    def check_head(self, *, teacher: Any = None, student: Any = None) -> None:
         """Refuse a model whose head has fewer rows than there are tokens."""
         check_same_tokenizer(
             self.tokenizer,

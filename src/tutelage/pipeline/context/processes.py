@@ -112,8 +112,9 @@ def _check_launcher() -> None:
     ):
         if said.get(name, "").lower() in ("1", "true"):
             raise ConfigError(
-                f"The launcher was asked for {what}, and models cannot be cut over processes yet:"
-                f" each process holds the whole student. {_HOW}"
+                f"The launcher was asked for {what}, which it would not carry out here. To cut a"
+                " model over the processes set training.shard in the recipe (student, teacher or"
+                f" both): torch's FSDP2 does it. {_HOW}"
             )
     if "WORLD_SIZE" in said:
         return

@@ -20,7 +20,7 @@ from tutelage.files import (
 )
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.display import Report
-from tutelage.pipeline.context.models import device
+from tutelage.pipeline.context.models import device, on_device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.saved import keep_best
 from tutelage.proofs import read_sealed, write_sealed
@@ -94,7 +94,7 @@ class Trained:
     """What a training leaves.
 
     Attributes:
-        model: what was trained.
+        model: what was trained; None on the processes but the first where it was cut over them.
         steps: how many steps it has made, in earlier processes too.
     """
 
@@ -109,6 +109,8 @@ def carry_out(session: Session, job: Job, rows: Any) -> Trained:
     """
     trained = _train(session, job, rows)
     gc.collect()
+    if trained.model is not None:
+        on_device(trained.model)
     session.processes.wait()
     return trained
 
@@ -149,7 +151,7 @@ def _train(session: Session, job: Job, rows: Any) -> Trained:
             done = 0 if checkpoint is None else checkpoint_step(checkpoint)
             trainer.add_callback(_tensorboard(job.tensorboard, done))
         trainer.train(resume_from_checkpoint=checkpoint)
-    return Trained(trainer.model, trainer.state.global_step)
+    return Trained(trainer.in_one_piece(), trainer.state.global_step)
 
 
 def _tensorboard(folder: Path, done: int) -> TensorBoardCallback:

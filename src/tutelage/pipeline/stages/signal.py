@@ -8,6 +8,7 @@ from tutelage.curriculum import load_plan
 from tutelage.files import atomic_write_json, read_json, read_json_or
 from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
+from tutelage.pipeline.context.signals import signals
 from tutelage.pipeline.stages.room import lacking, room_note
 from tutelage.pipeline.stages.store import (
     LIVE,
@@ -102,14 +103,14 @@ def teachers_of(session: Session, arm: str, kind: str, rows: Any) -> TeacherLadd
     """
     recipe = session.loaded.arms[arm]
     if kind == LIVE:
-        return session.models.signals(recipe)
+        return signals(session.models, recipe, processes=session.processes.count)
     session.models.release_teacher()
 
     def stored(name: str) -> TeacherSignal:
         place = store_place(session, name, recipe, kind)
         return StoredTeacher(open_store(session, place), asked_of(name, rows), device())
 
-    return session.models.signals(recipe, stored)
+    return signals(session.models, recipe, stored)
 
 
 def strongest_signal(session: Session) -> TeacherSignal:

@@ -101,6 +101,7 @@ def _heal(session: Session, settings: Heal, inputs: dict[str, Any]) -> None:
         work=work,
         inputs=inputs,
         teacher=teacher,
+        cut=session.recipe.training.shard in ("student", "both"),
     )
     models.release_teacher()
     if not session.processes.is_first:

@@ -105,6 +105,7 @@ def _fine_tune(
         seed=session.recipe.teacher_seed,
         work=work,
         inputs=inputs,
+        cut=session.recipe.training.shard in ("teacher", "both"),
     )
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):

@@ -25,6 +25,7 @@ def fine_tune(
     work: Path,
     inputs: Mapping[str, Any],
     teacher: Any = None,
+    cut: bool = False,
 ) -> tuple[Trained, float]:
     """Train a model on rows, from the newest checkpoint in ``work``; all processes together.
 
@@ -39,6 +40,7 @@ def fine_tune(
         work: where checkpoints and ``metrics.jsonl`` go; whoever calls removes it.
         inputs: what the model is made from; checkpoints of other inputs are not continued.
         teacher: signals by name; with one the model learns its distributions, else the answers.
+        cut: cut the model over the processes while it is trained.
 
     Returns:
         What the training left, and the seconds that this took over all processes.
@@ -65,6 +67,7 @@ def fine_tune(
             "logging_steps": 1,
             "report_to": [],
             "seed": seed,
+            "shard": "student" if cut else "none",
         },
         metrics=work / "metrics.jsonl",
     )

@@ -1,0 +1,109 @@
+"""A student and a teacher that are cut over two processes train as in one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import several
+import torch
+
+from conftest_models import random_rows, tiny_model
+from tutelage import DistillConfig
+from tutelage.data.arithmetic import build_tokenizer
+from tutelage.errors import ConfigError
+from tutelage.generation import GenerationSettings
+from tutelage.models.shards import layers_of
+from tutelage.training.on_policy import OnPolicySteps
+from tutelage.training.own_answers import OwnAnswers
+
+FAST = ("accumulated", "empty", "lora_head", "on_policy", "killed")
+SLOW = tuple(name for name in several.SCENARIOS if name not in FAST)
+
+
+def in_two(folder, shard, names):
+    """Let two processes carry out some trainings."""
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = str(Path(several.__file__))
+    done = subprocess.run(
+        [sys.executable, *command, script, str(folder), shard, *names],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    return in_two(tmp_path_factory.mktemp("both"), "both", FAST)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("others")
+    return {shard: in_two(folder / shard, shard, SLOW) for shard in ("none", "student", "teacher")}
+
+
+def check(name, found, alone):
+    """What two processes found is what one finds, but for rounding."""
+    one, weights = several.found(name, alone / name)
+    two = json.loads((found / name / "found.json").read_text())
+    cut = torch.load(found / name / "weights.pt", weights_only=True)
+    assert [row["step"] for row in two["log"]] == [row["step"] for row in one["log"]]
+    for a, b in zip(one["log"], two["log"], strict=True):
+        assert b == pytest.approx(a, rel=2e-6 if name != "on_policy" else 3e-5)
+    assert two["eval"] == pytest.approx(one["eval"], rel=2e-6)
+    assert set(cut) == set(weights)
+    for key, tensor in weights.items():
+        torch.testing.assert_close(cut[key], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_two_processes_train_as_one(both, tmp_path, name):
+    check(name, both, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", ["none", "student", "teacher"])
+@pytest.mark.parametrize("name", SLOW)
+def test_two_processes_train_as_one_in_every_way(others, tmp_path, name, shard):
+    check(name, others[shard], tmp_path)
+
+
+def test_the_head_is_gathered_and_reduced_once_a_step(both):
+    counts = json.loads((both / "accumulated" / "counts.json").read_text())
+    assert counts == {"gathered": [1] * 6, "reduced": [1] * 6}
+
+
+def test_a_checkpoint_of_parts_goes_on_in_one_process(both, tmp_path):
+    work = both / "killed" / "work"
+    whole = work / "checkpoint-4"
+    assert (whole / "model.safetensors").is_file()
+    trainer = several.trainer_of("tied", tmp_path)
+    trainer.train(resume_from_checkpoint=str(whole))
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    two = json.loads((both / "killed" / "found.json").read_text())["log"]
+    assert [row["step"] for row in log] == [5, 6]
+    for a, b in zip(two[4:], log, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=2e-6)
+
+
+def test_models_that_do_not_say_what_their_layers_are():
+    with pytest.raises(ConfigError, match="Linear does not say"):
+        layers_of(torch.nn.Linear(2, 2))
+    assert len(layers_of(tiny_model(layers=3))) == 3
+
+
+def test_kept_answers_and_a_teacher_in_parts_are_refused(tmp_path, monkeypatch):
+    args = DistillConfig(str(tmp_path), shard="teacher", use_cpu=True, report_to=[])
+    monkeypatch.setattr(type(args), "world_size", 2)
+    own = OwnAnswers(build_tokenizer(), GenerationSettings(), 0, reuse=2)
+    plan = several.plan_of(random_rows(28), on_policy=1.0)
+    trainer = type("T", (), {"plan": plan, "own_answers": own, "args": args, "eval_dataset": None})
+    with pytest.raises(ConfigError, match="equally often"):
+        OnPolicySteps.of(trainer, 0)
