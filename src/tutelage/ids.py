@@ -88,6 +88,10 @@ class Ids(Sequence[str]):
         """Which of them are ``text``."""
         return _equal(self._text, pa.scalar(text, self._text.type))
 
+    def hashes(self) -> NDArray[np.uint64]:
+        """A number for each id: the same for the same text, and hardly ever for another one."""
+        return _keys(self._text)
+
     def repeats(self) -> list[str]:
         """The ids that were there before, in order, as often as they are."""
         keys = _keys(self._text)

@@ -105,6 +105,26 @@ def held(
         yield
 
 
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether a piece of work is this process's alone for the block; it ends with the process.
+
+    Args:
+        path: the file that stands for it; it goes when the work is done.
+
+    Raises:
+        RunFolderError: the file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        mine = taken(file) and is_at(file, path)
+        try:
+            yield mine
+        finally:
+            if mine:
+                path.unlink(missing_ok=True)
+
+
 def taken(file: IO[str]) -> bool:
     """Take a lock on an open file if it can be had at once; whether it could.
 

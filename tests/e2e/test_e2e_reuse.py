@@ -213,7 +213,7 @@ REMAKES = {
     "teacher.dtype=bfloat16": CPD | TESTS,
     "teacher.signal=live": set(), "teacher.signal=topk && teacher.top_k=4": CPD | (TESTS - TEACHER),
      "teacher.top_k=3": set(),
-    "teacher.store=here": set(),
+    "teacher.store=here": set(), "teacher.store=[here,there]": set(),
     "on_policy.fraction=0.5": PLAN, "on_policy.max_new_tokens=3": set(),
     "on_policy.top_p=0.5": set(), "on_policy.sampling_temperature=2": set(),
     "on_policy.horizon=3": set(), "on_policy.prefix=0.5": set(), "on_policy.reuse=2": set(),

@@ -21,9 +21,9 @@ def check_places(findings: Findings, run_dir: str | Path | None) -> None:
     with findings.about("output"):
         check_folder_can_be(Path(findings.loaded.recipe.output))
     for name, teacher in findings.loaded.recipe.ladder.items():
-        if teacher.store is not None:
+        for folder in teacher.store_folders:
             with findings.about(f"{findings.teacher_key(name)}.store"):
-                check_folder_can_be(Path(teacher.store))
+                check_folder_can_be(Path(folder))
 
 
 def check_folder_can_be(path: Path) -> None:

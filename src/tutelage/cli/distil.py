@@ -19,6 +19,7 @@ from tutelage.cli.shared import (
     say,
     show,
 )
+from tutelage.errors import ConfigError
 
 
 @app.command("run")
@@ -109,17 +110,23 @@ def cache_command(
     run_dir: RunDirOption = None,
     json_: JsonOption = False,
     quiet: QuietOption = False,
+    part: Annotated[
+        str, typer.Option(help="Make this part alone, for machines that share no folder: 1/2, 2/2.")
+    ] = "1/1",
 ) -> None:
     """Store once what the teachers say about the data; later runs need no teacher in memory.
 
-    A run does this by itself where it pays. Several processes share the work.
+    A run does this by itself where it pays. Several processes share the work: those of a launcher,
+    and those that give this command at the same time, each with a --run-dir of its own.
     """
     from dataclasses import asdict
 
     pipeline = pipeline_of(recipe, set_)
     from tutelage.pipeline.stages.store_error import topk_error_text
 
-    stores = pipeline.cache(recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_)
+    stores = pipeline.cache(
+        recipe, set_ or (), run_dir=run_dir, quiet=quiet or json_, part=_part(part)
+    )
     if int(os.environ.get("RANK", "0")):
         return
     if json_:
@@ -133,6 +140,16 @@ def cache_command(
         )
         if store.errors:
             say(f"  {topk_error_text(store.errors)}")
+
+
+def _part(text: str) -> tuple[int, int]:
+    """``2/3`` as number from 0 and count."""
+    number, _, count = text.partition("/")
+    if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+        return int(number) - 1, int(count)
+    raise ConfigError(
+        f"--part is '{text}'. Give the number of this part and how many there are, such as 1/2."
+    )
 
 
 @app.command("report")

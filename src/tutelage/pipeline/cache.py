@@ -18,7 +18,7 @@ from tutelage.pipeline.stages.store import (
     stores_wanted,
 )
 from tutelage.pipeline.stages.store_error import TopKError, topk_error
-from tutelage.teachers import Need
+from tutelage.teachers import Need, join_rows, store_need
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,13 @@ def cache(
     *,
     run_dir: Path | None = None,
     quiet: bool | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> list[Cached]:
     """Store what a recipe's teachers say about its data, without training.
+
+    Several processes may do this at the same time, in run folders of their own, on one machine or
+    several that see the same cache: they share the work. Of one that is lost the others make what
+    it was at.
 
     With ``signal: auto`` hidden states are stored. What is there already is not computed again, so
     a later run, of this or another recipe with the same teacher and data, finds it.
@@ -63,6 +68,8 @@ def cache(
         overrides: ``a.b=c``.
         run_dir: the run folder.
         quiet: show no progress; None shows it on a terminal and in a notebook.
+        part: number (from 0) and count of the parts of which this makes one, for machines that
+            share no folder: ``teacher.store`` then names the folders of all.
 
     Raises:
         ConfigError: no arm learns from distributions that can be stored.
@@ -83,14 +90,24 @@ def cache(
                 )
             )
         for place, parts in stores_wanted(session, dict.fromkeys(arms, kind)):
-            need = fill(session, place, parts)
-            found.append(session.processes.by_first(_cached, session, place, parts, need))
+            need = fill(session, place, parts, shared=True, part=part)
+            found.append(
+                session.processes.by_first(_cached, session, place, parts, need, part[1] == 1)
+            )
     return found
 
 
-def _cached(session: Session, place: StorePlace, parts: Sequence[Any], need: Need) -> Cached:
-    store = open_store(session, place)
-    errors = topk_error(session, place, parts) if place.spec.kind == "topk" else []
+def _cached(
+    session: Session, place: StorePlace, parts: Sequence[Any], need: Need, whole: bool
+) -> Cached:
+    """What there is now; ``whole`` tells that nothing was left to others."""
+    store, added, errors = open_store(session, place), need.examples, []
+    if not whole:
+        size = session.models.size_of(place.teacher)
+        rows = join_rows(parts)
+        added -= store_need(place.folders, place.spec, size.hidden_size, rows).examples
+    elif place.spec.kind == "topk":
+        errors = topk_error(session, place, parts)
     return Cached(
         place.teacher,
         place.folder,
@@ -98,6 +115,6 @@ def _cached(session: Session, place: StorePlace, parts: Sequence[Any], need: Nee
         store.examples,
         store.tokens,
         store.bytes_on_disk(),
-        need.examples,
+        added,
         tuple(errors),
     )

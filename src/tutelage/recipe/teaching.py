@@ -1,6 +1,6 @@
 """The sections about who teaches whom, and with what; see ``sections`` for the others."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -120,9 +120,18 @@ class Teacher(Strict):
         ),
     )
     top_k: Positive = Field(default=64, description="topk: how many tokens to keep.")
-    store: NotEmpty | None = Field(
-        default=None, description="Folder of the stored signal; by default one below output/cache."
+    store: NotEmpty | Annotated[list[NotEmpty], Field(min_length=1)] | None = Field(
+        default=None,
+        description=(
+            "Folder of the stored signal; by default one below output/cache. Of a list all folders"
+            " are read as one store, and what none has is written to the first."
+        ),
     )
+
+    @property
+    def store_folders(self) -> list[str]:
+        """The folders that it names, none or some."""
+        return [self.store] if isinstance(self.store, str) else self.store or []
 
     @property
     def source(self) -> str:

@@ -1,12 +1,11 @@
 """The folder of a study: its results so far, who works on what, and what failed."""
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tutelage.files import atomic_write_json, atomic_write_text, read_json_or, remove_directory
-from tutelage.locks import is_at, taken
+from tutelage.locks import claimed
 from tutelage.studies.results import Result, read_result, write_result
 
 RESULTS = "results"
@@ -70,19 +69,9 @@ class Board:
         for path in (self.path / FAILED).glob("*.json"):
             path.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def claim(self, key: str) -> Iterator[bool]:
+    def claim(self, key: str) -> AbstractContextManager[bool]:
         """Whether a run is this worker's for the block; it ends with the process."""
-        folder = self.path / CLAIMS
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{key}.lock"
-        with path.open("a+", encoding="utf-8") as file:
-            mine = taken(file) and is_at(file, path)
-            try:
-                yield mine
-            finally:
-                if mine:
-                    path.unlink(missing_ok=True)
+        return claimed(self.path / CLAIMS / f"{key}.lock")
 
     def drop_run(self, key: str) -> None:
         """Remove the folder of a run that nobody needs any more, unless somebody is at it."""

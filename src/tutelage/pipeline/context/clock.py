@@ -87,6 +87,21 @@ class Clock:
             self._add(stage, seconds)
             self._write()
 
+    def owe(self, stage: str, seconds: float, what: str) -> None:
+        """Charge what was spent on something that grows, as far as it is not charged yet.
+
+        Args:
+            stage: whom to charge.
+            seconds: how long making it has taken so far, whoever did it.
+            what: is taken.
+        """
+        before = self._taken.get(what)
+        paid = before[1] if before is not None and before[0] == stage else 0.0
+        if seconds > paid:
+            self._taken[what] = [stage, seconds]
+            self._add(stage, seconds - paid)
+            self._write()
+
     def made(self, what: str, stage: str, seconds: float) -> None:
         """Note what making a thing took that will be found as one to take: it is charged."""
         self._taken[what] = [stage, seconds]

@@ -23,6 +23,7 @@ from tutelage.pipeline.context.suites import suites_of, validation_suite
 from tutelage.proofs import fingerprint, read_sealed, write_sealed
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import TeacherStore
+from tutelage.teachers.store import Stamp
 
 _ALIKE = 3
 """A part of another run is compared with when no more than so many of its inputs differ."""
@@ -52,7 +53,8 @@ class Session:
         display: progress.
         processes: who works and who waits.
         clock: who pays how much time.
-        stores: teacher stores that were opened and verified, by folder.
+        stores: teacher stores that were opened, by their folders.
+        verified: by what their shards are known again that were compared with their checksums.
         draws: whether plans are drawn, and a report is written; both can be done later.
         replaced: what the parts were made from that this run replaced in another recipe's folder.
     """
@@ -64,7 +66,8 @@ class Session:
     display: Display
     processes: Processes
     clock: Clock
-    stores: dict[Path, TeacherStore] = field(default_factory=dict)
+    stores: dict[tuple[Path, ...], TeacherStore] = field(default_factory=dict)
+    verified: set[Stamp] = field(default_factory=set)
     draws: bool = True
     replaced: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)

@@ -39,6 +39,7 @@ from tutelage.pipeline.context.inputs import (
 from tutelage.pipeline.context.session import Session
 from tutelage.proofs import fingerprint
 from tutelage.recipe.sections import ArithmeticData, ListsData
+from tutelage.teachers.store import save_keys
 from tutelage.types import Example
 
 EXAMPLES = "examples.parquet"
@@ -70,6 +71,7 @@ def _make(session: Session, inputs: Inputs) -> None:
                 openings = tokenized.openings
             with disk_checked(folder / split):
                 tokenized.dataset.save_to_disk(folder / split)
+                save_keys(folder / split)
             there = set(tokenized.dataset["id"])
             kept = (example for example in loaded.examples if example.id in there)
             summaries[split] = tokenized.summary

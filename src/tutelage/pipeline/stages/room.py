@@ -88,7 +88,7 @@ def stores_ahead(session: Session, recipe: Recipe) -> bool:
 
 def _lacks(session: Session, place: StorePlace, parts: Sequence[Any]) -> int:
     size = session.models.size_of(place.teacher)
-    return sum(store_need(place.folder, place.spec, size.hidden_size, one).bytes for one in parts)
+    return sum(store_need(place.folders, place.spec, size.hidden_size, one).bytes for one in parts)
 
 
 def _at_most(session: Session, place: StorePlace, parts: Sequence[Any]) -> int:

@@ -21,6 +21,7 @@ from tutelage.pipeline.stages.store import (
     store_place,
     stores_wanted,
     tested_rows,
+    verify_store,
 )
 from tutelage.pipeline.stages.store_error import topk_error, topk_error_text
 from tutelage.recipe import Recipe
@@ -86,6 +87,7 @@ def prepare_stores(session: Session) -> dict[str, str]:
     signals = session.processes.by_first(decide_signals, session)
     for place, parts in stores_wanted(session, signals):
         fill(session, place, parts)
+        verify_store(session, place)
         if place.spec.kind == "topk":
             lost = session.processes.by_first(topk_error, session, place, parts)
             session.display.note(topk_error_text(lost))

@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import datasets
 
 from tutelage.data import padding_id
 from tutelage.files import atomic_write_json, read_json_or
@@ -24,10 +22,13 @@ from tutelage.teachers import (
     StoreSpec,
     TeacherStore,
     begin_store,
+    check_folders,
     check_space,
     fill_store,
+    join_rows,
     store_need,
 )
+from tutelage.teachers.store import Stamp, beginning
 
 LIVE = "live"
 
@@ -41,13 +42,18 @@ class StorePlace:
 
     Attributes:
         teacher: the teacher's name.
-        folder: where it is.
+        folders: where it is; of several the first is filled, and all are read.
         spec: what it holds.
     """
 
     teacher: str
-    folder: Path
+    folders: tuple[Path, ...]
     spec: StoreSpec
+
+    @property
+    def folder(self) -> Path:
+        """The folder that is filled."""
+        return self.folders[0]
 
 
 def store_place(session: Session, name: str, recipe: Recipe, kind: str) -> StorePlace:
@@ -63,8 +69,8 @@ def store_place(session: Session, name: str, recipe: Recipe, kind: str) -> Store
         dtype="bfloat16" if half else "float32",
         top_k=teacher.top_k if kind == "topk" else None,
     )
-    own = Path(teacher.store) if teacher.store else None
-    return StorePlace(name, own or session.cached(f"store-{spec.key}"), spec)
+    own = tuple(map(Path, teacher.store_folders))
+    return StorePlace(name, own or (session.cached(f"store-{spec.key}"),), spec)
 
 
 def learns_distributions(recipe: Recipe) -> bool:
@@ -86,7 +92,15 @@ def asked_signal(session: Session) -> str:
     return next((teacher.signal for teacher in session.recipe.ladder.values()), LIVE)
 
 
-def fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool = False) -> Need:
+def fill(
+    session: Session,
+    place: StorePlace,
+    parts: Sequence[Any],
+    *,
+    alone: bool = False,
+    shared: bool = False,
+    part: tuple[int, int] = (0, 1),
+) -> Need:
     """Store a teacher's signal at some rows, as far as it is not there.
 
     Args:
@@ -94,37 +108,47 @@ def fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool 
         place: the store.
         parts: data sets with ``id``, ``input_ids`` and ``labels``.
         alone: only this process is here; else all of them call this together and share the work.
+        shared: take part where another one fills the store; else a run waits for another run.
+        part: number (from 0) and count of the parts of which this is to make one; see
+            ``fill_store``.
 
     Returns:
         What was missing.
     """
+    if shared:
+        return _fill(session, place, parts, alone, part)
     lock = f"store-{fingerprint(str(place.folder.resolve()))[:16]}"
     title = f"the store of {session.recipe.teacher_title(place.teacher)}"
     with session.holding(lock, alone=alone, title=title):
-        return _fill(session, place, parts, alone)
+        return _fill(session, place, parts, alone, part)
 
 
-def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool) -> Need:
-    rows = datasets.concatenate_datasets(list(parts))
+def _fill(
+    session: Session, place: StorePlace, parts: Sequence[Any], alone: bool, part: tuple[int, int]
+) -> Need:
+    rows = join_rows(parts)
     size = session.models.size_of(place.teacher)
     first = call if alone else session.processes.by_first
-    need = first(store_need, place.folder, place.spec, size.hidden_size, rows)
-    before = first(_pay, session, place)
+    first(check_folders, place.folders, place.spec)
+    need = first(store_need, place.folders, place.spec, size.hidden_size, rows)
+    paid = first(_pay, session, place)
     if not need.examples:
         return need
+    share = replace(need, bytes=-(-need.bytes // part[1]))
     what = "hidden states" if place.spec.kind == "hidden" else f"top {place.spec.top_k} tokens"
     session.display.note(
         f"teacher store: {what} of '{place.teacher}' at {need.response_tokens:,} response tokens of"
         f" {need.examples:,} examples need {size_text(need.bytes)} in {place.folder}"
+        + (f", of which this part is 1 of {part[1]}" if part[1] > 1 else "")
     )
-    first(check_space, place.folder, need)
+    first(check_space, place.folder, share)
     began = time.monotonic()
     with session.timed(STORING), session.models.borrowed(place.teacher) as model:
         check_head(model)
-        first(begin_store, place.folder, place.spec, model, name=place.teacher)
+        first(begin_store, place.folders, place.spec, model, name=place.teacher)
         with session.display.task("Storing what the teacher says") as report:
             fill_store(
-                place.folder,
+                place.folders,
                 place.spec,
                 model,
                 rows,
@@ -133,24 +157,34 @@ def _fill(session: Session, place: StorePlace, parts: Sequence[Any], alone: bool
                 autocast_dtype=autocast_dtype("bfloat16" if _casts(place, model) else "float32"),
                 process=0 if alone else session.processes.index,
                 processes=1 if alone else session.processes.count,
+                part=part,
                 progress=report,
+                tell=session.display.note,
             )
     if not alone:
         session.processes.wait()
     if session.processes.is_first:
-        total = round(before + time.monotonic() - began, 3)
-        atomic_write_json(place.folder / TIME, {"seconds": total})
-        session.clock.made(place.folder.name, STORING, total)
-    session.stores.pop(place.folder, None)
+        _note_time(session, place, paid, time.monotonic() - began)
+    session.stores.pop(place.folders, None)
     return need
 
 
 def _pay(session: Session, place: StorePlace) -> float:
     """Charge what filling a store took so far, whoever did it: the run reads what is there."""
-    seconds = read_json_or(place.folder / TIME, {}).get("seconds", 0.0)
-    if seconds:
-        session.clock.add(STORING, seconds, place.folder.name)
-    return seconds
+    spent = [read_json_or(folder / TIME, {}).get("seconds", 0.0) for folder in place.folders]
+    for folder, seconds in zip(place.folders, spent, strict=True):
+        # Of several folders two may have one name.
+        what = folder.name if folder == place.folder else str(folder)
+        session.clock.owe(STORING, seconds, what)
+    return spent[0]
+
+
+def _note_time(session: Session, place: StorePlace, paid: float, seconds: float) -> None:
+    """Note in a store what this run spent on it: others may have spent time on it meanwhile."""
+    with beginning(place.folder):
+        before = read_json_or(place.folder / TIME, {}).get("seconds", 0.0)
+        atomic_write_json(place.folder / TIME, {"seconds": round(before + seconds, 3)})
+    session.clock.made(place.folder.name, STORING, round(paid + seconds, 3))
 
 
 def _casts(place: StorePlace, model: Any) -> bool:
@@ -159,12 +193,30 @@ def _casts(place: StorePlace, model: Any) -> bool:
 
 
 def open_store(session: Session, place: StorePlace) -> TeacherStore:
-    """A store of this run, verified the first time that it is opened."""
-    opened = session.stores
-    if place.folder not in opened:
+    """A store of this run, verified the first time that it is opened.
+
+    A shard that this run has verified before, here or in the first process (``verify_store``), is
+    not verified again.
+    """
+    if place.folders not in session.stores:
         with session.display.task("Verifying the teacher store"):
-            opened[place.folder] = TeacherStore(place.folder, place.spec)
-    return opened[place.folder]
+            store = TeacherStore(place.folders, place.spec, verified=session.verified)
+        session.verified.update(store.stamps)
+        session.stores[place.folders] = store
+    return session.stores[place.folders]
+
+
+def verify_store(session: Session, place: StorePlace) -> None:
+    """Verify a store in the first process and tell the others; all processes call this together.
+
+    They are told by size, time and number of each file: a process that sees other files, on a disk
+    of its own, verifies those by itself.
+    """
+    session.verified.update(session.processes.by_first(_stamps, session, place))
+
+
+def _stamps(session: Session, place: StorePlace) -> list[Stamp]:
+    return open_store(session, place).stamps
 
 
 def strongest_place(session: Session, recipe: Recipe) -> StorePlace:
@@ -217,10 +269,10 @@ def stores_wanted(
         session: the run.
         signals: live, hidden or topk for each of the arms.
     """
-    wanted: dict[Path, tuple[StorePlace, list[Any]]] = {}
+    wanted: dict[tuple[Path, ...], tuple[StorePlace, list[Any]]] = {}
     for arm, kind in signals.items():
         for place, rows in _wanted(session, arm, kind):
-            wanted.setdefault(place.folder, (place, []))[1].append(rows)
+            wanted.setdefault(place.folders, (place, []))[1].append(rows)
     return list(wanted.values())
 
 
@@ -238,5 +290,5 @@ def store_needs(session: Session, arm: str, kind: str) -> list[Need]:
     found = []
     for place, rows in _wanted(session, arm, kind):
         size = session.models.size_of(place.teacher)
-        found.append(store_need(place.folder, place.spec, size.hidden_size, rows))
+        found.append(store_need(place.folders, place.spec, size.hidden_size, rows))
     return found

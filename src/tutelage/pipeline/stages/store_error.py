@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import datasets
 import torch
 
 from tutelage.data.collate import collate, padding_id
@@ -16,7 +15,7 @@ from tutelage.pipeline.context.models import device, on_device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.store import StorePlace, open_store
 from tutelage.targets import probability_mix
-from tutelage.teachers import LiveTeacher, StoredTeacher
+from tutelage.teachers import LiveTeacher, StoredTeacher, join_rows
 from tutelage.teachers.store.keys import describe_rows
 from tutelage.training.loss import KD, DistillLoss, StepValues
 
@@ -60,12 +59,12 @@ def topk_error(session: Session, place: StorePlace, parts: Sequence[Any]) -> lis
         place: a store of the likeliest tokens that holds the rows.
         parts: data sets with ``id``, ``input_ids`` and ``labels``.
     """
-    rows = datasets.concatenate_datasets(list(parts))
+    rows = join_rows(parts)
     rows = rows.select(range(0, len(rows), max(1, len(rows) // ROWS))[:ROWS])
     inputs = {
         "store": place.spec.key,
         "student": session.models.student_identity(),
-        "rows": describe_rows(rows)[0].tolist(),
+        "rows": describe_rows(rows)["key"].tolist(),
     }
     name = f"topk_error/{place.spec.key}"
     if not session.run.fresh(name, inputs):

@@ -42,6 +42,7 @@ from tutelage.pipeline.stages.positions import (
 from tutelage.proofs import fingerprint
 from tutelage.recipe import Recipe
 from tutelage.recipe.teaching import Supervision
+from tutelage.teachers.store import save_keys
 from tutelage.types import DifficultyProfile, Example
 
 Available = NDArray[np.bool_]
@@ -324,6 +325,7 @@ def _write_rows(
         )
     with disk_checked(folder / "rows"):
         rows.save_to_disk(folder / "rows")
+        save_keys(folder / "rows")
     return counts
 
 

@@ -7,9 +7,8 @@ JSON file with its checksum, written last: without that the shard does not count
 import contextlib
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +26,6 @@ from tutelage.teachers.store.keys import Keys
 
 KEYS, TOKENS = "keys", "tokens"
 """Tensors of a shard that say whose signal it holds: one number for each example."""
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where the signals of examples are.
-
-    Attributes:
-        keys: sorted, shape ``[E]``.
-        shard: number of the shard, shape ``[E]``.
-        start: first token in the shard, shape ``[E]``.
-        tokens: response tokens, shape ``[E]``.
-    """
-
-    keys: Keys
-    shard: NDArray[np.int32]
-    start: NDArray[np.int64]
-    tokens: NDArray[np.int64]
-
-    def find(self, keys: Keys) -> NDArray[np.int64]:
-        """Position of each key; -1 for those that are not stored."""
-        if not len(self.keys):
-            return np.full(len(keys), -1, dtype=np.int64)
-        position = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
-        return np.where(self.keys[position] == keys, position, -1)
 
 
 def shard_name(keys: Keys) -> str:
@@ -88,23 +63,38 @@ def write_shard(
     atomic_write_json(path.with_suffix(".json"), record)
 
 
+def is_whole(folder: Path, name: str) -> bool:
+    """Whether a shard is there, with its checksum."""
+    return all((folder / f"{name}.{ending}").is_file() for ending in ("json", "safetensors"))
+
+
 def whole_shards(folder: Path) -> list[Path]:
     """The shards that are complete, in a fixed order."""
-    return [
-        path
-        for path in sorted(folder.glob("shard-*.safetensors"))
-        if path.with_suffix(".json").is_file()
-    ]
+    paths = sorted(folder.glob("shard-*.safetensors"))
+    return [path for path in paths if is_whole(folder, path.stem)]
 
 
-def verify(paths: Sequence[Path]) -> None:
-    """Compare every shard with its checksum.
+Stamp = tuple[int, int, int]
+"""Size, time of change and number of a file: while they stay, it is taken to be the same."""
+
+
+def verify(paths: Sequence[Path], known: Collection[Stamp] = ()) -> list[Stamp]:
+    """Compare shards with their checksums.
+
+    Args:
+        paths: the shards.
+        known: what was verified just now, here or by another process that sees the same files.
+
+    Returns:
+        What is verified now: a stamp of each shard.
 
     Raises:
         StoreError: a shard was changed or damaged since it was written.
     """
+    stamps = [_stamp(path) for path in paths]
+    unknown = [path for path, stamp in zip(paths, stamps, strict=True) if stamp not in known]
     with ThreadPoolExecutor() as pool:
-        for path, damaged in zip(paths, pool.map(_is_damaged, paths), strict=True):
+        for path, damaged in zip(unknown, pool.map(_is_damaged, unknown), strict=True):
             if damaged:
                 examples = read_json(path.with_suffix(".json"))["examples"]
                 raise StoreError(
@@ -112,6 +102,12 @@ def verify(paths: Sequence[Path]) -> None:
                     f" match its checksum. Delete it and give the same command again; only its"
                     f" {examples:,} examples are computed anew."
                 )
+    return stamps
+
+
+def _stamp(path: Path) -> Stamp:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _is_damaged(path: Path) -> bool:
@@ -119,23 +115,6 @@ def _is_damaged(path: Path) -> bool:
     if path.stat().st_size != record["bytes"]:
         return True
     return file_crc32(path) != record["crc32"]
-
-
-def read_location(paths: Sequence[Path]) -> Location:
-    """Where everything in some shards is; an example that is in two is taken from the first."""
-    parts: list[tuple[Keys, NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]] = []
-    for number, path in enumerate(paths):
-        with opened(path) as file:
-            keys = file.get_tensor(KEYS).numpy().view(np.uint64)
-            tokens = file.get_tensor(TOKENS).numpy()
-        starts = np.concatenate([[0], np.cumsum(tokens)[:-1]]).astype(np.int64)
-        parts.append((keys, np.full(len(keys), number, dtype=np.int32), starts, tokens))
-    if not parts:
-        empty = np.zeros(0, dtype=np.int64)
-        return Location(empty.astype(np.uint64), empty.astype(np.int32), empty, empty)
-    keys, shard, start, tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
-    unique, first = np.unique(keys, return_index=True)
-    return Location(unique, shard[first], start[first], tokens[first])
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor
 from tutelage.devices import sent
 from tutelage.models.projection import LinearProjection
 from tutelage.teachers.live import LogitTile
+from tutelage.teachers.store.index import Places
 from tutelage.teachers.store.keys import describe_rows, row_key
 from tutelage.teachers.store.read import TeacherStore
 from tutelage.teachers.store.spec import HIDDEN, TARGET, TOP_K
@@ -43,19 +44,10 @@ class StoredTeacher:
         self, store: TeacherStore, rows: Any = None, device: torch.device | str = "cpu"
     ) -> None:
         self.store = store
-        self._position_of: dict[str, int] = {}
-        self._ambiguous: set[str] = set()
+        self._places: Places | None = None
         if rows is not None:
-            self._expect(rows)
+            self._places = Places(rows, store.find(describe_rows(rows)["key"], rows["id"]))
         self._head = store.head().to(device) if store.kind == "hidden" else None
-
-    def _expect(self, rows: Any) -> None:
-        ids = list(rows["id"])
-        positions = self.store.find(describe_rows(rows)[0], ids)
-        for example_id, position in zip(ids, positions.tolist(), strict=True):
-            if self._position_of.setdefault(example_id, position) != position:
-                # Several teachers answered one prompt: the tokens tell the answers apart.
-                self._ambiguous.add(example_id)
 
     def encode(
         self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
@@ -68,26 +60,22 @@ class StoredTeacher:
             attention_mask: shape ``[B, T]``.
             labels: shape ``[B, T]``, -100 outside of response tokens.
         """
-        positions = np.asarray(
-            [
-                self._position(example_id, row, input_ids, attention_mask, labels)
-                for row, example_id in enumerate(ids)
-            ],
-            dtype=np.int64,
-        )
-        stored = self.store.read(positions)
-        wanted = HIDDEN if self._head is not None else TOP_K
-        return sent(stored[wanted], input_ids.device)
+        return sent(self.read(ids, input_ids, attention_mask, labels), input_ids.device)
 
-    def _position(
-        self, example_id: str, row: int, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
-    ) -> int:
-        known = self._position_of.get(example_id)
-        if known is not None and example_id not in self._ambiguous:
-            return known
-        there = attention_mask[row].bool()
-        key = row_key(example_id, input_ids[row][there].tolist(), labels[row][there].tolist())
-        return int(self.store.find(np.asarray([key], dtype=np.uint64), [example_id])[0])
+    def read(
+        self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The same as ``encode``, where it is read: not on its way to a device yet."""
+        positions = np.full(len(ids), -1) if self._places is None else self._places.find(ids)
+        for row, example_id in enumerate(ids):
+            if positions[row] >= 0:
+                continue
+            there = attention_mask[row].bool()
+            tokens, learned = (one[row][there].tolist() for one in (input_ids, labels))
+            key = np.asarray([row_key(example_id, tokens, learned)], dtype=np.uint64)
+            positions[row] = self.store.find(key, [example_id])[0]
+        wanted = HIDDEN if self._head is not None else TOP_K
+        return self.store.signal(positions, wanted)
 
     def tiles(
         self, hidden_NH: Tensor, tile_tokens: int
@@ -146,21 +134,21 @@ def stored_losses(
     Raises:
         StoreError: a row is not stored.
     """
-    positions = store.find(describe_rows(rows)[0], list(rows["id"]))
-    tokens = store.location.tokens[positions]
+    positions = store.find(describe_rows(rows)["key"], rows["id"])
+    tokens = store.location.tokens[positions].astype(np.int64)
     sums = np.zeros(len(positions))
     # Rows are taken together until they fill a tile or so: one product for many short answers.
     group = np.cumsum(tokens) // tile_tokens
     teacher = StoredTeacher(store)
     for number in np.unique(group):
         members = np.flatnonzero(group == number)
-        stored = store.read(positions[members])
         if store.kind == "topk":
-            logp_N = stored[TARGET]
+            logp_N = store.signal(positions[members], TARGET)
         else:
             labels = rows.select(members)["labels"]
             targets = [label for row in labels for label in row[1:] if label != -100]
-            logp_N = _target_logp(teacher, stored[HIDDEN], torch.tensor(targets), tile_tokens)
+            hidden_NH = store.signal(positions[members], HIDDEN)
+            logp_N = _target_logp(teacher, hidden_NH, torch.tensor(targets), tile_tokens)
         row_N = np.repeat(np.arange(len(members)), tokens[members])
         sums[members] = -np.bincount(row_N, logp_N.double().numpy(), minlength=len(members))
     return sums, tokens

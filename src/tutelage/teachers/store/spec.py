@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from tutelage.errors import ConfigError, StoreError
 from tutelage.files import atomic_write_json, read_json
 from tutelage.proofs import fingerprint
@@ -12,6 +14,8 @@ from tutelage.proofs import fingerprint
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Raised when the meaning of the files changes."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 HIDDEN, TOP_K, TARGET = "hidden", "top_k", "target"
 """Tensors of a shard: states; likeliest tokens; log-probability of the data's own token."""
@@ -112,3 +116,30 @@ def check_spec(folder: Path, manifest: Mapping[str, Any], wanted: StoreSpec) -> 
             f"The teacher store '{folder}' {_WORDS[field]}{values}, so what it says would be"
             " wrong here. Name another folder for this teacher, or delete that one."
         )
+
+
+def check_same(
+    folder: Path, manifest: Mapping[str, Any], first: Path, expected: Mapping[str, Any]
+) -> None:
+    """Refuse folders that are to be read as one store and hold different things.
+
+    Args:
+        folder: one of them.
+        manifest: its manifest.
+        first: the first of them.
+        expected: the manifest of that.
+
+    Raises:
+        StoreError: what they hold differs; the message names how.
+    """
+    words = {**_WORDS, "transform": _OTHER_HEAD, "head_crc32": _OTHER_HEAD}
+    for field, word in words.items():
+        if manifest.get(field) != expected.get(field):
+            raise StoreError(
+                f"The teacher store '{folder}' {word} than '{first}', so they cannot be read as one"
+                " (teacher.store). Name folders that were filled by the same teacher, in the same"
+                " type of numbers."
+            )
+
+
+_OTHER_HEAD = "has another output head"

@@ -1,9 +1,8 @@
 """Filling a store: one pass of the teacher over the examples that it lacks."""
 
 import dataclasses
-import shutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,17 @@ from torch import Tensor, nn
 
 from tutelage.data.collate import collate, length_batches
 from tutelage.errors import StoreError
-from tutelage.files import TEMPORARY_PREFIX, nearest_folder, remove_leftovers
+from tutelage.files import TEMPORARY_PREFIX, remove_leftovers
 from tutelage.models.head import batch_hidden, head_logits
 from tutelage.models.packing import packing
+from tutelage.teachers.store.claims import CLAIMS, beginning, filling, has_locks, shards_to_make
 from tutelage.teachers.store.head import FILE as HEAD
 from tutelage.teachers.store.head import head_content, take_head, write_head
-from tutelage.teachers.store.keys import Keys, describe_rows
-from tutelage.teachers.store.shards import read_location, whole_shards, write_shard
+from tutelage.teachers.store.need import Asked, present_in, token_bytes
+from tutelage.teachers.store.read import Folders, folders_of
+from tutelage.teachers.store.shards import shard_name, write_shard
 from tutelage.teachers.store.spec import (
+    DTYPES,
     HIDDEN,
     MANIFEST,
     TARGET,
@@ -32,7 +34,7 @@ from tutelage.teachers.store.spec import (
     read_manifest,
     write_manifest,
 )
-from tutelage.teachers.store.topk import bytes_per_token, encode_top_k
+from tutelage.teachers.store.topk import encode_top_k
 
 # Shape suffixes: N response tokens, n tokens of a tile, H hidden, V vocabulary.
 
@@ -45,108 +47,12 @@ SMALLEST_SHARD, LARGEST_SHARD = 1 << 20, 1 << 28
 TILE_TOKENS = 512
 """Tokens whose logits are in memory at once, when the likeliest are picked."""
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-ROOM = 1.02
-"""How much more than a store takes must be free."""
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a store still needs.
-
-    Attributes:
-        examples: examples that are not stored yet.
-        tokens: all their tokens, which the teacher reads.
-        response_tokens: their response tokens, which are stored.
-        bytes: disk that they and, when it is not there yet, the head will take.
-        stored_examples: asked examples that are stored already.
-    """
-
-    examples: int
-    tokens: int
-    response_tokens: int
-    bytes: int
-    stored_examples: int
-
-
-def token_bytes(spec: StoreSpec, hidden_size: int) -> int:
-    """What is stored of one response token, in bytes."""
-    if spec.kind == "topk":
-        assert spec.top_k is not None
-        return bytes_per_token(spec.top_k, spec.vocab_size) + 4  # and the data's own token
-    return hidden_size * DTYPES[spec.dtype].itemsize
-
-
-def store_bytes(
-    spec: StoreSpec, hidden_size: int, tokens: int, examples: int, *, with_head: bool = True
-) -> int:
-    """What a store takes on a disk.
-
-    Args:
-        spec: what it holds.
-        hidden_size: width of the teacher.
-        tokens: response tokens of all examples.
-        examples: how many there are.
-        with_head: its output head too, where it needs one.
-    """
-    # A key and a length for each example; the files' own headers are a few hundred bytes each.
-    size = tokens * token_bytes(spec, hidden_size) + 16 * examples
-    if spec.kind == "hidden" and with_head:
-        size += (hidden_size + 1) * spec.vocab_size * DTYPES[spec.dtype].itemsize
-    return size
-
-
-def store_need(folder: str | Path, spec: StoreSpec, hidden_size: int, rows: Any) -> Need:
-    """What would have to be computed and written, before any model is loaded.
-
-    Args:
-        folder: the store, there or not.
-        spec: what it holds.
-        hidden_size: width of the teacher.
-        rows: a data set with ``id``, ``input_ids`` and ``labels``.
-    """
-    asked = _Asked.of(rows)
-    present = _present(Path(folder), asked.keys)
-    missing = ~present
-    tokens = int(asked.responses[missing].sum())
-    begun = (Path(folder) / MANIFEST).is_file()
-    return Need(
-        examples=int(missing.sum()),
-        tokens=int(asked.lengths[missing].sum()),
-        response_tokens=tokens,
-        bytes=store_bytes(spec, hidden_size, tokens, int(missing.sum()), with_head=not begun),
-        stored_examples=int(present.sum()),
-    )
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """The rows that a store must cover, each once."""
-
-    keys: Keys
-    lengths: NDArray[np.int64]
-    responses: NDArray[np.int64]
-    row: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, rows: Any) -> "_Asked":
-        keys, lengths, responses = describe_rows(rows)
-        unique, first = np.unique(keys, return_index=True)
-        return cls(unique, lengths[first], responses[first], first)
-
-
-def _present(folder: Path, keys: Keys) -> NDArray[np.bool_]:
-    if not (folder / MANIFEST).is_file():
-        return np.zeros(len(keys), dtype=bool)
-    return read_location(whole_shards(folder)).find(keys) >= 0
-
-
-def begin_store(folder: str | Path, spec: StoreSpec, model: nn.Module, **details: Any) -> None:
+def begin_store(store: Folders, spec: StoreSpec, model: nn.Module, **details: Any) -> None:
     """Write the manifest and the head of a new store; a store that is there must be the same.
 
     Args:
-        folder: the store.
+        store: its folder; of several the first.
         spec: what it holds.
         model: the teacher.
         details: further facts for whoever reads the manifest; nothing depends on them.
@@ -154,13 +60,18 @@ def begin_store(folder: str | Path, spec: StoreSpec, model: nn.Module, **details
     Raises:
         StoreError: the folder holds another store, or something else.
     """
-    folder = Path(folder)
+    folder = folders_of(store)[0]
+    with beginning(folder):
+        _begin(folder, spec, model, details)
+
+
+def _begin(folder: Path, spec: StoreSpec, model: nn.Module, details: dict[str, Any]) -> None:
     remove_leftovers(folder, alone=False)
     if (folder / MANIFEST).is_file():
         check_spec(folder, read_manifest(folder), spec)
         return
     # A killed process may have left the head, which comes before the manifest: it is written again.
-    others = [p for p in folder.glob("*") if p.name != HEAD and not _is_temporary(p)]
+    others = [p for p in folder.glob("*") if p.name not in (HEAD, CLAIMS) and not _is_temporary(p)]
     if others:
         raise StoreError(
             f"'{folder}' is not empty and is no teacher store (it has '{others[0].name}' and no"
@@ -185,7 +96,7 @@ def _is_temporary(path: Path) -> bool:
 
 
 def fill_store(
-    folder: str | Path,
+    store: Folders,
     spec: StoreSpec,
     model: nn.Module,
     rows: Any,
@@ -195,57 +106,116 @@ def fill_store(
     autocast_dtype: torch.dtype | None = None,
     process: int = 0,
     processes: int = 1,
+    part: tuple[int, int] = (0, 1),
     progress: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], Any] | None = None,
 ) -> None:
     """Store the teacher's signal for every row that lacks it; :func:`begin_store` comes first.
 
     Rows are cut into shards that depend on the rows alone. A pass that was killed goes on with the
     shards that are not whole, and ends with the same numbers, bit for bit, as one that was not.
 
+    Any number of workers may call this for the same folder and rows at the same time, on one
+    machine or on several that see the folder: each claims the shards that it makes, and all return
+    when every shard is there. Of a worker that is lost the others make the shard that it was at.
+    Where the disk has no locks, each of ``processes`` makes its share alone.
+
     Args:
-        folder: the store.
+        store: its folder; of several the first is filled with what none of them has.
         spec: what it holds.
         model: the teacher; it is put in evaluation mode for the time.
         rows: a data set with ``id``, ``input_ids`` and ``labels``; rows may repeat.
         pad_token_id: fills the batches; it is masked out.
         batch_tokens: tokens of a batch.
         autocast_dtype: type of the teacher's matrix products; None for its own.
-        process: number of this process.
-        processes: how many share the work; each writes shards of its own.
-        progress: called with (tokens done, tokens in all) of this process.
+        process: number of this process among those that were started together.
+        processes: how many they are; each begins with other shards.
+        part: number of a part (from 0) and how many there are: of the shards only those of one
+            part are made, for machines that share no folder.
+        progress: called with (tokens done, tokens in all).
+        tell: called with a line when somebody is waited for.
 
     Raises:
         RunFolderError: the disk is full; whole shards stay.
     """
-    folder = Path(folder)
-    asked = _Asked.of(rows)
-    present = _present(folder, asked.keys)
-    width = token_bytes(spec, read_manifest(folder)["hidden_size"])
-    # Shards are dealt out by their number among all, whatever other processes have finished by now.
-    cut = _shards(asked, batch_tokens, width)[process::processes]
-    shards = [left for shard in cut if (left := _missing(shard, present))]
-    total = sum(int(asked.lengths[batch].sum()) for shard in shards for batch in shard)
-    done = 0
-    was_training = model.training
-    model.eval()
-    try:
-        with packing(model, longest=int(asked.lengths.max(initial=0))) as packed:
-            for shard in shards:
-                parts = []
-                for batch in shard:
-                    inputs = collate(list(rows.select(asked.row[batch])), pad_token_id)
-                    parts.append(_signal(model, inputs, spec, autocast_dtype, packed))
-                    done += int(asked.lengths[batch].sum())
-                    if progress is not None:
-                        progress(done, total)
-                members = np.concatenate(shard)
-                arrays = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-                write_shard(folder, asked.keys[members], asked.responses[members], arrays)
-    finally:
-        model.train(was_training)
+    folders = folders_of(store)
+    folder, asked = folders[0], Asked.of(rows)
+    work = _Pass(folder, spec, model, rows, asked, pad_token_id, autocast_dtype)
+    cut = _shards(asked, batch_tokens, token_bytes(spec, read_manifest(folder)["hidden_size"]))
+    cut = cut[part[0] :: part[1]]
+    if not has_locks(folder):
+        # Dealt out by their number among all, whatever other processes have finished by now.
+        shards = _left(cut[process::processes], present_in(folders, asked.keys))
+        work.make(shards, ((number, True) for number in range(len(shards))), progress)
+        return
+    with filling(folder, f"{shard_name(asked.keys)} {batch_tokens}", tell):
+        shards = _left(cut, present_in(folders, asked.keys))
+        names = [shard_name(asked.keys[np.concatenate(shard)]) for shard in shards]
+        first = len(shards) * process // processes
+        work.make(shards, shards_to_make(folder, names, first), progress)
 
 
-def _shards(asked: _Asked, batch_tokens: int, width: int) -> list[list[NDArray[np.int64]]]:
+@dataclass(frozen=True)
+class _Pass:
+    """One pass of a teacher over the rows that a store lacks; see ``fill_store``."""
+
+    folder: Path
+    spec: StoreSpec
+    model: nn.Module
+    rows: Any
+    asked: Asked
+    pad_token_id: int
+    autocast_dtype: torch.dtype | None
+
+    def make(
+        self,
+        shards: Sequence[Sequence[NDArray[np.int64]]],
+        numbers: Iterable[tuple[int, bool]],
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Make shards.
+
+        Args:
+            shards: batches of positions in ``asked``, by shard.
+            numbers: of the shards as they come, and whether each is to be made here.
+            progress: called with (tokens done, tokens in all).
+        """
+        lengths = self.asked.lengths
+        sizes = [sum(int(lengths[batch].sum()) for batch in shard) for shard in shards]
+        done = 0
+
+        def say(tokens: int) -> None:
+            nonlocal done
+            done += tokens
+            if progress is not None:
+                progress(done, sum(sizes))
+
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with packing(self.model, longest=int(lengths.max(initial=0))) as packed:
+                for number, here in numbers:
+                    if here:
+                        self._write(shards[number], packed, say)
+                    else:
+                        say(sizes[number])
+        finally:
+            self.model.train(was_training)
+
+    def _write(
+        self, shard: Sequence[NDArray[np.int64]], packed: bool, say: Callable[[int], None]
+    ) -> None:
+        parts, asked = [], self.asked
+        for batch in shard:
+            inputs = collate(list(self.rows.select(asked.row[batch])), self.pad_token_id)
+            parts.append(_signal(self.model, inputs, self.spec, self.autocast_dtype, packed))
+            say(int(asked.lengths[batch].sum()))
+        members = np.concatenate(shard)
+        arrays = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        write_shard(self.folder, asked.keys[members], asked.responses[members], arrays)
+
+
+def _shards(asked: Asked, batch_tokens: int, width: int) -> list[list[NDArray[np.int64]]]:
     """Batches of positions in ``asked``, by shard; the same whether or not some are there."""
     size = int(asked.responses.sum()) * width / SHARDS_WANTED
     limit = min(max(size, SMALLEST_SHARD), LARGEST_SHARD)
@@ -260,11 +230,12 @@ def _shards(asked: _Asked, batch_tokens: int, width: int) -> list[list[NDArray[n
     return shards
 
 
-def _missing(
-    shard: Sequence[NDArray[np.int64]], present: NDArray[np.bool_]
-) -> list[NDArray[np.int64]]:
-    left = [batch[~present[batch]] for batch in shard]
-    return [batch for batch in left if len(batch)]
+def _left(
+    shards: Sequence[Sequence[NDArray[np.int64]]], present: NDArray[np.bool_]
+) -> list[list[NDArray[np.int64]]]:
+    """What of the shards is not there; a shard of which nothing is left is none."""
+    left = [[part for batch in one if len(part := batch[~present[batch]])] for one in shards]
+    return [one for one in left if one]
 
 
 @torch.no_grad()
@@ -290,24 +261,3 @@ def _signal(
             tiles.append((encode_top_k(logp_nV, spec.top_k), target_n.float().cpu()))
     stored, targets = zip(*tiles, strict=True)
     return {TOP_K: torch.cat(stored), TARGET: torch.cat(targets)}
-
-
-def free_bytes(folder: str | Path) -> int:
-    """What is free on the disk of a folder, which need not be there yet."""
-    return shutil.disk_usage(nearest_folder(folder)).free
-
-
-def check_space(folder: str | Path, need: Need) -> None:
-    """Refuse to begin what the disk cannot hold.
-
-    Raises:
-        StoreError: less is free than is needed.
-    """
-    free = free_bytes(folder)
-    if free < need.bytes * ROOM:
-        raise StoreError(
-            f"The teacher store '{folder}' needs {need.bytes / 1e6:,.0f} MB of disk and"
-            f" {free / 1e6:,.0f} MB are free. Free some space, choose another disk with"
-            " teacher.store: FOLDER, keep the likeliest tokens alone (teacher.signal: topk), or let"
-            " the teacher run beside the student (teacher.signal: live)."
-        )
