@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.data.load import Duplicate, LoadedExamples
+from tutelage.data.loaded import LoadedExamples
+from tutelage.data.stored import Duplicate
 from tutelage.data.tokenize import tokenize_examples
 from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.types import Example, Message

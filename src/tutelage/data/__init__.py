@@ -12,17 +12,19 @@ if TYPE_CHECKING:
     from tutelage.data.encode import tokenize_prompts
     from tutelage.data.ending import ending_note, ends_alike, keep_stops, stop_ids
     from tutelage.data.format import Rendered, render, template_name
-    from tutelage.data.load import Duplicate, LoadedExamples, load_examples
+    from tutelage.data.load import load_examples
+    from tutelage.data.loaded import LoadedExamples
     from tutelage.data.openings import Opening
     from tutelage.data.prompts import LONGEST_PROMPT, teacher_prompt, teacher_prompts
+    from tutelage.data.stored import Duplicate
     from tutelage.data.templates import check_style, check_template
     from tutelage.data.tokenize import TokenizedSplit, tokenize_examples
     from tutelage.data.written import WrittenAnswer, tokenize_written
 
 _HOMES = {
-    "Duplicate": "load",
+    "Duplicate": "stored",
     "LONGEST_PROMPT": "prompts",
-    "LoadedExamples": "load",
+    "LoadedExamples": "loaded",
     "Opening": "openings",
     "Rendered": "format",
     "TokenizedSplit": "tokenize",

@@ -1,4 +1,7 @@
-"""How many tokens rows have: columns where tokenizing left them, counted in Arrow elsewhere."""
+"""Columns of tokenized rows as arrays, without a Python object for any row: texts, and lengths.
+
+How many tokens rows have is a column where tokenizing left it, and counted in Arrow elsewhere.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +12,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from tutelage.data.collate import IGNORED
+from tutelage.ids import Ids
 
 NUM_TOKENS = "num_tokens"
 """Column of tokenized rows: tokens of prompt and answer."""
@@ -30,6 +34,25 @@ def stored_lengths(rows: Any, column: str) -> Lengths:
         column: ``NUM_TOKENS`` or ``NUM_RESPONSE_TOKENS``, or another column of whole numbers.
     """
     return _collected(table[column].to_numpy() for table in _tables(rows, column))
+
+
+def stored_texts(rows: Any, column: str) -> Ids:
+    """A column of texts, such as the ids, as one sequence; other values become texts.
+
+    Args:
+        rows: a data set, or a part of it.
+        column: its name.
+    """
+    text = pa.large_string()
+    exact = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
+    chunks = []
+    for table in _tables(rows, column):
+        values = table[column].combine_chunks()
+        if any(is_one(values.type) for is_one in exact):
+            chunks.append(values.cast(text))
+        else:  # of fractions, say, Arrow makes other texts than Python
+            chunks.append(pa.array([str(value) for value in values.to_pylist()], text))
+    return Ids(pa.chunked_array(chunks, text))
 
 
 def count_tokens(rows: Any) -> Lengths:

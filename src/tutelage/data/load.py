@@ -17,64 +17,30 @@ file is meant where its own are called otherwise.
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+import numpy as np
+
+from tutelage.data.loaded import ExampleRows, LoadedExamples, draw_positions
 from tutelage.data.read import read_rows
 from tutelage.data.row import Row, wrong_type
+from tutelage.data.stored import Content
 from tutelage.data.turns import read_tools, read_turns, turn_content
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
 from tutelage.proofs import fingerprint
-from tutelage.types import Example, Message
+from tutelage.types import Message
 
 GROUP_COLUMNS = ("group", "level", "task", "category")
 _EXACT = 2.0**53  # whole numbers below it are exact as floats
 _ID_DIGITS = 16  # of SHA-256: two of a million different examples share one once in 40 million runs
 
 
-@dataclass(frozen=True)
-class Duplicate:
-    """A row with the same content as an earlier one.
-
-    Attributes:
-        id: the row's id.
-        of: the id of the first row with this content.
-        where: the file and the line or row number.
-        kept: True when the row has an id of its own and stays; False when it was left out.
-    """
-
-    id: str
-    of: str
-    where: str
-    kept: bool
-
-
-@dataclass(frozen=True)
-class LoadedExamples:
-    """The examples of one source.
-
-    Attributes:
-        examples: in the order of the file; ids are unique.
-        duplicates: every row of the source whose content occurred before, and what became of it.
-    """
-
-    examples: tuple[Example, ...]
-    duplicates: tuple[Duplicate, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What a row says, before it has an id."""
-
-    fields: Mapping[str, str]
-    references: tuple[str, ...]
-    messages: tuple[Message, ...] = ()
-    tools: tuple[Mapping[str, Any], ...] = ()
-
-    def digest(self) -> str:
-        """A hash of the content alone: the same row has the same one in every file and order."""
-        turns = [turn_content(message) for message in self.messages]
-        parts = [dict(self.fields), list(self.references), turns]
-        return fingerprint([*parts, list(self.tools)] if self.tools else parts)[:_ID_DIGITS]
+def _digest(content: Content) -> str:
+    """A hash of the content alone: the same row has the same one in every file and order."""
+    turns = [turn_content(message) for message in content.messages]
+    parts = [dict(content.fields), list(content.references), turns]
+    tools = [list(content.tools)] if content.tools else []
+    return fingerprint([*parts, *tools])[:_ID_DIGITS]
 
 
 def load_examples(
@@ -85,6 +51,7 @@ def load_examples(
     seed: int = 0,
     columns: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
+    folder: str | Path | None = None,
 ) -> LoadedExamples:
     """Read the examples of a file, a saved ``datasets`` folder or a hub data set.
 
@@ -100,6 +67,8 @@ def load_examples(
         seed: seed of the draw.
         columns: further columns to keep with the examples, as text.
         names: our name of a column to the file's, as in ``{"prompt": "text"}``.
+        folder: where examples are kept that are too many for memory, in a file without a name that
+            goes with them; by default where the system has such files.
 
     Returns:
         The examples, in file order, and the duplicates of the whole source.
@@ -114,11 +83,11 @@ def load_examples(
             f"`limit` must be at least 1, got {limit}. Leave it out to keep all rows."
         )
     rows = named_rows(source, split, columns, names or {})
-    loaded = _build_examples(rows, source, columns)
+    loaded = _build_examples(rows, source, columns, folder)
     if limit is None or limit >= len(loaded.examples):
         return loaded
-    drawn = sorted(random.Random(seed).sample(range(len(loaded.examples)), limit))
-    return LoadedExamples(tuple(loaded.examples[i] for i in drawn), loaded.duplicates)
+    drawn = draw_positions(random.Random(seed), len(loaded.examples), limit)
+    return loaded.select(np.sort(drawn), duplicates=True)
 
 
 def named_rows(
@@ -160,45 +129,21 @@ def _renamed(row: Row, names: Mapping[str, str], strict: bool) -> Row:
     return Row(row.where, columns, row.found)
 
 
-def _build_examples(rows: Iterable[Row], source: str, extra: Sequence[str] = ()) -> LoadedExamples:
+def _build_examples(
+    rows: Iterable[Row], source: str, extra: Sequence[str], folder: str | Path | None
+) -> LoadedExamples:
     """Turn rows into examples with unique ids, and find the duplicates."""
     shape: _Shape | None = None
-    examples: dict[str, Example] = {}
-    first_place: dict[str, str] = {}
-    first_with_content: dict[str, str] = {}
-    duplicates = []
+    found = ExampleRows(folder)
     for row in rows:
         shape = shape or find_shape(row)
         content = shape.content(row)
-        digest = content.digest()
         own_id = _own_id(row)
-        identity = own_id or digest
-        original = first_with_content.setdefault(digest, identity)
-        is_copy = own_id is None and original in examples
-        if is_copy or original != identity:
-            duplicates.append(Duplicate(identity, original, row.where, kept=not is_copy))
-        if is_copy:
-            continue
-        if identity in examples:
-            raise DataError(
-                f"{row.where}: the id '{identity}' was used before, at {first_place[identity]}. Ids"
-                " must be unique, because scores and cached signals are kept by id. Rename one, or"
-                " remove the id column: ids are then made from the content."
-            )
-        first_place[identity] = row.where
-        examples[identity] = Example(
-            id=identity,
-            fields=content.fields,
-            completion=content.references[0] if content.references else "",
-            references=content.references,
-            messages=content.messages,
-            group=_group(row),
-            tools=content.tools,
-            columns=_further_columns(row, extra),
-        )
-    if not examples:
+        columns = _further_columns(row, extra)
+        found.add(own_id, content, _digest(content), row.where, _group(row), columns)
+    if shape is None:
         raise DataError(f"'{source}' has no rows, so there is nothing to learn from. Add examples.")
-    return LoadedExamples(tuple(examples.values()), tuple(duplicates))
+    return found.loaded()
 
 
 def _further_columns(row: Row, names: Sequence[str]) -> dict[str, str]:
@@ -260,7 +205,7 @@ def _answers(row: Row, column: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _conversation(row: Row, turns: tuple[Message, ...]) -> _Content:
+def _conversation(row: Row, turns: tuple[Message, ...]) -> Content:
     """A conversation that ends with an answer of the assistant to something."""
     answer = turns[-1] if turns else Message("", "")
     says = bool(answer.content.strip())
@@ -277,14 +222,14 @@ def _conversation(row: Row, turns: tuple[Message, ...]) -> _Content:
         )
     # What a call alone looks like as text, only the chat template knows.
     references = (answer.content,) if says else ()
-    return _Content({"prompt": asked[-1]}, references, turns, read_tools(row))
+    return Content({"prompt": asked[-1]}, references, turns, read_tools(row))
 
 
-def _from_messages(row: Row) -> _Content:
+def _from_messages(row: Row) -> Content:
     return _conversation(row, _with_system(row, read_turns(row, "messages")))
 
 
-def _from_conversations(row: Row) -> _Content:
+def _from_conversations(row: Row) -> Content:
     return _conversation(row, _with_system(row, read_turns(row, "conversations")))
 
 
@@ -296,26 +241,26 @@ def _with_system(row: Row, turns: tuple[Message, ...]) -> tuple[Message, ...]:
     return turns if begins else (Message("system", _text(row, "system")), *turns)
 
 
-def _from_prompt(row: Row) -> _Content:
+def _from_prompt(row: Row) -> Content:
     # Under `completion`, a list of texts is a list of references; one of objects, a conversation.
     completion = row.columns["completion"]
     if isinstance(row.columns["prompt"], list):
         return _conversation(row, read_turns(row, "prompt") + read_turns(row, "completion"))
     if isinstance(completion, list) and any(isinstance(turn, Mapping) for turn in completion):
         raise wrong_type(row, "completion", completion, "a text, like the prompt,")
-    return _Content({"prompt": _text(row, "prompt")}, _answers(row, "completion"))
+    return Content({"prompt": _text(row, "prompt")}, _answers(row, "completion"))
 
 
-def _from_instruction(row: Row) -> _Content:
+def _from_instruction(row: Row) -> Content:
     given = row.columns.get("input")
     if given is not None and not isinstance(given, str):
         raise wrong_type(row, "input", given, "text")
     fields = {"instruction": _text(row, "instruction"), "input": given or ""}
-    return _Content(fields, _answers(row, "output"))
+    return Content(fields, _answers(row, "output"))
 
 
-def _from_question(row: Row) -> _Content:
-    return _Content({"question": _text(row, "question")}, _answers(row, "answer"))
+def _from_question(row: Row) -> Content:
+    return Content({"question": _text(row, "question")}, _answers(row, "answer"))
 
 
 @dataclass(frozen=True)
@@ -323,13 +268,13 @@ class _Shape:
     """A set of columns that makes an example, and how."""
 
     required: tuple[str, ...]
-    build: Callable[[Row], _Content]
+    build: Callable[[Row], Content]
 
     @property
     def name(self) -> str:
         return " + ".join(self.required)
 
-    def content(self, row: Row) -> _Content:
+    def content(self, row: Row) -> Content:
         """What a row of this shape says.
 
         Raises:

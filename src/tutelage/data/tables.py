@@ -1,12 +1,14 @@
-"""Tokenized rows as they come, kept as tables: a token in a list of Python's takes far more."""
+"""Tokenized rows as they come, kept as a table: a token in a list of Python's takes far more."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 
 from tutelage.data.lengths import NUM_RESPONSE_TOKENS, NUM_TOKENS
+from tutelage.data.spool import Spool
 
 TABLE_TOKENS = 1 << 19
 """Rows wait in Python's lists until they have so many tokens."""
@@ -29,12 +31,17 @@ FEATURES = datasets.Features(
 
 
 class RowTables:
-    """Takes rows one by one, and makes a data set of them."""
+    """Takes rows one by one, and makes a data set of them, on disk when it is large.
 
-    def __init__(self) -> None:
-        self._tables: list[pa.Table] = []
+    Args:
+        folder: where that is; see ``Spool``.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self._spool = Spool(FEATURES.arrow_schema, folder)
         self._rows: list[dict[str, Any]] = []
         self._tokens = 0
+        self._empty = True
         self._hash = hashlib.blake2b(digest_size=8)
 
     def add(self, row: dict[str, Any]) -> None:
@@ -48,12 +55,13 @@ class RowTables:
         """Make a table of the rows that wait."""
         batch = pa.RecordBatch.from_pylist(self._rows, schema=FEATURES.arrow_schema)
         self._hash.update(batch.serialize())
-        self._tables.append(pa.Table.from_batches([batch]))
+        self._spool.add(batch)
+        self._empty = False
         self._rows, self._tokens = [], 0
 
     def dataset(self) -> datasets.Dataset:
         """All rows so far."""
-        if self._rows or not self._tables:
+        if self._rows or self._empty:
             self._close()
         # Without a fingerprint one is made of a copy of everything.
-        return datasets.Dataset(pa.concat_tables(self._tables), fingerprint=self._hash.hexdigest())
+        return datasets.Dataset(self._spool.table(), fingerprint=self._hash.hexdigest())

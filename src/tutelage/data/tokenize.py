@@ -6,19 +6,22 @@ left out and counted. Data that a model is tested on are never left out: prompts
 are cut or kept, and counted.
 """
 
+import functools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import datasets
 from transformers import PreTrainedTokenizerBase
 
+from tutelage.data.ahead import one_ahead
 from tutelage.data.collate import IGNORED
 from tutelage.data.encode import Tokens, encode_chats, encode_texts
 from tutelage.data.format import render, template_name
 from tutelage.data.lengths import NUM_RESPONSE_TOKENS, NUM_TOKENS
-from tutelage.data.load import LoadedExamples
+from tutelage.data.loaded import LoadedExamples
 from tutelage.data.openings import Opening
 from tutelage.data.pieces import control_ids
 from tutelage.data.tables import RowTables
@@ -70,6 +73,7 @@ def tokenize_examples(
     long_prompts: LongPrompts = "drop",
     openings: Sequence[Opening] = (),
     progress: Callable[[int, int], None] | None = None,
+    folder: str | Path | None = None,
 ) -> TokenizedSplit:
     """Render and tokenize examples, and label what the student learns to write.
 
@@ -103,6 +107,8 @@ def tokenize_examples(
             data, for data that a model is tested on. A prompt with another one gets the first, and
             its answer no label, because it belongs to the other.
         progress: called with the number of examples done and the number of all.
+        folder: where rows are kept that are too many for memory, in a file without a name that goes
+            with them; by default where the system has such files.
 
     Returns:
         The data set and its summary.
@@ -113,39 +119,44 @@ def tokenize_examples(
         ModelError: there is no token to end an answer with.
     """
     loaded = examples if isinstance(examples, LoadedExamples) else LoadedExamples(tuple(examples))
-    check_unique([example.id for example in loaded.examples])
+    check_unique(loaded.ids)
     bos: Any = tokenizer.bos_token_id
-    tally = _Tally(max_length, max_prompt_length, long_prompts, bos, control_ids(tokenizer))
-    total = len(loaded.examples)
-    for start in range(0, total, _CHUNK):
-        chunk = loaded.examples[start : start + _CHUNK]
-        names = [template_name(example, template, tokenizer) for example in chunk]
-        tokens = _encode(chunk, names, template, tokenizer, system, openings)
-        for row in zip(chunk, names, tokens, strict=True):
+    limits = (max_length, max_prompt_length, long_prompts)
+    tally = _Tally(*limits, bos, control_ids(tokenizer), RowTables(folder))
+    total, done = len(loaded.examples), 0
+    encode = functools.partial(
+        _encode, template=template, tokenizer=tokenizer, system=system, openings=openings
+    )
+    chunks = (loaded.examples[start : start + _CHUNK] for start in range(0, total, _CHUNK))
+    for chunk in one_ahead(encode, chunks):
+        for row in chunk:
             tally.add(*row)
+        done += len(chunk)
         if progress is not None:
-            progress(start + len(chunk), total)
+            progress(done, total)
     if not tally.kept:
         raise _nothing_left(tally, total)
     return TokenizedSplit(tally.rows.dataset(), tally.summary(loaded), tally.usual_openings)
 
 
 def _encode(
-    chunk: Sequence[Example],
-    names: Sequence[str],
+    examples: Sequence[Example],
+    *,
     template: str,
     tokenizer: PreTrainedTokenizerBase,
     system: str | None,
     openings: Sequence[Opening],
-) -> Iterable[Tokens]:
-    """The tokens of some examples, in order."""
+) -> list[tuple[Example, str, Tokens]]:
+    """Some examples with the names of their templates and their tokens, in order."""
+    chunk = tuple(examples)
+    names = [template_name(example, template, tokenizer) for example in chunk]
     texts = [i for i, name in enumerate(names) if name != "chat"]
     chats = [i for i, name in enumerate(names) if name == "chat"]
     rendered = [render(chunk[i], template, tokenizer, system) for i in texts]
     in_text = encode_texts([chunk[i] for i in texts], rendered, tokenizer)
     in_chat = encode_chats([chunk[i] for i in chats], tokenizer, system, openings)
     tokens = dict(zip([*texts, *chats], [*in_text, *in_chat], strict=True))
-    return [tokens[i] for i in range(len(chunk))]
+    return [(example, names[i], tokens[i]) for i, example in enumerate(chunk)]
 
 
 @dataclass
@@ -157,14 +168,15 @@ class _Tally:
     long_prompts: LongPrompts
     bos: int | None
     control_ids: frozenset[int]
-    rows: RowTables = field(default_factory=RowTables)
+    rows: RowTables
     kept: int = 0
     prompt_tokens: int = 0
     response_tokens: int = 0
     total_tokens: int = 0
     max_total_tokens: int = 0
     groups: Counter[str] = field(default_factory=Counter)
-    dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     templates: Counter[str] = field(default_factory=Counter)
     cut: Counter[str] = field(default_factory=Counter)
     not_learned: Counter[str] = field(default_factory=Counter)
@@ -179,7 +191,9 @@ class _Tally:
         labelled = [label for label in tokens.labels if label != IGNORED]
         reason = self._fault(tokens, labelled) if self.long_prompts == "drop" else None
         if reason is not None:
-            self.dropped[reason].append(example.id)
+            self.dropped[reason] += 1
+            if len(self.dropped_ids[reason]) < _NAMED_IDS:
+                self.dropped_ids[reason].append(example.id)
             return
         self.not_learned.update(tokens.not_learned)
         self.reopened += tokens.reopened
@@ -237,18 +251,17 @@ class _Tally:
 
     def summary(self, loaded: LoadedExamples) -> dict[str, Any]:
         usual = self.usual_openings
-        left_out = [duplicate for duplicate in loaded.duplicates if not duplicate.kept]
         openings: Counter[str] = Counter()
         for opening, rows in self.openings.items():
             openings.update({opening.words: rows} if opening.words else {})
         return {
             "loaded": len(loaded.examples),
             "kept": self.kept,
-            "dropped": {reason: len(ids) for reason, ids in self.dropped.items()},
-            "dropped_ids": {reason: ids[:_NAMED_IDS] for reason, ids in self.dropped.items()},
+            "dropped": dict(self.dropped),
+            "dropped_ids": dict(self.dropped_ids),
             "duplicates": {
-                "left_out": len(left_out),
-                "kept": len(loaded.duplicates) - len(left_out),
+                "left_out": loaded.num_left_out,
+                "kept": len(loaded.duplicates) - loaded.num_left_out,
                 "ids": [duplicate.id for duplicate in loaded.duplicates[:_NAMED_IDS]],
             },
             "cut": dict(self.cut),
@@ -268,7 +281,7 @@ class _Tally:
 def _nothing_left(tally: _Tally, total: int) -> DataError:
     if not total:
         return DataError("There are no examples to tokenize. Give at least one.")
-    reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in tally.dropped.items())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
     return DataError(
         f"No response tokens left: all {total} examples were dropped ({reasons}). The limits are"
         f" max_length {tally.max_length} and max_prompt_length {tally.max_prompt_length}. Raise"

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tutelage.data.row import check_columns_differ
 from tutelage.data.text_files import check_content, find_delimiter
@@ -25,7 +26,7 @@ def save_profile(
     path: str | Path,
     profile: DifficultyProfile,
     *,
-    num_tokens: Sequence[int],
+    num_tokens: Sequence[int] | NDArray[np.integer],
     groups: Sequence[str],
 ) -> None:
     """Write a profile as parquet with the columns id, score, num_tokens and group."""
@@ -34,7 +35,7 @@ def save_profile(
             "id": profile.ids.text,
             "score": profile.scores,
             "num_tokens": np.asarray(num_tokens, dtype=np.int64),
-            "group": pa.array(groups, pa.string()),
+            "group": Ids.of(groups).text.cast(pa.string()),
         },
         metadata={"measure": profile.measure},
     )

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from tutelage.ids import Ids
 from tutelage.types import DifficultyProfile
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -42,7 +42,7 @@ def _by_group(
     scores: NDArray[np.float64], groups: Sequence[str]
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """The label and the scores of each group, labels sorted."""
-    coded = pa.array(groups, pa.string()).dictionary_encode()
+    coded = Ids.of(groups).text.dictionary_encode()
     labels, codes = coded.dictionary.to_pylist(), coded.indices.to_numpy()
     parts = np.split(
         scores[np.argsort(codes, kind="stable")],

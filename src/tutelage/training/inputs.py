@@ -6,10 +6,12 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from torch import nn
 
-from tutelage.data.lengths import flat, list_lengths
+from tutelage.data.lengths import flat, list_lengths, stored_texts
 from tutelage.errors import ConfigError, DataError, ModelError
+from tutelage.ids import Ids
 from tutelage.models import load_model
 from tutelage.models.head import causal_lm, head_size
 from tutelage.teachers import TeacherLadder
@@ -40,8 +42,8 @@ class Given:
     student: Any
     teacher: Any
     rows: datasets.Dataset
-    ids: list[str]
-    writers: list[str] | None
+    ids: Ids
+    writers: Ids | None
     vocab_size: int
 
 
@@ -65,11 +67,15 @@ def given_inputs(
     student, teacher = _given_model(model, "student"), _given_teachers(teacher)
     rows = addressed_rows(rows, "train_dataset")
     vocab_size = _common_vocabulary(student, teacher, vocab_size)
-    ids = [str(one) for one in rows["id"]] if "id" in rows.column_names else None
-    ids = ids if ids is not None else [str(number) for number in range(len(rows))]
+    ids = stored_texts(rows, "id") if "id" in rows.column_names else _numbered(len(rows))
     _check_rows(rows, ids, student, teacher, vocab_size)
-    writers = list(rows["teacher"]) if "teacher" in rows.column_names else None
+    writers = stored_texts(rows, "teacher") if "teacher" in rows.column_names else None
     return Given(student, teacher, rows, ids, writers, vocab_size)
+
+
+def _numbered(count: int) -> Ids:
+    """Numbers as ids."""
+    return Ids(pa.array(np.arange(count)).cast(pa.large_string()))
 
 
 # ---- models ----------------------------------------------------------------------------------

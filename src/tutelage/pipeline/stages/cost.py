@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from tutelage.curriculum import load_plan, plan_folder
 from tutelage.curriculum.reuse import ReusePlan
-from tutelage.data.lengths import NUM_TOKENS, stored_lengths
+from tutelage.data.lengths import NUM_TOKENS, stored_lengths, stored_texts
 from tutelage.errors import RunFolderError
 from tutelage.files import read_json
-from tutelage.ids import Ids
 from tutelage.models import ModelSize
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.session import Session
@@ -223,10 +222,10 @@ def cost_of(session: Session, arm: str) -> Cost:
         mends=recipe.on_policy.is_used and recipe.on_policy.teacher_top_k is not None,
         weighs=recipe.on_policy.importance is not None,
     )
-    order = Ids(rows["id"]).locate(plan.ids)
+    order = stored_texts(rows, "id").locate(plan.ids)
     answers = None
     if scale.reuse is not None:
-        prompts = np.asarray(rows["num_prompt_tokens"])
+        prompts = stored_lengths(rows, "num_prompt_tokens")
         answers = np.minimum(lengths - prompts, recipe.on_policy.max_new_tokens)[order]
     found = estimate(plan, lengths[order], scale, answers)
     return replace(found, at_most=recipe.on_policy.rule is not None)

@@ -22,11 +22,12 @@ from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.data.kept import read_columns, read_examples, write_examples
 from tutelage.data.lengths import NUM_RESPONSE_TOKENS, stored_lengths
 from tutelage.data.lists import list_examples
-from tutelage.data.load import LoadedExamples
+from tutelage.data.loaded import LoadedExamples, draw_positions
 from tutelage.data.tokenize import LongPrompts
 from tutelage.errors import DataError
 from tutelage.files import atomic_write_json
 from tutelage.hashes import content_sha256
+from tutelage.ids import Ids
 from tutelage.models.saving import disk_checked
 from tutelage.pipeline.context.display import Report
 from tutelage.pipeline.context.inputs import (
@@ -62,18 +63,22 @@ def _make(session: Session, inputs: Inputs) -> None:
     ):
         summaries, contents = {}, {}
         openings: tuple[Opening, ...] = ()
-        for split, loaded in load_splits(session).items():
+        for split, loaded in load_splits(session, folder).items():
             long = "drop" if split == "train" else settings.long_prompts
             tokenized = tokenize(
-                session, loaded, long_prompts=long, openings=openings, progress=report
+                session,
+                loaded,
+                long_prompts=long,
+                openings=openings,
+                progress=report,
+                folder=folder,
             )
             if split == "train":
                 openings = tokenized.openings
             with disk_checked(folder / split):
                 tokenized.dataset.save_to_disk(folder / split)
                 save_keys(folder / split)
-            there = set(tokenized.dataset["id"])
-            kept = (example for example in loaded.examples if example.id in there)
+            kept = _kept(loaded.examples, Ids(tokenized.dataset.data["id"]))
             summaries[split] = tokenized.summary
             contents[split] = {
                 "rows": _content(folder / split, inputs["tokenizer"]),
@@ -96,6 +101,7 @@ def tokenize(
     long_prompts: LongPrompts = "drop",
     openings: Sequence[Opening] = (),
     progress: Report | None = None,
+    folder: Path | None = None,
 ) -> TokenizedSplit:
     """Examples as the student reads them: its tokenizer, the recipe's template and lengths."""
     settings = session.recipe.data_section
@@ -109,7 +115,19 @@ def tokenize(
         long_prompts=long_prompts,
         openings=openings,
         progress=progress,
+        folder=folder,
     )
+
+
+def _kept(examples: Sequence[Example], ids: Ids) -> Iterator[Example]:
+    """The examples with these ids, which are in the same order."""
+    rest = iter(ids)
+    wanted = next(rest, None)
+    for example in examples:
+        if example.id == wanted:
+            yield example
+            wanted = next(rest, None)
+    assert wanted is None, "every row was made from an example, in order"
 
 
 _REMEDIES = {
@@ -164,10 +182,14 @@ def _content(folder: Path, tokenizer: str) -> str:
     return fingerprint({"rows": rows, "tokenizer": tokenizer})
 
 
-def load_splits(session: Session) -> dict[str, LoadedExamples]:
+def load_splits(session: Session, folder: Path) -> dict[str, LoadedExamples]:
     """The examples of each split as the recipe's sources give them, before tokenizing.
 
     The sources are read here alone: later stages read ``kept_examples`` and ``kept_columns``.
+
+    Args:
+        session: the run.
+        folder: where there is room for what memory does not hold.
     """
     settings, seed = session.recipe.data_section, session.recipe.data_seed
     if settings.kind != "files":
@@ -180,6 +202,7 @@ def load_splits(session: Session) -> dict[str, LoadedExamples]:
             seed=seed,
             columns=wanted_columns(session) if split == "train" else (),
             names=column_names(settings),
+            folder=folder,
         )
         for split in SPLITS
         if (source := getattr(settings, split))
@@ -217,18 +240,21 @@ def _hold_out(
     loaded: LoadedExamples, share: float, split: str, seed: int
 ) -> tuple[LoadedExamples, LoadedExamples]:
     """Set a seeded share of the training examples aside, by id."""
-    ids = sorted(example.id for example in loaded.examples)
+    ids = loaded.ids
     count = math.ceil(share * len(ids))
     if count >= len(ids):
         raise DataError(
             f"data.{split}_share={share} of {len(ids)} examples leaves nothing to train on."
             " Give more data or a smaller share."
         )
-    held = set(random.Random(f"{split} {seed}").sample(ids, count))
-    parts: tuple[list[Example], list[Example]] = ([], [])
-    for example in loaded.examples:
-        parts[example.id not in held].append(example)
-    return LoadedExamples(tuple(parts[0])), LoadedExamples(tuple(parts[1]), loaded.duplicates)
+    # Drawn from the ids in their own order, so that the order of the file does not matter.
+    by_id = ids.order_by(np.zeros(len(ids)))
+    held = np.zeros(len(ids), dtype=bool)
+    held[by_id[draw_positions(random.Random(f"{split} {seed}"), len(ids), count)]] = True
+    return (
+        loaded.select(np.flatnonzero(held), duplicates=False),
+        loaded.select(np.flatnonzero(~held), duplicates=True),
+    )
 
 
 def rows_of(session: Session, split: str) -> Any:

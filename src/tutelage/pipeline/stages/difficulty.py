@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.data import padding_id
-from tutelage.data.lengths import NUM_RESPONSE_TOKENS, NUM_TOKENS, stored_lengths
+from tutelage.data.lengths import NUM_RESPONSE_TOKENS, NUM_TOKENS, stored_lengths, stored_texts
 from tutelage.difficulty import (
     DIFFICULTIES,
     ExampleLosses,
@@ -27,6 +27,7 @@ from tutelage.difficulty import (
 from tutelage.errors import ConfigError
 from tutelage.files import atomic_write_json
 from tutelage.generation import GenerationSettings
+from tutelage.ids import Ids
 from tutelage.pipeline.context.inputs import difficulty_inputs, difficulty_part
 from tutelage.pipeline.context.models import autocast_dtype, on_device
 from tutelage.pipeline.context.session import Session
@@ -66,8 +67,8 @@ class ModelMeasurements:
         return self._ids
 
     @functools.cached_property
-    def _ids(self) -> list[str]:
-        return list(self._rows["id"])
+    def _ids(self) -> Ids:
+        return stored_texts(self._rows, "id")
 
     @property
     def student_losses(self) -> ExampleLosses:
@@ -200,7 +201,7 @@ def write_profile(
     """
     settings = recipe.difficulty
     rows = rows_of(session, "train")
-    ids, groups = list(rows["id"]), list(rows["group"])
+    ids, groups = stored_texts(rows, "id"), stored_texts(rows, "group")
     started = time.monotonic()
     extra: dict[str, Any] = {}
     if settings.sample is not None and settings.sample < len(ids):
@@ -215,9 +216,9 @@ def write_profile(
         measured = ModelMeasurements(session, recipe, rows, model)
         scores = score_examples(settings.kind, settings.options, measured)
         rows_measured = rows
-    profile = DifficultyProfile(tuple(ids), scores, settings.kind)
+    profile = DifficultyProfile(ids, scores, settings.kind)
     num_tokens = stored_lengths(rows, NUM_RESPONSE_TOKENS)
-    save_profile(folder / "profile.parquet", profile, num_tokens=num_tokens.tolist(), groups=groups)
+    save_profile(folder / "profile.parquet", profile, num_tokens=num_tokens, groups=groups)
     unit = DIFFICULTIES[settings.kind].unit_of(settings.options)
     if measured.forward_seconds:
         tokens = int(stored_lengths(rows_measured, NUM_TOKENS).sum())

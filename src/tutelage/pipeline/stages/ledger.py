@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 
 from tutelage.curriculum import load_plan, plan_folder
-from tutelage.data.lengths import NUM_TOKENS, stored_lengths
+from tutelage.data.lengths import NUM_TOKENS, stored_lengths, stored_texts
 from tutelage.difficulty import needs
 from tutelage.files import read_json_or
-from tutelage.ids import Ids
 from tutelage.pipeline.context.session import Session, training_stage
 from tutelage.pipeline.stages.cost import cost_of, trainable
 from tutelage.pipeline.stages.data import rows_of, training_rows
@@ -66,7 +65,7 @@ def _step_flops(recipe: Recipe, parameters: int, session: Session) -> float:
 def _asked_once(session: Session, arm: str, plan: Any) -> int:
     """Tokens of the examples that a teacher is asked about, each once, as a store does."""
     rows = training_rows(session, arm)
-    lengths = stored_lengths(rows, NUM_TOKENS)[Ids(rows["id"]).locate(plan.ids)]
+    lengths = stored_lengths(rows, NUM_TOKENS)[stored_texts(rows, "id").locate(plan.ids)]
     asked = np.repeat(plan.takes_logits, np.diff(plan.offsets))
     return int(lengths[np.unique(plan.visits[asked])].sum())
 
@@ -78,7 +77,7 @@ def _states_flops(session: Session, arm: str, plan: Any) -> float:
         return 0.0
     rows = training_rows(session, arm)
     answers = stored_lengths(rows, NUM_TOKENS) - np.asarray(rows["num_prompt_tokens"])
-    learned = int(answers[Ids(rows["id"]).locate(plan.ids)][plan.visits].sum())
+    learned = int(answers[stored_texts(rows, "id").locate(plan.ids)][plan.visits].sum())
     return float(learned * flops_of_token(student.hidden_size, teacher.hidden_size))
 
 
