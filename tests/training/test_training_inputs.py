@@ -422,3 +422,10 @@ def test_a_process_that_sees_several_gpus_trains_on_one(caplog):
     use_one_gpu(args)
     assert args._n_gpu == 1
     assert "sees 4 GPUs" in caplog.text and "torchrun --nproc-per-node 4" in caplog.text
+
+
+def test_models_in_parts_are_refused(tmp_path, rows):
+    student = tiny_model()
+    student.lm_head.weight.device_mesh = "of a tensor-parallel model"
+    with pytest.raises(ConfigError, match="weights of the student are cut over processes already"):
+        DistillTrainer(student, DistillConfig(str(tmp_path), report_to=[]), rows)

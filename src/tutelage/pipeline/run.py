@@ -20,7 +20,8 @@ from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display, quiet_libraries
 from tutelage.pipeline.context.folder import RECORD, PartsFolder, RunFolder
 from tutelage.pipeline.context.inputs import STUDENT_START
-from tutelage.pipeline.context.models import Models, lacks_bfloat16
+from tutelage.pipeline.context.models import Models
+from tutelage.pipeline.context.precision import slow_precision
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.checks import check_controls, check_models
@@ -149,7 +150,8 @@ def prepared(
         session.draws = draws
         arms = ", ".join(session.loaded.arms)
         session.display.note(f"{session.recipe.name}: {arms}, in {session.run.path}")
-        _mention_slow_precision(session)
+        if slow := slow_precision(session.loaded.arms.values()):
+            session.display.note(f"note: {slow}")
         _mention_processes(session)
         if TORCH_CAME_FIRST:
             session.display.note(
@@ -204,6 +206,7 @@ def open_session(
     sharing = used(cache.path) if processes.is_first else nullcontext()
     # The cache first: whoever cleans it, and run folders beside it, keeps runs out of both.
     with _garbage_found_fast(), room_errors(path), _leaves_nothing_new(path), sharing, folder:
+        processes.see(path, cache.path)
         processes.wait()
         clock = Clock(path, keeps=processes.is_first, tell=folder.tell)
         display.beat = clock.beat
@@ -235,17 +238,6 @@ def _leaves_nothing_new(path: Path) -> Iterator[None]:
                 for parent in new[1:]:
                     parent.rmdir()
         raise
-
-
-def _mention_slow_precision(session: Session) -> None:
-    """16 bits are asked for speed; say where they bring the opposite."""
-    training = session.recipe.training
-    if training.precision == "bfloat16" and lacks_bfloat16():
-        session.display.note(
-            "note: this processor has no bfloat16 instructions, so bfloat16 is slower than float32"
-            " here. --set training.precision=float32 (and teacher.finetune.precision,"
-            " evaluation.precision) is faster."
-        )
 
 
 def _mention_processes(session: Session) -> None:

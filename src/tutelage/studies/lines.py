@@ -10,7 +10,7 @@ from tutelage.studies.results import Result
 from tutelage.studies.watch import StudyState, Watch
 
 Event = Mapping[str, Any]
-"""What happened: ``event`` is start, done, failed, waiting or error; the rest is about it."""
+"""What happened: ``event`` is start, done, failed, waiting, note or error; the rest is about it."""
 
 
 def facts_of(task: Task) -> dict[str, Any]:
@@ -44,6 +44,7 @@ class Lines:
         self._watch = watch
         self._say = say
         self._workers = max(1, workers)
+        self._noted: set[str] = set()  # every worker has the same to say
         self._seconds: dict[str, list[float]] = {}
 
     def told(self, event: Event) -> None:
@@ -60,6 +61,9 @@ class Lines:
             self._say(f"failed: {event['title']} (why is said at the end)")
         elif kind == "waiting":
             self._say("all that is due is with other workers; waiting for what they find")
+        elif kind == "note" and event["text"] not in self._noted:
+            self._noted.add(event["text"])
+            self._say(f"note: {event['text']}")
         elif kind == "error":
             raise RunFolderError(f"A worker of the study stopped: {event['why']}")
 

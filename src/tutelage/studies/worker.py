@@ -36,14 +36,19 @@ def work(
 
     Args:
         loaded: the study.
-        tell: called with what happens: ``event`` is start, done, failed, or waiting when others
-            are at all that is due.
+        tell: called with what happens: ``event`` is start, done, failed, waiting when others are
+            at all that is due, or note, with a text.
         deadline: ``time.time()`` after which nothing new is begun.
         most: how many tasks at most.
     """
     # Imported late: what asks what is due needs no torch.
+    from tutelage.pipeline.context.precision import slow_precision
+    from tutelage.recipe import load_recipe
     from tutelage.studies.carry import carry_out
 
+    recipes = (load_recipe(loaded.recipe(cell, {})).recipe for cell in loaded.cells)
+    if slow := slow_precision(recipes):
+        tell({"event": "note", "text": slow})
     board, planner = Board(loaded.folder), Planner(loaded)
     done, waits = 0, False
     while deadline is None or time.time() < deadline:

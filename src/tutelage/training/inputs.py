@@ -14,6 +14,7 @@ from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.ids import Ids
 from tutelage.models import load_model
 from tutelage.models.head import causal_lm, head_size
+from tutelage.models.shards import is_part
 from tutelage.teachers import TeacherLadder
 from tutelage.training.arguments import refuse_against_plan
 from tutelage.training.config import DistillConfig
@@ -98,6 +99,12 @@ def _given_model(model: Any, owner: str) -> Any:
         raise ConfigError(
             f"The {owner} is given as {type(model).__name__}, which is no model. Pass a causal"
             " language model, such as tutelage.models.load_model gives, or its name."
+        )
+    if any(map(is_part, model.parameters())):
+        raise ConfigError(
+            f"The weights of the {owner} are cut over processes already (tensor parallel, FSDP),"
+            " and the loss reads its whole head. Give a whole model; DistillConfig(shard=...) cuts"
+            " it so that the loss knows."
         )
     adapters = getattr(model, "peft_config", None)
     if isinstance(adapters, Mapping):

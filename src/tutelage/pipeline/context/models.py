@@ -26,7 +26,6 @@ from tutelage.models.adapters import with_adapter
 from tutelage.models.gate import is_adapter, model_files
 from tutelage.models.head import head_size
 from tutelage.models.places import find_model, is_gguf, local_place
-from tutelage.models.products import fast_in
 from tutelage.models.same_tokenizer import vocabulary_size
 from tutelage.pipeline.context.display import Display, size_text
 from tutelage.pipeline.context.identity import model_identity
@@ -58,11 +57,6 @@ def loading(section: Any) -> dict[str, Any]:
         "dtype": section.dtype,
         "trust_remote_code": section.trust_remote_code,
     }
-
-
-def lacks_bfloat16() -> bool:
-    """Whether matrix products in 16 bits are emulated here, and so slower than in 32."""
-    return not fast_in(torch.bfloat16, device())
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:

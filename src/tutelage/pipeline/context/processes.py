@@ -2,14 +2,24 @@
 
 import atexit
 import os
+import secrets
+import socket
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tutelage.errors import ConfigError
 
 _LONG = timedelta(days=7)
 """The others may wait this long while the first process measures, evaluates and writes."""
+
+_STEP = timedelta(hours=1)
+"""In training they work side by side: whoever waits this long for another one has lost it."""
+
+_LOOKS = 5
+"""So often, a second apart, is looked for what another host has written."""
 
 Found = TypeVar("Found")
 
@@ -43,11 +53,13 @@ class Processes:
         self.asked_precision = os.environ.pop("ACCELERATE_MIXED_PRECISION", "no")
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.index = int(os.environ.get("RANK", "0"))
-        self._state = None
+        self._state: Any = None
         if self.count > 1:
+            import torch
             from accelerate import PartialState
 
-            self._state = PartialState(cpu=not _has_accelerator(), timeout=_LONG)
+            self._state = PartialState(cpu=not _has_accelerator(), timeout=_STEP)
+            self._waiting: Any = torch.distributed.new_group(backend="gloo", timeout=_LONG)
             atexit.unregister(_part)
             atexit.register(_part)
             if self._state.num_processes != self.count:
@@ -64,7 +76,40 @@ class Processes:
     def wait(self) -> None:
         """Wait until every process is here."""
         if self._state is not None:
-            self._state.wait_for_everyone()
+            from torch import distributed
+
+            distributed.barrier(group=self._waiting)
+
+    def see(self, *folders: Path) -> None:
+        """Make sure that all processes see the same folders: what one writes, the others read.
+
+        Args:
+            folders: of the run; the first process makes those that are not there.
+
+        Raises:
+            ConfigError: in the first process, when another one does not see one of them.
+            SystemExit: in the others then.
+        """
+        if self._state is None:
+            return
+        from torch import distributed
+
+        name = self.by_first(_mark, folders)
+        mine = [f"'{folder}' on {socket.gethostname()}" for folder in _without(name, folders)]
+        found: list[Any] = [None] * self.count
+        distributed.all_gather_object(found, mine, group=self._waiting)
+        if self.is_first:
+            for folder in folders:
+                (folder / name).unlink(missing_ok=True)
+        lacking = sorted({one for some in found for one in some})
+        if lacking and not self.is_first:
+            raise SystemExit(2)
+        if lacking:
+            raise ConfigError(
+                f"Not all of the {self.count} processes see the same files: what the first one"
+                f" wrote is not in {', '.join(lacking)}. Give --run-dir and `output` on a file"
+                " system that all hosts share, as absolute paths."
+            )
 
     def by_first(self, function: Callable[..., Found], *arguments: Any, **named: Any) -> Found:
         """Let the first process call a function; all get what it returned.
@@ -79,20 +124,20 @@ class Processes:
         """
         if self._state is None:
             return function(*arguments, **named)
-        from accelerate.utils import broadcast_object_list
+        from torch import distributed
 
         said: list[Any] = [None]  # what the function returned, in a list of its own
         if not self.is_first:
-            broadcast_object_list(said)
+            distributed.broadcast_object_list(said, src=0, group=self._waiting)
             if said[0] is None:
                 raise SystemExit(2)
             return said[0][0]
         try:
             said = [[function(*arguments, **named)]]
         except Exception:
-            broadcast_object_list(said)
+            distributed.broadcast_object_list(said, src=0, group=self._waiting)
             raise
-        broadcast_object_list(said)
+        distributed.broadcast_object_list(said, src=0, group=self._waiting)
         return said[0][0]
 
 
@@ -100,6 +145,25 @@ _HOW = (
     "On a CPU start them with `torchrun --nproc-per-node N -m tutelage run RECIPE`; on GPUs with"
     " that, or with `accelerate launch --multi_gpu --num_processes N -m tutelage run RECIPE`."
 )
+
+
+def _mark(folders: tuple[Path, ...]) -> str:
+    """Put a file of a new name into folders; its name."""
+    name = f".seen-{secrets.token_hex(8)}"
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return name
+
+
+def _without(name: str, folders: tuple[Path, ...]) -> list[Path]:
+    """The folders in which a file does not show up."""
+    for _ in range(_LOOKS):
+        lacking = [folder for folder in folders if not (folder / name).exists()]
+        if not lacking:
+            return []
+        time.sleep(1.0)
+    return lacking
 
 
 def _check_launcher() -> None:
