@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -92,3 +93,20 @@ def test_a_batch_needs_room(limits):
         length_batches([1], **limits)
     with pytest.raises(ConfigError, match="at least 1"):
         packed_batches([1], max_tokens=0)
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 60), st.integers(1, 5))
+def test_batches_are_those_of_the_plain_rules(lengths, max_tokens, max_rows):
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    padded, packed = [], []
+    for i in order:
+        full = padded and len(padded[-1]) == max_rows
+        if not padded or full or (len(padded[-1]) + 1) * lengths[padded[-1][0]] > max_tokens:
+            padded.append([])
+        padded[-1].append(i)
+        if not packed or sum(lengths[j] for j in [*packed[-1], i]) > max_tokens:
+            packed.append([])
+        packed[-1].append(i)
+    assert length_batches(lengths, max_tokens=max_tokens, max_rows=max_rows) == padded
+    assert packed_batches(lengths, max_tokens=max_tokens) == packed
+    assert packed_batches(np.array(lengths, int), max_tokens=max_tokens)[:2] == packed[:2]

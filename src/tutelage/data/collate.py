@@ -1,13 +1,17 @@
 """From rows of tokens to padded tensors, and from lengths to batches that waste little padding."""
 
+import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tutelage.errors import ConfigError
+from tutelage.ids import index_type
 
 IGNORED = -100
 """The label of a token that is not learned; the value that PyTorch's cross-entropy skips."""
@@ -55,9 +59,43 @@ def collate(rows: Sequence[Mapping[str, Any] | None], pad_token_id: int) -> dict
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
+class Batches(Sequence[list[int]]):
+    """Batches of positions, each made when it is looked at; equal to any sequence of the same ones.
+
+    Args:
+        order: the positions of all batches, one after another.
+        starts: where each batch begins in ``order``, and where the last one ends.
+    """
+
+    def __init__(self, order: NDArray[np.integer], starts: Sequence[int]) -> None:
+        self._order = order
+        self._starts = np.asarray(starts, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> list[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[int]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        number = range(len(self))[operator.index(index)]
+        return self._order[self._starts[number] : self._starts[number + 1]].tolist()
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
 def length_batches(
-    lengths: Sequence[int], *, max_tokens: int = 8192, max_rows: int = 64
-) -> list[list[int]]:
+    lengths: Sequence[int] | NDArray[np.integer], *, max_tokens: int = 8192, max_rows: int = 64
+) -> Batches:
     """Group positions of similar length into batches under a token budget.
 
     The longest come first, so that a batch that does not fit into memory fails at once. Equal
@@ -79,20 +117,18 @@ def length_batches(
         [[1, 3], [2, 0]]
     """
     _check_room(max_tokens=max_tokens, max_rows=max_rows)
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    batches: list[list[int]] = []
-    room = 0
-    for i in order:
-        if not room:
-            # Sorted, so the first row of a batch is its longest and decides how many fit.
-            batches.append([])
-            room = min(max_rows, max(1, max_tokens // max(1, lengths[i])))
-        batches[-1].append(i)
-        room -= 1
-    return batches
+    order, falling = _longest_first(lengths)
+    starts = [0]
+    while starts[-1] < len(order):
+        # Sorted, so the first row of a batch is its longest and decides how many fit.
+        room = min(max_rows, max(1, max_tokens // max(1, int(falling[starts[-1]]))))
+        starts.append(min(starts[-1] + room, len(order)))
+    return Batches(order, starts)
 
 
-def packed_batches(lengths: Sequence[int], *, max_tokens: int = 8192) -> list[list[int]]:
+def packed_batches(
+    lengths: Sequence[int] | NDArray[np.integer], *, max_tokens: int = 8192
+) -> Batches:
     """Group positions into batches that are run without padding, under a token budget.
 
     As with ``length_batches`` the longest come first and equal lengths keep their order. Rows of
@@ -113,15 +149,23 @@ def packed_batches(lengths: Sequence[int], *, max_tokens: int = 8192) -> list[li
         [[1], [3, 2, 0]]
     """
     _check_room(max_tokens=max_tokens)
-    batches: list[list[int]] = []
-    room = 0
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if not batches or lengths[i] > room:
-            batches.append([])
-            room = max_tokens
-        batches[-1].append(i)
-        room -= lengths[i]
-    return batches
+    order, falling = _longest_first(lengths)
+    tokens = np.cumsum(falling)
+    starts = [0]
+    while (start := starts[-1]) < len(order):
+        before = int(tokens[start - 1]) if start else 0
+        stop = int(np.searchsorted(tokens, before + max_tokens, side="right"))
+        starts.append(max(stop, start + 1))
+    return Batches(order, starts)
+
+
+def _longest_first(
+    lengths: Sequence[int] | NDArray[np.integer],
+) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """Positions from the longest row to the shortest, equal ones in order; and the lengths then."""
+    array = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-array, kind="stable").astype(index_type(len(array)))
+    return order, array[order]
 
 
 def _check_room(**limits: int) -> None:

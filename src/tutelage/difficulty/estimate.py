@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from tutelage.data.lengths import stored_texts
 from tutelage.difficulty.compare import average_ranks, spearman
 from tutelage.difficulty.features import FEATURES, row_features
 from tutelage.difficulty.measurements import FloatArray, IntArray
 from tutelage.errors import ConfigError, DataError
+from tutelage.ids import Ids
 from tutelage.statistics import draws, percentile_interval
 from tutelage.types import check_unique
 
@@ -100,14 +102,13 @@ def sample_ids(ids: Sequence[str], size: int, seed: int) -> tuple[str, ...]:
     if size < 1:
         raise ConfigError(f"A sample of {size} examples measures nothing. Use at least 1.")
     # Read once: a column of a data set is decoded anew at every reading.
-    names = tuple(ids)
+    names = Ids.of(ids)
     check_unique(names)
     if size >= len(names):
-        return names
+        return tuple(names)
     drawn = np.random.default_rng(seed).choice(len(names), size, replace=False)
-    ordered = sorted(names)
-    chosen = {ordered[place] for place in drawn.tolist()}
-    return tuple(name for name in names if name in chosen)
+    by_id = names.order_by(np.zeros(len(names)))
+    return tuple(names.take(np.sort(by_id[drawn])))
 
 
 def estimate_scores(
@@ -143,7 +144,8 @@ def estimate_scores(
         Hoerl and Kennard, Ridge Regression, Technometrics 1970.
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    ids = [row["id"] for row in rows] if isinstance(rows, Sequence) else list(rows["id"])
+    listed = isinstance(rows, Sequence)
+    ids = Ids(row["id"] for row in rows) if listed else stored_texts(rows, "id")
     places, measured = _sample(ids, sample_scores)
     if not 2 <= folds <= len(measured):
         raise ConfigError(
@@ -162,11 +164,14 @@ def estimate_scores(
     return scores, _report(predicted, measured, len(ids), rng)
 
 
-def _sample(ids: Sequence[str], sample_scores: Mapping[str, float]) -> tuple[IntArray, FloatArray]:
+def _sample(ids: Ids, sample_scores: Mapping[str, float]) -> tuple[IntArray, FloatArray]:
     """Rows and scores of the measured examples, in the order of their ids."""
     check_unique(ids)
-    rows = {name: row for row, name in enumerate(ids)}
-    strangers = [name for name in sample_scores if name not in rows]
+    # Sorted, so that the folds do not depend on the order of the rows.
+    names = sorted(sample_scores)
+    rows = ids.locate(Ids(names))
+    row_of = dict(zip(names, rows.tolist(), strict=True))
+    strangers = [name for name in sample_scores if row_of[name] < 0]
     if strangers:
         raise DataError(
             f"{len(strangers)} measured examples are in no row, for example '{strangers[0]}'."
@@ -177,8 +182,6 @@ def _sample(ids: Sequence[str], sample_scores: Mapping[str, float]) -> tuple[Int
             f"{len(sample_scores)} measured examples are too few to learn from: there are"
             f" {2 * len(FEATURES)} weights to fit. Measure at least {MIN_SAMPLE}, better 1,000."
         )
-    # Sorted, so that the folds do not depend on the order of the rows.
-    names = sorted(sample_scores)
     scores = np.asarray([sample_scores[name] for name in names], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(scores))
     if bad.size:
@@ -191,7 +194,7 @@ def _sample(ids: Sequence[str], sample_scores: Mapping[str, float]) -> tuple[Int
             f"All {len(scores)} measured scores are {scores[0]}, so there is nothing to learn from"
             " them. Use a difficulty that tells examples apart."
         )
-    return np.asarray([rows[name] for name in names], dtype=np.int64), scores
+    return rows.astype(np.int64), scores
 
 
 def _fit(features: FloatArray, scores: FloatArray) -> _Ridge:

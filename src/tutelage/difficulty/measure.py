@@ -49,15 +49,15 @@ def example_losses(
         entropies: add up the entropies of the predictions too.
         progress: called with (tokens done, tokens in all).
     """
-    lengths = count_tokens(rows).tolist()
+    lengths = count_tokens(rows)
     rows = rows.select_columns(["input_ids", "labels"])
     loss_sums, entropy_sums = np.zeros(len(lengths)), np.zeros(len(lengths))
     num_tokens = np.zeros(len(lengths), dtype=np.int64)
     was_training = model.training
     model.eval()
-    done, total = 0, sum(lengths)
+    done, total = 0, int(lengths.sum())
     try:
-        with packing(model, longest=max(lengths, default=0)) as packed:
+        with packing(model, longest=int(lengths.max(initial=0))) as packed:
             batches = packed_batches if packed else length_batches
             for batch in batches(lengths, max_tokens=batch_tokens):
                 inputs = collate([rows[i] for i in batch], pad_token_id)
@@ -68,7 +68,7 @@ def example_losses(
                     weights = of_tokens.double().cpu().numpy()
                     sums[batch] = np.bincount(row_N, weights=weights, minlength=len(batch))
                 num_tokens[batch] = np.bincount(row_N, minlength=len(batch))
-                done += sum(lengths[i] for i in batch)
+                done += int(lengths[batch].sum())
                 if progress is not None:
                     progress(done, total)
     finally:

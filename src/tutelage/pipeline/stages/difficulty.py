@@ -205,8 +205,8 @@ def write_profile(
     started = time.monotonic()
     extra: dict[str, Any] = {}
     if settings.sample is not None and settings.sample < len(ids):
-        chosen = set(sample_ids(ids, settings.sample, recipe.data_seed))
-        part = rows.select([row for row, example_id in enumerate(ids) if example_id in chosen])
+        chosen = Ids(sample_ids(ids, settings.sample, recipe.data_seed))
+        part = rows.select(ids.locate(chosen))
         measured = ModelMeasurements(session, recipe, part, model)
         scores = score_examples(settings.kind, settings.options, measured)
         scores, report = estimate_scores(rows, dict(zip(measured.ids, scores, strict=True)))

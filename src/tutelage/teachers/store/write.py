@@ -221,7 +221,7 @@ def _shards(asked: Asked, batch_tokens: int, width: int) -> list[list[NDArray[np
     limit = min(max(size, SMALLEST_SHARD), LARGEST_SHARD)
     shards: list[list[NDArray[np.int64]]] = [[]]
     filled = 0
-    for batch in length_batches(asked.lengths.tolist(), max_tokens=batch_tokens):
+    for batch in length_batches(asked.lengths, max_tokens=batch_tokens):
         if filled >= limit:
             shards.append([])
             filled = 0
