@@ -65,8 +65,12 @@ def load_profile(path: str | Path) -> DifficultyProfile:
             )
     ids = _ids(path, table["id"])
     metadata = table.schema.metadata or {}
-    measure = metadata.get(b"measure", path.stem.encode()).decode()
-    return DifficultyProfile(ids, _numbers(path, ids, table["score"]), measure)
+    measure = metadata.get(b"measure", path.stem.encode()).decode("utf-8", "replace")
+    scores = _numbers(path, ids, table["score"])
+    try:
+        return DifficultyProfile(ids, scores, measure)
+    except DataError as error:
+        raise DataError(f"'{path}': {error}") from error
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -80,12 +84,13 @@ def _read_table(path: Path) -> pa.Table:
             types = pacsv.ConvertOptions(column_types={"id": pa.string()})
             delimiter = pacsv.ParseOptions(delimiter=_delimiter(path))
             table = pacsv.read_csv(path, convert_options=types, parse_options=delimiter)
-    except (pa.ArrowException, OSError) as error:
+        names = table.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"'{path}' cannot be read as a difficulty file: {first_line(error)}. It must be CSV or"
             " parquet with the columns id and score."
         ) from error
-    check_columns_differ(table.column_names, f"'{path}'")
+    check_columns_differ(names, f"'{path}'")
     return table
 
 

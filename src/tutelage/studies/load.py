@@ -1,5 +1,6 @@
 """A study file, read: what it says, with its cells as whole recipes."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,8 +145,18 @@ def load_study(
     Raises:
         ConfigError: there is no such file, or it is no study; the message says where.
     """
+    try:
+        return _loaded(source, overrides or {})
+    except ConfigError as error:
+        # What is missing, or contradicts something, has no line.
+        if isinstance(source, Mapping) or str(source) in str(error):
+            raise
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _loaded(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> LoadedStudy:
     tree, stem = _read(source)
-    for key, value in (overrides or {}).items():
+    for key, value in overrides.items():
         tree = tree.put(key, from_value(value, "option"))
     if not tree.get("name"):
         tree = tree.put("name", from_value(stem, "file name"))
@@ -206,7 +217,7 @@ def _base(tree: Node) -> str:
     if name in shipped():
         return name
     beside = node.folder / name if node.folder is not None else Path(name)
-    return str(beside.resolve()) if beside.is_file() else name
+    return str(beside.resolve()) if os.path.isfile(beside) else name
 
 
 def _check(loaded: LoadedStudy) -> None:
