@@ -26,7 +26,11 @@ def write_sealed(path: str | Path, value: Mapping[str, Any]) -> None:
 def read_sealed(path: str | Path) -> dict[str, Any] | None:
     """What :func:`write_sealed` wrote; None when it is not there, empty, torn or changed since."""
     value = read_json_or(path, {})
-    return value if value.pop(SEAL, None) == fingerprint(value) else None
+    seal = value.pop(SEAL, None)
+    try:
+        return value if seal == fingerprint(value) else None
+    except ValueError:  # JSON may hold half of a character, and no file of ours does
+        return None
 
 
 def checksums(

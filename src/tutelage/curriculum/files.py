@@ -13,13 +13,17 @@ from tutelage.curriculum.doubts import profile_doubts
 from tutelage.curriculum.exposure import exposure, plan_warnings
 from tutelage.curriculum.fingerprint import plan_fingerprint
 from tutelage.curriculum.options import AS_IF_NOT_THERE, LOSS_VALUES
+from tutelage.errors import RunFolderError, first_line
 from tutelage.files import atomic_write_json, disk_errors, read_json
 from tutelage.ids import Ids, index_type
+from tutelage.proofs import MANIFEST, changed_since
 from tutelage.types import DifficultyProfile, Plan, Stage
 
 VISITS_AT_ONCE = 1 << 22
 SCHEDULED = (*LOSS_VALUES, "lr_factor")
 """Columns of ``steps.parquet``: the values that a plan schedules for each step."""
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+_FILES = ("plan.json", "steps.parquet", "ids.parquet")
 _SCALARS = (
     "batch_size",
     "curriculum",
@@ -126,8 +130,37 @@ def plan_folder(arm: str | Path) -> Path:
 
 
 def load_plan(folder: str | Path) -> Plan:
-    """The plan that ``save_plan`` wrote."""
+    """The plan that ``save_plan`` wrote.
+
+    Raises:
+        RunFolderError: a file of it is missing, cannot be read, or is not as it was written.
+    """
     folder = Path(folder)
+    for name in _FILES:
+        changed = changed_since(folder / name, folder / MANIFEST)
+        if changed is not None:
+            raise _not_whole(folder, f"'{changed.name}' was changed or damaged")
+    try:
+        return _load(folder)
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        pa.ArrowException,
+    ) as error:
+        raise _not_whole(folder, first_line(error)) from error
+
+
+def _not_whole(folder: Path, why: str) -> RunFolderError:
+    return RunFolderError(
+        f"The plan in '{folder}' cannot be read ({why}). Delete this folder and give the same"
+        " `tutelage run` command again; it is made anew."
+    )
+
+
+def _load(folder: Path) -> Plan:
     description = read_json(folder / "plan.json")
     ids = Ids(pq.read_table(folder / "ids.parquet")["id"])
     with pq.ParquetFile(folder / "steps.parquet") as file:

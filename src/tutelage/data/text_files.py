@@ -96,7 +96,7 @@ def _not_unicode(path: Path, error: UnicodeDecodeError) -> DataError:
             f"'{path}' begins like {error.encoding} and goes on otherwise: {error.reason}. Save the"
             " file as UTF-8."
         )
-    with _open_bytes(path) as file:
+    with contextlib.suppress(*_DAMAGED), _open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")

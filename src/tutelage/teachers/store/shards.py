@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tutelage.errors import StoreError
-from tutelage.files import atomic_write_bytes, atomic_write_json, read_json
+from tutelage.files import atomic_write_bytes, atomic_write_json, read_json_or
 from tutelage.proofs import file_crc32
 from tutelage.teachers.store.keys import Keys
 
@@ -96,11 +96,10 @@ def verify(paths: Sequence[Path], known: Collection[Stamp] = ()) -> list[Stamp]:
     with ThreadPoolExecutor() as pool:
         for path, damaged in zip(unknown, pool.map(_is_damaged, unknown), strict=True):
             if damaged:
-                examples = read_json(path.with_suffix(".json"))["examples"]
                 raise StoreError(
-                    f"'{path}' was changed or damaged after it was written: its content does not"
-                    f" match its checksum. Delete it and give the same command again; only its"
-                    f" {examples:,} examples are computed anew."
+                    f"'{path}' or its checksum beside it ('{path.stem}.json') was changed or"
+                    " damaged after it was written: they do not match. Delete both and give the"
+                    " same command again; only their examples are computed anew."
                 )
     return stamps
 
@@ -111,10 +110,10 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _is_damaged(path: Path) -> bool:
-    record = read_json(path.with_suffix(".json"))
-    if path.stat().st_size != record["bytes"]:
+    record = read_json_or(path.with_suffix(".json"), {})
+    if path.stat().st_size != record.get("bytes"):
         return True
-    return file_crc32(path) != record["crc32"]
+    return file_crc32(path) != record.get("crc32")
 
 
 @contextlib.contextmanager
