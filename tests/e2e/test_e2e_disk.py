@@ -1,17 +1,25 @@
-"""A write that is refused is one message, whoever wrote: Python, torch, safetensors, Arrow."""
+"""A write that is refused is one message, whoever wrote: Python, torch, safetensors, Arrow.
+
+And a disk that is full at any moment of any command is one message, and the same command goes on
+once there is room: to the same result.
+"""
 
 import os
 import resource
+import shutil
 import sys
 import traceback
 
 import pytest
 import torch
+from disk_full import Disk, attempt
 from killing import make_models, small_recipe
 from safetensors.torch import save_file
+from test_e2e_kill_count import Eval, Run, Store, Study, make_home
 
 from tutelage.errors import RunFolderError
 from tutelage.models.saving import disk_checked
+from tutelage.studies.board import Board
 
 
 def refused(limit, work):
@@ -72,3 +80,79 @@ def test_a_run_under_a_file_size_limit(tmp_path, limit):
     told = refused(limit, lambda: run(recipe, run_dir=tmp_path / "run"))
     assert "larger than is allowed" in told
     assert not list(tmp_path.rglob(".tmp-*"))
+
+
+class StudyAgain(Study):
+    """As ``tutelage study`` does: what failed is tried again."""
+
+    def __call__(self, folder):
+        Board(self._loaded(folder).folder).forget_failures()
+        super().__call__(folder)
+
+
+COMMANDS = {"run": Run, "cache": Store, "eval": Eval, "study": StudyAgain}
+WORDS = ("disk is full", "Free some space")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("disk")
+    make_home(folder)
+    return folder
+
+
+@pytest.fixture
+def disk(home, request):
+    made = Disk(home / f"disk-{len([*home.glob('disk-*')])}")
+    yield made
+    made.close()
+
+
+def full_at(command, disk, points):
+    """Fill the disk before some operations of a command, which are said by their number of all."""
+    whole = disk.path / "whole"
+    code, said, operations = attempt(lambda: command(whole), disk)
+    assert code == 0, said
+    assert operations > 10
+    met = 0
+    for number in points(operations):
+        folder = disk.path / f"full-{number}"
+        code, said, _ = attempt(lambda folder=folder: command(folder), disk, number)
+        disk.free()
+        assert code in (0, 2), (number, said)
+        # What needs no room any more, such as a removal, may still get through.
+        met += code == 2
+        assert code == 0 or all(one in said for one in WORDS), (number, said)
+        assert not [*folder.rglob(".tmp-*")], number
+        code, said, _ = attempt(lambda folder=folder: command(folder), disk)
+        assert code == 0, (number, said)
+        command.check(whole, folder)
+        shutil.rmtree(folder)
+    return met, operations
+
+
+@pytest.mark.parametrize(("name", "parts"), [("run", (0.2, 0.6)), ("eval", (0.5,))])
+def test_a_disk_that_is_full_from_some_operation_on(home, disk, name, parts):
+    met, _ = full_at(
+        COMMANDS[name](disk.path, home), disk, lambda count: [int(one * count) for one in parts]
+    )
+    assert met == len(parts)
+
+
+STRIDE = int(os.environ.get("TUTELAGE_DISK_STRIDE", "7"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_disk_that_is_full_at_every_operation(home, disk, name, capsys):
+    """Every one with TUTELAGE_DISK_STRIDE=1."""
+    met, operations = full_at(
+        COMMANDS[name](disk.path, home), disk, lambda count: range(0, count, STRIDE)
+    )
+    assert met
+    with capsys.disabled():
+        kind = "a file system that is full" if disk.mounted else "writes that are refused"
+        print(
+            f"\n{name}: {met} of {operations} operations met {kind} (every {STRIDE}th was tried),"
+            " and the same command came to the same result"
+        )

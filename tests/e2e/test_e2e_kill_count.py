@@ -30,22 +30,23 @@ SEED = int(os.environ.get("TUTELAGE_KILL_SEED", "0"))
 class Run:
     """``tutelage run``: a teacher fine-tuned and stored, plans made anew, the best student."""
 
-    def __init__(self, home):
-        self.home = home
+    def __init__(self, place, home):
+        self.place, self.home = place, home
 
     def __call__(self, folder):
-        run(small(self.home, folder.name), run_dir=folder / "run", quiet=True)
+        recipe = {**small(self.home, "runs"), "output": str(folder)}
+        run(recipe, run_dir=folder / "run", quiet=True)
 
     def check(self, whole, folder):
-        assert_same(self.home, whole.name, folder.name)
+        assert_same(self.place, whole.name, folder.name)
 
 
 class Store(Run):
     """``tutelage cache``: a fine-tuned teacher's hidden states, in shards of a few examples."""
 
     def __call__(self, folder):
-        recipe = small(self.home, folder.name)
-        path = folder.with_name(f"{folder.name}-{os.getpid()}.yaml")
+        recipe = {**small(self.home, "runs"), "output": str(folder)}
+        path = self.home / f"{folder.name}-{os.getpid()}.yaml"
         path.write_text(yaml.safe_dump(recipe))
         cache(str(path), run_dir=folder / "run", quiet=True)
         path.unlink()
@@ -100,10 +101,8 @@ class Study(Run):
         assert not [*(self._loaded(folder).folder / ".claims").iterdir()]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def make_home(folder):
     """Models, questions and a base recipe."""
-    folder = tmp_path_factory.mktemp("kills")
     make_models(folder)
     rows = [
         {"id": e.id, "prompt": e.fields["prompt"], "completion": e.completion}
@@ -115,6 +114,12 @@ def home(tmp_path_factory):
     recipe["data"]["validation"] = 4
     recipe["training"]["checkpoint_every"] = 1
     (folder / "base.yaml").write_text(yaml.safe_dump(recipe))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kills")
+    make_home(folder)
     return folder
 
 
@@ -134,7 +139,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_kills_at_random_moments(home, case, capsys):
     kind, processes, together = CASES[case]
-    command, name = kind(home), case.replace(" ", "_")
+    command, name = kind(home, home), case.replace(" ", "_")
     whole = home / f"{name}_whole"
     began = time.monotonic()
     assert ended(fork(lambda: command(whole), processes, together))

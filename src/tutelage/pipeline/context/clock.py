@@ -18,7 +18,8 @@ class Clock:
 
     A stage inside another is charged alone. While a stage runs, the file says which and since when,
     and its own time of change moves on as the work does (:meth:`beat`): so the next process charges
-    what one that was killed had spent, to about a second.
+    what one that was killed had spent, to about a second. Both are told by the clock as it was when
+    the record was written, and go on by one that nobody sets.
 
     Args:
         folder: the run folder.
@@ -43,6 +44,7 @@ class Clock:
         self._keeps = keeps
         self._stages: list[str] = []
         self._since = self._beaten = time.monotonic()
+        self._written = (time.time(), time.monotonic())
         self.seconds: dict[str, float] = {}
         self.worked = False
         record = read_sealed(self._path)
@@ -118,8 +120,14 @@ class Clock:
         now = time.monotonic()
         if self._keeps and self._stages and now - self._beaten >= _BEAT:
             self._beaten = now
-            with contextlib.suppress(OSError):  # a record of time is no reason to stop
-                os.utime(self._path)
+            self._stamp()
+
+    def _stamp(self) -> None:
+        """Let the file be as old as it is by a clock that is not set meanwhile."""
+        written, then = self._written
+        now = written + time.monotonic() - then
+        with contextlib.suppress(OSError):  # a record of time is no reason to stop
+            os.utime(self._path, (now, now))
 
     def _turn(self) -> None:
         """Charge the stage that runs up to now."""
@@ -134,6 +142,9 @@ class Clock:
     def _write(self) -> None:
         if not self._keeps:
             return
-        running = {"stage": self._stages[-1], "since": time.time()} if self._stages else None
+        self._written = (time.time(), time.monotonic())
+        since = self._written[0]
+        running = {"stage": self._stages[-1], "since": since} if self._stages else None
         times = {"started": self.started, "seconds": self.seconds, "taken": self._taken}
         write_sealed(self._path, {**times, "running": running})
+        self._stamp()
