@@ -5,6 +5,7 @@ once there is room: to the same result.
 """
 
 import os
+import re
 import resource
 import shutil
 import sys
@@ -91,7 +92,8 @@ class StudyAgain(Study):
 
 
 COMMANDS = {"run": Run, "cache": Store, "eval": Eval, "study": StudyAgain}
-WORDS = ("disk is full", "Free some space")
+WORDS = "disk is full: .* Free some space|The teacher store .* needs .* free"
+"""What was not written; or what is not even begun, because it would not fit."""
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +124,7 @@ def full_at(command, disk, points):
         assert code in (0, 2), (number, said)
         # What needs no room any more, such as a removal, may still get through.
         met += code == 2
-        assert code == 0 or all(one in said for one in WORDS), (number, said)
+        assert code == 0 or re.search(WORDS, said), (number, said)
         assert not [*folder.rglob(".tmp-*")], number
         code, said, _ = attempt(lambda folder=folder: command(folder), disk)
         assert code == 0, (number, said)
