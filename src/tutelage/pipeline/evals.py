@@ -19,7 +19,7 @@ from tutelage.evaluation import (
     save_evaluation,
 )
 from tutelage.evaluation.pieces import worth_keeping
-from tutelage.files import atomic_write_json, read_json
+from tutelage.files import atomic_write_json, read_json, remove_leftovers
 from tutelage.generation import make_engine
 from tutelage.generation.engines.table import what_decides
 from tutelage.pipeline.context.answers import kept_answers
@@ -114,6 +114,7 @@ def evaluate_models(
     folder.tell = display.warn
     results: list[Result] = []
     for subject in subjects:
+        remove_leftovers(folder.part(subject.slug), alone=False)
         # Loaded for the first suite that asks it, and let go after the last.
         load = functools.cache(subject.asked.load)
         one = dataclasses.replace(subject, asked=dataclasses.replace(subject.asked, load=load))
