@@ -92,7 +92,7 @@ class StudyAgain(Study):
 
 
 COMMANDS = {"run": Run, "cache": Store, "eval": Eval, "study": StudyAgain}
-WORDS = "disk is full: .* Free some space|The teacher store .* needs .* free"
+WORDS = "disk is full: .* Free some space|needs .* free"
 """What was not written; or what is not even begun, because it would not fit."""
 
 
