@@ -16,10 +16,13 @@ from killing import (
 )
 from test_e2e_cli import tutelage
 
+from tutelage.errors import StoreError
 from tutelage.pipeline import cache, run
 from tutelage.pipeline.context.models import Models
 from tutelage.pipeline.run import prepared
+from tutelage.pipeline.stages.room import check_room
 from tutelage.pipeline.stages.signal import prepare_stores
+from tutelage.pipeline.stages.store import store_needs, stores_wanted
 from tutelage.training import DistillTrainer
 
 
@@ -93,6 +96,31 @@ def test_auto_stores_nothing_where_there_is_no_room(tmp_path, recipe, monkeypatc
     monkeypatch.setattr("tutelage.pipeline.stages.room.free_bytes", lambda _: 1000)
     folder = run({**recipe, "seed": 1, "name": "again"}).folder
     assert json.loads((folder / "signal/signal.json").read_text()) == {"cpd": "hidden"}
+
+
+def test_a_store_that_is_too_large_is_refused_with_what_would_fit(tmp_path, recipe, monkeypatch):
+    recipe = with_teacher({**recipe, "controls": {}}, signal="hidden", top_k=2)
+    free = "tutelage.pipeline.stages.room.free_bytes"
+    with prepared(recipe) as session:
+        needed = sum(need.bytes for need in store_needs(session, "cpd", "hidden"))
+        said = []
+        monkeypatch.setattr(session.display, "note", said.append)
+        for room, words in ((0.5, "49% of the response tokens"), (1.0, "98% of the response")):
+            monkeypatch.setattr(free, lambda _, room=room: int(needed * room))
+            with pytest.raises(StoreError, match=words) as refused:
+                prepare_stores(session)
+            assert "likeliest 2 tokens alone would take about" in str(refused.value)
+            assert "live" in str(refused.value) and "teacher.store: FOLDER" in str(refused.value)
+        wanted = stores_wanted(session, {"cpd": "hidden"})
+        monkeypatch.setattr(free, lambda _: int(needed * 1.1))
+        check_room(session, wanted)
+        assert len(said) == 1 and "takes no disk" in said[0] and "would fit" not in said[0]
+        monkeypatch.setattr(free, lambda _: int(needed * 2.1))
+        check_room(session, wanted)
+        monkeypatch.setattr(free, lambda _: int(needed * 0.6))
+        check_room(session, wanted, 2)  # of two parts one
+        assert len(said) == 2
+    assert not list((tmp_path / "runs" / "cache").glob("store-*"))
 
 
 def test_offline_on_policy_lets_its_teacher_go(tmp_path, recipe, monkeypatch):

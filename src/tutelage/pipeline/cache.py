@@ -8,6 +8,7 @@ from typing import Any
 from tutelage.errors import ConfigError
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.run import prepared
+from tutelage.pipeline.stages.room import check_room
 from tutelage.pipeline.stages.store import (
     LIVE,
     StorePlace,
@@ -89,7 +90,9 @@ def cache(
                     " answers. Answers that teachers write are kept without it."
                 )
             )
-        for place, parts in stores_wanted(session, dict.fromkeys(arms, kind)):
+        wanted = stores_wanted(session, dict.fromkeys(arms, kind))
+        session.processes.by_first(check_room, session, wanted, part[1])
+        for place, parts in wanted:
             need = fill(session, place, parts, shared=True, part=part)
             found.append(
                 session.processes.by_first(_cached, session, place, parts, need, part[1] == 1)

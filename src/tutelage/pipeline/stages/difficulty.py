@@ -32,8 +32,8 @@ from tutelage.pipeline.context.inputs import difficulty_inputs, difficulty_part
 from tutelage.pipeline.context.models import autocast_dtype, on_device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import kept_columns, rows_of
-from tutelage.pipeline.stages.room import stores_ahead
-from tutelage.pipeline.stages.store import strongest_store
+from tutelage.pipeline.stages.room import check_room, stores_ahead
+from tutelage.pipeline.stages.store import strongest_place, strongest_store
 from tutelage.recipe import Recipe
 from tutelage.report.pictures import profile_png
 from tutelage.teachers import stored_losses
@@ -95,6 +95,8 @@ class ModelMeasurements:
         if entropies or not stores_ahead(self._session, self._recipe):
             return self._losses(self._session.models.teacher, "teacher")
         # Training will read the same signal: it is stored now, and the teacher runs once.
+        place = strongest_place(self._session, self._recipe)
+        check_room(self._session, [(place, [self._rows])])
         store = strongest_store(self._session, self._recipe, self._rows)
         with self._session.display.task("Reading the teacher's loss from its store"):
             return ExampleLosses(*stored_losses(store, self._rows))

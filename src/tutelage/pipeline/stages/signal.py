@@ -9,7 +9,7 @@ from tutelage.files import atomic_write_json, read_json, read_json_or
 from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.context.signals import signals
-from tutelage.pipeline.stages.room import lacking, room_note
+from tutelage.pipeline.stages.room import check_room, lacking, room_note
 from tutelage.pipeline.stages.store import (
     LIVE,
     asked_of,
@@ -85,7 +85,9 @@ def prepare_stores(session: Session) -> dict[str, str]:
         The signal of each arm that learns distributions.
     """
     signals = session.processes.by_first(decide_signals, session)
-    for place, parts in stores_wanted(session, signals):
+    wanted = stores_wanted(session, signals)
+    session.processes.by_first(check_room, session, wanted)
+    for place, parts in wanted:
         fill(session, place, parts)
         verify_store(session, place)
         if place.spec.kind == "topk":
