@@ -9,6 +9,7 @@ from torch import Tensor
 from tutelage.errors import ConfigError
 from tutelage.targets import mix_teachers
 from tutelage.teachers.signal import TeacherSignal, TeacherTile
+from tutelage.teachers.store.signal import StoredTeacher
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,20 @@ class EnsembleTeacher:
         parts = [one.encode(ids, input_ids, attention_mask, labels) for one in self._teachers]
         self._widths = [part.shape[-1] for part in parts]
         return torch.cat(parts, dim=-1)
+
+    def expect(
+        self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+    ) -> None:
+        """Let those teachers that are stored begin to read what ``encode`` will be asked."""
+        for one in self._teachers:
+            if isinstance(one, StoredTeacher):
+                one.expect(ids, input_ids, attention_mask, labels)
+
+    def close(self) -> None:
+        """Read nothing ahead any more."""
+        for one in self._teachers:
+            if isinstance(one, StoredTeacher):
+                one.close()
 
     def tiles(self, hidden_NH: Tensor, tile_tokens: int) -> Iterator[MixedTile]:
         """Tiles of all teachers together.

@@ -14,7 +14,13 @@ from tutelage.errors import ConfigError
 from tutelage.models.head import check_head, response_hidden
 from tutelage.models.packing import runs_packed
 from tutelage.targets import TARGETS, TOKEN_CHOICES
-from tutelage.teachers import LiveTeacher, TeacherSignal, live_teacher
+from tutelage.teachers import (
+    EnsembleTeacher,
+    LiveTeacher,
+    StoredTeacher,
+    TeacherSignal,
+    live_teacher,
+)
 from tutelage.training.config import DistillConfig
 from tutelage.training.fused import pays
 from tutelage.training.loss import CE, KD, TARGET_ENTROPY, DistillLoss, StepValues
@@ -158,6 +164,11 @@ class StepLoss:
         teacher = self._teachers[self._plan.teacher_of(inputs["step"])]
         counts = (inputs["labels"][:, 1:] >= 0).sum(1).tolist()
         return list(teacher.encode(inputs["ids"], *rows).split(counts))
+
+    def reader(self, step: int) -> StoredTeacher | EnsembleTeacher | None:
+        """The teacher of a step, where it may be stored, to be told what it will be asked."""
+        signal = self._teachers[self._plan.teacher_of(step)]
+        return signal if isinstance(signal, StoredTeacher | EnsembleTeacher) else None
 
     def rest(self, step: int) -> None:
         """Let the teacher of a step rest, where it can: it has nothing more to read."""

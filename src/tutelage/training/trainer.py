@@ -16,6 +16,7 @@ from tutelage.data import keep_stops
 from tutelage.data.collate import padding_id
 from tutelage.devices import sent
 from tutelage.training import resume
+from tutelage.training.ahead import StepsAhead
 from tutelage.training.around import GradientCheck, RestartsAndShare
 from tutelage.training.average import AveragedWeights, Averaging, averaged
 from tutelage.training.batches import visits_loader
@@ -136,6 +137,7 @@ class DistillTrainer(ShardableTrainer):
             mixed_precision=str(self.accelerator.mixed_precision),
             target_entropy=self.adaptive is not None and self.adaptive.observes_cross_entropy,
         )
+        self.ahead = StepsAhead(self.plan, self.step_loss)
         self.states, routers = self.step_loss.states, self.step_loss.routers
         for note in (routers.note, half_precision_note(self.student, args.learning_rate)):
             if note:
@@ -165,7 +167,7 @@ class DistillTrainer(ShardableTrainer):
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor]:
         """The micro-batches of one step and the number of their response tokens everywhere."""
-        batches = [next(epoch_iterator) for _ in range(num_batches)]
+        batches = self.ahead.step(epoch_iterator, num_batches)
         step = batches[0]["step"]
         if self.on_policy is not None and self.plan.on_policy[step]:
             with self.whole():
@@ -280,7 +282,8 @@ class DistillTrainer(ShardableTrainer):
         self._resumed_at, checkpoint = resume.checkpoint_asked(resume_from_checkpoint, folder)
         if checkpoint is not None:
             resume.load_beside(self, checkpoint)
-        done = super().train(resume_from_checkpoint=checkpoint, **keywords)
+        with self.ahead:
+            done = super().train(resume_from_checkpoint=checkpoint, **keywords)
         resume.forget_rollouts(self)
         return done
 

@@ -1,5 +1,6 @@
 """A stored teacher in training: no more of it is in memory than its output head."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from tutelage.devices import sent
 from tutelage.models.projection import LinearProjection
 from tutelage.teachers.live import LogitTile
+from tutelage.teachers.store.ahead import ReadAhead
 from tutelage.teachers.store.index import Places
 from tutelage.teachers.store.keys import describe_rows, row_key
 from tutelage.teachers.store.read import TeacherStore
@@ -48,6 +50,7 @@ class StoredTeacher:
         if rows is not None:
             self._places = Places(rows, store.find(describe_rows(rows)["key"], rows["id"]))
         self._head = store.head().to(device) if store.kind == "hidden" else None
+        self._ahead: ReadAhead | None = None
 
     def encode(
         self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
@@ -60,12 +63,42 @@ class StoredTeacher:
             attention_mask: shape ``[B, T]``.
             labels: shape ``[B, T]``, -100 outside of response tokens.
         """
-        return sent(self.read(ids, input_ids, attention_mask, labels), input_ids.device)
+        positions = self._positions(ids, input_ids, attention_mask, labels)
+        rows = self._read(positions) if self._ahead is None else self._ahead.take(positions)
+        return sent(rows, input_ids.device)
 
-    def read(
+    def expect(
         self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
-    ) -> Tensor:
-        """The same as ``encode``, where it is read: not on its way to a device yet."""
+    ) -> None:
+        """Begin to read what ``encode`` will be asked, after all that is expected already.
+
+        It is read in a thread of its own, which :meth:`close` ends. What is then asked otherwise is
+        read when it is asked; what goes wrong is raised by ``encode``.
+        """
+        if self._ahead is None:
+            none = self.store.signal([], self._wanted)
+            row_bytes = none.dtype.itemsize * math.prod(none.shape[1:])
+            tokens = self.store.location.tokens
+            self._ahead = ReadAhead(self._read, tokens.__getitem__, row_bytes)
+        self._ahead.expect(self._positions(ids, input_ids, attention_mask, labels))
+
+    def close(self) -> None:
+        """Read nothing ahead any more."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    def _read(self, positions: NDArray[np.integer]) -> Tensor:
+        pinned = torch.cuda.is_available()
+        return self.store.signal(positions, self._wanted, pinned=pinned)
+
+    @property
+    def _wanted(self) -> str:
+        return HIDDEN if self._head is not None else TOP_K
+
+    def _positions(
+        self, ids: Sequence[str], input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+    ) -> NDArray[np.int64]:
         positions = np.full(len(ids), -1) if self._places is None else self._places.find(ids)
         for row, example_id in enumerate(ids):
             if positions[row] >= 0:
@@ -74,8 +107,7 @@ class StoredTeacher:
             tokens, learned = (one[row][there].tolist() for one in (input_ids, labels))
             key = np.asarray([row_key(example_id, tokens, learned)], dtype=np.uint64)
             positions[row] = self.store.find(key, [example_id])[0]
-        wanted = HIDDEN if self._head is not None else TOP_K
-        return self.store.signal(positions, wanted)
+        return positions
 
     def tiles(
         self, hidden_NH: Tensor, tile_tokens: int
