@@ -97,9 +97,9 @@ def verify(paths: Sequence[Path], known: Collection[Stamp] = ()) -> list[Stamp]:
         for path, damaged in zip(unknown, pool.map(_is_damaged, unknown), strict=True):
             if damaged:
                 raise StoreError(
-                    f"'{path}' or its checksum beside it ('{path.stem}.json') was changed or"
-                    " damaged after it was written: they do not match. Delete both and give the"
-                    " same command again; only their examples are computed anew."
+                    f"'{path}' was changed or damaged after it was written, or its checksum beside"
+                    f" it was ('{path.stem}.json'): they do not match. Delete it and give the same"
+                    " command again; only its examples are computed anew."
                 )
     return stamps
 
