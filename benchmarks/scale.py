@@ -13,6 +13,7 @@ import itertools
 import json
 import random
 import resource
+import sys
 import tempfile
 import threading
 import time
@@ -94,12 +95,12 @@ class Watch:
 
     def start(self) -> None:
         """Forget what was."""
-        time.sleep(0.02)
         self._most = dict.fromkeys(self._most, 0)
 
     def most(self) -> dict[str, float]:
         """Since the start, or since the last time that it was started."""
-        time.sleep(0.02)
+        while not all(self._most.values()):
+            time.sleep(0.01)
         return {name: round(size * 1024 / 1e6) for name, size in self._most.items()}
 
 
@@ -268,10 +269,11 @@ def one_size(count: int, options: argparse.Namespace) -> dict[str, Any]:
             tokenizer = f"{folder}/tokenizer"
         task = {"rows": str(rows), "tokenizer": tokenizer, "folder": folder}
         task |= {"threads": options.threads}
-        found = {
-            name: common.run_child(__file__, {**task, "contender": name}, options.threads)
-            for name in options.passes
-        }
+        found: dict[str, Any] = {}
+        for name in options.passes:
+            asked = {**task, "contender": name}
+            found[name] = common.run_child(__file__, asked, options.threads)
+            print(f"  {count:,} {name}: {json.dumps(found[name])}", file=sys.stderr, flush=True)
         size = rows.stat().st_size
     return {"rows": count, "bytes": size, "passes": found}
 

@@ -101,7 +101,9 @@ def file_crc32(path: str | Path, size: int | None = None) -> int:
     return checksum
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def fingerprint(value: Any) -> str:
     """The SHA-256 of a JSON value in its canonical form: the same value, the same 64 digits."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(value).encode("utf-8")).hexdigest()

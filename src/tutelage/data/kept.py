@@ -83,7 +83,7 @@ def _read(path: Path, column: str) -> Iterator[str]:
 
 def _json(value: Any) -> str:
     # In ASCII, so that halves of surrogate pairs, which no file can hold, stay what they are.
-    return json.dumps(value, default=_plain)
+    return _ENCODER.encode(value)
 
 
 def _plain(value: Any) -> Any:
@@ -91,3 +91,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Message):
         return vars(value)
     return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+_ENCODER = json.JSONEncoder(default=_plain)

@@ -120,6 +120,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+_UNIQUE = json.JSONDecoder(object_pairs_hook=_unique)
+
+
 def _parse_json(text: str, where: str) -> Any:
     """The value of a JSON text.
 
@@ -128,7 +131,8 @@ def _parse_json(text: str, where: str) -> Any:
         DataError: it is one that cannot be used.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_unique)
+        # `json.loads` has a word for a byte order mark, and makes a decoder at every call.
+        value = json.loads(text) if text.startswith("\ufeff") else _UNIQUE.decode(text)
     except json.JSONDecodeError:
         raise
     except _RepeatedKey as error:
