@@ -29,7 +29,7 @@ def test_examples_come_back_as_they_were(tmp_path):
     assert [{**vars(one), "columns": {}} for one in EXAMPLES] == [vars(one) for one in found]
     # A template writes keys in their order.
     assert list(found[2].tools[0]) == ["z", "a"]
-    columns = read_columns(tmp_path / "kept.parquet")
+    columns = dict(read_columns(tmp_path / "kept.parquet"))
     assert columns == {"1": {"level": "1e-3"}, "a\n\u2028": {}, "chat": {}}
 
 

@@ -69,10 +69,10 @@ def read_examples(path: Path) -> Iterator[Example]:
         yield Example(**value)
 
 
-def read_columns(path: Path) -> dict[str, Mapping[str, str]]:
-    """The further columns of the examples that ``write_examples`` wrote, by id."""
-    texts = zip(_read(path, "id"), _read(path, "columns"), strict=True)
-    return {example_id: json.loads(text) for example_id, text in texts}
+def read_columns(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """The ids and further columns of the examples that ``write_examples`` wrote, in their order."""
+    for example_id, text in zip(_read(path, "id"), _read(path, "columns"), strict=True):
+        yield example_id, json.loads(text)
 
 
 def _read(path: Path, column: str) -> Iterator[str]:

@@ -268,8 +268,8 @@ def kept_examples(session: Session, split: str) -> Iterator[Example]:
     return read_examples(session.part(f"data/{split}") / EXAMPLES)
 
 
-def kept_columns(session: Session, split: str) -> dict[str, Mapping[str, str]]:
-    """By example id the columns that some arm takes its difficulty from."""
+def kept_columns(session: Session, split: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Ids, in their order, and the columns that some arm takes its difficulty from."""
     return read_columns(session.part(f"data/{split}") / EXAMPLES)
 
 

@@ -171,13 +171,22 @@ class ModelMeasurements:
 
     def column(self, name: str) -> Sequence[Any]:
         """A column of the user's data."""
-        columns = kept_columns(self._session, "train")
-        if name not in columns[self.ids[0]]:
-            raise ConfigError(
-                f"The data have no column '{name}' to take the difficulty from: they are no file."
-                " Choose another difficulty, or write the data into a file with that column."
-            )
-        return [columns[example_id][name] for example_id in self.ids]
+        found: list[str] = []
+        rest = iter(self.ids)  # in the order of the data, if not all of them
+        wanted = next(rest, None)
+        for example_id, columns in kept_columns(self._session, "train"):
+            if example_id != wanted:
+                continue
+            if name not in columns:
+                raise ConfigError(
+                    f"The data have no column '{name}' to take the difficulty from: they are no"
+                    " file. Choose another difficulty, or write the data into a file with that"
+                    " column."
+                )
+            found.append(columns[name])
+            wanted = next(rest, None)
+        assert wanted is None, "every row was made from an example, in order"
+        return found
 
 
 def measure_difficulty(session: Session, recipe: Recipe) -> DifficultyProfile:
