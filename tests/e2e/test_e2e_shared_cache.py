@@ -60,10 +60,10 @@ def test_two_runs_that_need_one_part(tmp_path, monkeypatch):
             time.sleep(0.01)
 
     def make():
-        def slowly(session):
+        def slowly(*given):
             held.touch()
             wait_for(told)
-            return load(session)
+            return load(*given)
 
         data.load_splits = slowly
         with open_session(recipe, tmp_path / "one", True) as session:
