@@ -136,6 +136,7 @@ def test_processes_that_a_launcher_did_not_start_are_missed(monkeypatch, argumen
     [
         ({"ACCELERATE_USE_FSDP": "true"}, "FSDP"),
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+        ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "context .* training.shard"),
         ({"OMPI_COMM_WORLD_SIZE": "4"}, "several processes"),
     ],
 )

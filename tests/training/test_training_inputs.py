@@ -190,6 +190,8 @@ def test_prompt_tuning_is_refused(tmp_path, rows, kind):
     "options",
     [
         {"label_smoothing_factor": 0.1},
+        {"fsdp": "full_shard"},
+        {"deepspeed": {"zero_optimization": {"stage": 3}}},
         {"average_tokens_across_devices": False},
         {"torch_compile": True},
         {"auto_find_batch_size": True},

@@ -40,6 +40,7 @@ from tutelage.models.generation_defaults import mend_generation_config
 from tutelage.models.gguf import gguf_model_folder, gguf_tokenizer_folder
 from tutelage.models.hub import hub_folder
 from tutelage.models.places import find, is_gguf, is_hub_name
+from tutelage.models.shards import find_layers
 from tutelage.models.templates import check_template_ends
 from tutelage.models.tokenizer_gate import check_tokenizer_file
 
@@ -66,6 +67,7 @@ class ModelSize:
         hidden_size: width of the residual stream.
         vocab_size: rows of the output head, padding included.
         bytes: memory that the weights take in the asked dtype.
+        outside: of the parameters, those that are in no layer.
     """
 
     parameters: int
@@ -73,6 +75,7 @@ class ModelSize:
     hidden_size: int
     vocab_size: int
     bytes: int
+    outside: int
 
 
 def load_model(
@@ -285,8 +288,14 @@ def describe_model(
     model = skeleton(config, trust_remote_code=trust_remote_code)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     text = config.get_text_config()
+    layers = {
+        id(parameter): parameter.numel()
+        for layer in find_layers(model)
+        for parameter in layer.parameters()
+    }
     return ModelSize(
         parameters=parameters,
+        outside=parameters - sum(layers.values()),
         layers=text.num_hidden_layers,
         hidden_size=text.hidden_size,
         vocab_size=text.vocab_size,

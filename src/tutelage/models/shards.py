@@ -45,14 +45,19 @@ def part_like(whole: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(whole, like.device_mesh, like.placements)  # type: ignore[attr-defined]
 
 
+def find_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of a causal language model, in their order; none where it does not say."""
+    names = set(getattr(causal_lm(model), "_no_split_modules", None) or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
 def layers_of(model: nn.Module) -> list[nn.Module]:
     """The layers of a causal language model, in their order.
 
     Raises:
         ConfigError: nobody says which modules they are.
     """
-    names = set(getattr(causal_lm(model), "_no_split_modules", None) or ())
-    found = [module for module in model.modules() if type(module).__name__ in names]
+    found = find_layers(model)
     if not found:
         raise ConfigError(
             f"training.shard cuts a model by its layers, and {type(causal_lm(model)).__name__}"

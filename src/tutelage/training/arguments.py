@@ -10,12 +10,16 @@ from tutelage.errors import ConfigError
 LOG = logging.getLogger(__name__)
 
 OWN_EVALUATION = "evaluation here is the cross-entropy of `eval_dataset`, or the `validator`"
+BY_SHARD = "`shard` cuts models so that the loss finds the head whole, which this would not"
 BY_TOKENS = "a step's loss is divided once, by the response tokens of all its micro-batches"
 BY_PLAN = "the trainer walks through a plan, whose order and batches are fixed before training"
 
 REFUSED = {
     "label_smoothing_factor": "the loss is cross-entropy plus a divergence, both unsmoothed",
     "average_tokens_across_devices": BY_TOKENS,
+    "fsdp": BY_SHARD,
+    "deepspeed": BY_SHARD,
+    "parallelism_config": BY_SHARD,
     "torch_compile": "the loss takes the hidden states before the head, out of the model's forward"
     " pass, which a compiled model does not allow",
     "auto_find_batch_size": BY_PLAN,

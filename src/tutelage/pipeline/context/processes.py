@@ -173,6 +173,7 @@ def _check_launcher() -> None:
         ("ACCELERATE_USE_FSDP", "FSDP"),
         ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
         ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
+        ("ACCELERATE_USE_PARALLELISM_CONFIG", "tensor, context or sequence parallelism"),
     ):
         if said.get(name, "").lower() in ("1", "true"):
             raise ConfigError(

@@ -17,11 +17,11 @@ from tutelage.models import ModelSize
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import rows_of
+from tutelage.pipeline.stages.memory import Sizes, training_memory
 from tutelage.pipeline.stages.rollouts import reuse_of, rollout_bytes
 from tutelage.pipeline.stages.signal import decide_signals
 from tutelage.pipeline.stages.store import LIVE, store_needs
 from tutelage.recipe import Recipe
-from tutelage.training.tiles import tile_rows
 from tutelage.types import Plan
 
 BACKWARD = 3.0
@@ -29,9 +29,6 @@ BACKWARD = 3.0
 
 GENERATION = 6.0
 """A token that is generated costs about as much as so many that are read."""
-
-ACTIVATION_BYTES = 34 * 2
-"""Bytes of activations for each token, layer and hidden unit, roughly."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +78,7 @@ class Scale:
         parameters: of the student.
         trainable: parameters with gradients and optimizer state.
         teacher_parameters: of the teacher; 0 without one.
-        teacher_bytes: memory of its weights.
-        layers: of the student.
-        hidden: width of the student.
-        vocab: real tokens.
-        micro_batch: rows of a micro-batch.
-        max_tokens: tokens of the longest row.
-        tile_tokens: tokens whose logits are in memory at once; None for the loss's own budget.
+        memory: of one process, see ``training_memory``.
         forward_tokens_per_second: of the student on this machine; None when not measured.
         checkpoints: how many are kept.
         signal: where the teacher's distributions come from: live, hidden or topk.
@@ -102,13 +93,7 @@ class Scale:
     parameters: int
     trainable: int
     teacher_parameters: int
-    teacher_bytes: int
-    layers: int
-    hidden: int
-    vocab: int
-    micro_batch: int
-    max_tokens: int
-    tile_tokens: int | None
+    memory: int
     forward_tokens_per_second: float | None
     checkpoints: int
     signal: str = "live"
@@ -158,17 +143,6 @@ def estimate(
         plain = lengths.mean() * plan.baseline_steps * plan.batch_size
         share = ratio * (plain if live and teacher_tokens else teacher_tokens)
         baseline_seconds = (plain * BACKWARD + share) / scale.forward_tokens_per_second
-    row_tokens = scale.micro_batch * scale.max_tokens
-    # Logits of both models for a tile; gradients are written over them.
-    logit_bytes = 4 * 2 * scale.vocab
-    tile = min(row_tokens, scale.tile_tokens or tile_rows(row_tokens, logit_bytes))
-    memory = (
-        4 * scale.parameters
-        + 12 * scale.trainable
-        + scale.teacher_bytes
-        + ACTIVATION_BYTES * row_tokens * scale.layers * scale.hidden
-        + logit_bytes * tile
-    )
     # A checkpoint holds the weights and Adam's two moments; one more is there while it is written.
     checkpoint = 4 * scale.parameters + 8 * scale.trainable
     disk = (scale.checkpoints + 1) * checkpoint + 2 * 4 * scale.parameters + scale.store_bytes
@@ -177,7 +151,7 @@ def estimate(
         tokens,
         teacher_tokens,
         seconds,
-        int(memory),
+        scale.memory,
         int(disk + rollouts),
         scale.store_bytes,
         baseline_seconds,
@@ -199,19 +173,12 @@ def cost_of(session: Session, arm: str) -> Cost:
     training = recipe.training
     signal = decide_signals(session).get(arm, LIVE)
     needs = store_needs(session, arm, signal) if signal != LIVE else []
-    head_bytes = 0 if teacher is None else 4 * teacher.hidden_size * session.models.vocab_size
     plan = load_plan(_carried_out(session, arm))
     scale = Scale(
         parameters=student.parameters,
         trainable=trainable(student, recipe),
         teacher_parameters=0 if teacher is None else teacher.parameters,
-        teacher_bytes=0 if teacher is None else teacher.bytes if signal == LIVE else head_bytes,
-        layers=student.layers,
-        hidden=student.hidden_size,
-        vocab=session.models.vocab_size,
-        micro_batch=training.micro_batch_size,
-        max_tokens=int(lengths.max()),
-        tile_tokens=training.tile_tokens,
+        memory=_memory(session, recipe, int(lengths.max()), live=signal == LIVE),
         forward_tokens_per_second=speed,
         checkpoints=training.keep_checkpoints,
         signal=signal,
@@ -229,6 +196,38 @@ def cost_of(session: Session, arm: str) -> Cost:
         answers = np.minimum(lengths - prompts, recipe.on_policy.max_new_tokens)[order]
     found = estimate(plan, lengths[order], scale, answers)
     return replace(found, at_most=recipe.on_policy.rule is not None)
+
+
+def _memory(session: Session, recipe: Recipe, longest: int, *, live: bool) -> int:
+    """Bytes of one process that trains an arm, at a micro-batch of its longest rows."""
+    student, teacher = session.models.student_size, session.models.teacher_size
+    training = recipe.training
+    tokens = training.micro_batch_size * longest
+    if training.micro_batch_tokens is not None:
+        tokens = min(tokens, max(training.micro_batch_tokens, longest))
+    return training_memory(
+        _sizes(student),
+        None if teacher is None else _sizes(teacher),
+        trainable=trainable(student, recipe),
+        tokens=tokens,
+        live=live,
+        precision=training.precision,
+        checkpointed=training.gradient_checkpointing,
+        tile_tokens=training.tile_tokens,
+        processes=session.processes.count,
+        shard=training.shard,
+    ).total
+
+
+def _sizes(size: ModelSize) -> Sizes:
+    return Sizes(
+        size.parameters,
+        size.outside,
+        size.layers,
+        size.hidden_size,
+        size.vocab_size,
+        size.bytes // max(size.parameters, 1),
+    )
 
 
 def _carried_out(session: Session, arm: str) -> Path:
