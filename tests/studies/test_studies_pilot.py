@@ -34,7 +34,9 @@ def test_a_pilot_runs_both_anew(tmp_path, monkeypatch):
     runs = []
     inner = module.try_out
     monkeypatch.setattr(
-        module, "try_out", lambda recipe, folder: (runs.append(recipe), inner(recipe, folder))[1]
+        module,
+        "try_out",
+        lambda recipe, folder, until: (runs.append(recipe), inner(recipe, folder))[1],
     )
     over = {"curriculum.total_steps": 4}
     kld, sft = (study.recipe(cell, {"student": 3}, over) for cell in study.cells)

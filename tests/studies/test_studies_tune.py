@@ -1,6 +1,7 @@
 """How large a study fits into a span of time, and what tuning leaves."""
 
 import pytest
+from killing import make_models, small_recipe
 
 from tutelage.errors import ConfigError
 from tutelage.recipe import load_recipe
@@ -80,3 +81,17 @@ def test_hidden_states_are_tried_where_the_teacher_has_them():
     for changes in (["teacher.signal=topk"], ["teacher.signal=topk", "loss.ce_weight=1"]):
         assert "kld_states" not in tuning._methods(load_recipe("embedded_cpd", changes))
     assert "kld_states" not in tuning._methods(load_recipe("embedded_ladder"))
+
+
+def test_the_second_pilot_trains_too(tmp_path):
+    """A student that the first left in the cache would take no time at all."""
+    make_models(tmp_path)
+    told = small_recipe(tmp_path)
+    recipe = {**told, "controls": {}, "curriculum": {"stages": 1, "passes": 1}}
+    recipe["training"] = {**told["training"], "batch_size": 16, "micro_batch_size": 8}
+    loaded = load_recipe(recipe)
+    base, folder = tuning._base(loaded)
+    for _ in range(2):
+        updates, seconds = tuning._pilot(base, folder, loaded)
+        assert updates <= 4 and seconds > 1e-3
+    assert not (folder / "pilot").exists()

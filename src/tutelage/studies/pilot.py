@@ -32,18 +32,27 @@ def pilot(task: Task, folder: Path) -> tuple[Ledger, float, float, float]:
     """
     assert task.amount is not None and task.beside is not None
     remove_directory(folder)  # of one that was cut off
-    their_once, their_each, _ = _timed(task.beside, folder / "control")
-    once, each, ledger = _timed(task.recipe, folder / "own")
+    their_once, their_each, _ = timed(task.beside, folder / "control")
+    once, each, ledger = timed(task.recipe, folder / "own")
     amount = their_once + their_each * task.amount
     return ledger, (amount - once) / max(each, 1e-9), once, amount
 
 
-def _timed(recipe: Mapping[str, Any], folder: Path) -> tuple[float, float, Ledger]:
-    """Seconds of what comes once and of each update, and all that was spent."""
+def timed(
+    recipe: Mapping[str, Any], folder: Path, until: int | None = None
+) -> tuple[float, float, Ledger]:
+    """Seconds of what comes once and of each update, and all that was spent.
+
+    Args:
+        recipe: what is run, with a student of a seed of its own.
+        folder: of the run.
+        until: stop after this update; None for the end of the plan.
+    """
     # A student that is in the cache was timed when the machine did something else.
     seeds = {**recipe.get("seeds", {}), "student": time.time_ns() % (1 << 31)}
     records = {**recipe["training"], "log_every": 1}
-    tried = try_out({**recipe, "seeds": seeds, "training": records}, folder)
+    told = {**recipe, "seeds": seeds, "training": records}
+    tried = try_out(told, folder, until=until)
     rows = read_jsonl(tried.folder / "arms" / tried.arm / "metrics.jsonl")
     drop_students(tried)
     ledger = tried.ledger

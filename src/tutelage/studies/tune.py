@@ -219,18 +219,16 @@ def _base(loaded: LoadedRecipe) -> tuple[Path, Path]:
 
 def _pilot(base: Path, folder: Path, loaded: LoadedRecipe) -> tuple[int, float]:
     """Updates that the recipe makes, and seconds of one, from the first few."""
-    from tutelage.pipeline.trial import price, try_out
+    from tutelage.pipeline.trial import price
+    from tutelage.studies.pilot import timed
 
     plain = load_study(_alone(loaded, base)).recipe(Cell(AS_IS), {"student": 0})
     place = folder / "pilot"
     updates = price(plain, place).updates
-    short, longer = max(2, updates // 50), max(4, updates // 20)
     plain["selection"] = {"metric": None}
-    first = try_out(plain, place, until=min(short, updates)).ledger.seconds["training"]
-    second = try_out(plain, place, until=min(longer, updates)).ledger.seconds["training"]
+    _, each, _ = timed(plain, place, until=min(updates, max(4, updates // 20)))
     remove_directory(place)
-    made = max(1, min(longer, updates) - min(short, updates))
-    return updates, max(1e-3, (second - first) / made)
+    return updates, max(1e-3, each)
 
 
 def _alone(loaded: LoadedRecipe, base: Path) -> dict[str, Any]:
