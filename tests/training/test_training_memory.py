@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest_models import tiny_model
 from tutelage.models.load import describe_model
-from tutelage.pipeline.stages.memory import Sizes, training_memory
+from tutelage.pipeline.stages.memory import Sizes, memory_of, too_little, training_memory
 
 MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "memory.json"
 RECORDS = json.loads(MEASURED.read_text())["records"]
@@ -61,6 +62,13 @@ def test_more_processes_need_less_each_down_to_a_whole_student():
 def test_nothing_of_a_teacher_where_there_is_none():
     found = memory(teacher=None)
     assert found.teacher == 0 and found.total < memory(live=False).total
+
+
+def test_more_than_there_is_comes_with_ways_out():
+    there = memory_of(torch.device("cpu"))
+    assert there is not None and there > 1 << 28
+    assert too_little(there, there) is too_little(1, None) is None
+    assert "more than the 24 GB here" in str(too_little(25 * 10**9, 24 * 10**9))
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -15,11 +15,13 @@ from tutelage.errors import ConfigError, unknown_name
 from tutelage.files import read_json
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.inputs import STUDENT_START
+from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.run import prepared
 from tutelage.pipeline.stages.cost import Cost, cost_of
 from tutelage.pipeline.stages.data import rows_of
 from tutelage.pipeline.stages.difficulty import measure_difficulty
+from tutelage.pipeline.stages.memory import memory_of, too_little
 from tutelage.pipeline.stages.metric import metric_lines
 from tutelage.pipeline.stages.plan import compile_recipe, plan_notes
 from tutelage.pipeline.stages.signal import decide_signals
@@ -282,4 +284,6 @@ def _cost_lines(cost: Cost) -> tuple[str, ...]:
         f"memory: about {size_text(cost.memory_bytes)}; disk: about {size_text(cost.disk_bytes)}"
         " (estimates)"
     )
+    if lacking := too_little(cost.memory_bytes, memory_of(device())):
+        lines.append(f"memory: {lacking}")
     return tuple(lines)

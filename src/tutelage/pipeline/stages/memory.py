@@ -1,6 +1,9 @@
 """What a training takes of memory in one process: a formula, held against runs by its tests."""
 
+import os
 from dataclasses import dataclass
+
+import torch
 
 from tutelage.training.tiles import tile_rows
 
@@ -135,4 +138,30 @@ def training_memory(
         head=head,
         logits=float(logit_bytes * tile),
         whole=whole,
+    )
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes that a device has in all, or the machine for a CPU; None where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "cpu" and hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def too_little(need: int, there: int | None) -> str | None:
+    """What to do where a training needs more than there is, in words; None where it does not.
+
+    Args:
+        need: bytes of a process.
+        there: bytes of its device.
+    """
+    if there is None or need <= there:
+        return None
+    return (
+        f"that is more than the {there / 1e9:.0f} GB here. Less is needed with"
+        " training.gradient_checkpointing=true, a smaller training.micro_batch_size, a stored"
+        " teacher (teacher.signal), training.lora, or several processes and training.shard; see"
+        " docs/scale.md"
     )
