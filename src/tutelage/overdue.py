@@ -75,8 +75,8 @@ def _watch() -> None:
 
 
 def _look() -> None:
-    while True:
-        time.sleep(_LOOKS)
+    pause = threading.Event()
+    while not pause.wait(_LOOKS):
         with _lock:
             for thread, began in _running.items():
                 if thread not in _stopped and _used(thread) - began > _MOST:

@@ -323,7 +323,8 @@ def test_kinds_of_layers_are_cut_along(name, number, ids, tmp_path):
     student = keep_layers(of_kinds(name), number)
     student.save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
-    assert torch.equal(logits(loaded, ids), logits(student, ids))
+    # To rounding: processors add up in an order that hangs on where an array lies.
+    torch.testing.assert_close(logits(loaded, ids), logits(student, ids), rtol=0, atol=1e-5)
     options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     written = loaded.generate(ids, attention_mask=torch.ones_like(ids), **options)
     assert written.shape == (2, 13)
