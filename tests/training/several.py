@@ -109,7 +109,10 @@ STUDENTS = {
 
 SCENARIOS = {
     **{name: {"student": name} for name in STUDENTS},
-    "accumulated": {"student": "tied", "micro": 2, "accumulation": 2},
+    "accumulated": {
+        **{"student": "tied", "micro": 2, "accumulation": 2},
+        "micro_batch_tokens": 12,  # parts of micro-batches, too
+    },
     "in_parts": {"student": "untied", "micro_batch_tokens": 12},
     "empty": {"student": "untied", "micro": 1, "accumulation": 5},
     "averaged": {"student": "untied", "average": {"kind": "ema", "decay": 0.5}},

@@ -113,7 +113,7 @@ class ShardedStudent:
         shard(model, device)
         self._model: Any = model
         self._units: list[Any] = [unit for unit in model.modules() if hasattr(unit, "unshard")]
-        self._is_whole = self._is_last = False
+        self._is_whole, self._syncs = False, True
         # Where accelerate looks for it.
         self._model.no_sync = self.no_sync
         self._meet()
@@ -141,17 +141,18 @@ class ShardedStudent:
 
         Layers are reduced all the same, or each process would hold the gradient of all of them.
         """
-        before, self._is_last = self._is_last, False
-        self._set(last=False)
+        outer = self._syncs
+        self._sync(False)
         try:
             yield
         finally:
-            self._is_last = before
-            self._set(last=True)
+            self._sync(outer)
 
-    def _set(self, *, last: bool) -> None:
-        self._model.set_requires_gradient_sync(last, recurse=False)
-        self._model.set_reshard_after_backward(last, recurse=False)
+    def _sync(self, wanted: bool) -> None:
+        """Whether what is no layer is reduced, and no longer whole, after a backward pass."""
+        self._syncs = wanted
+        self._model.set_requires_gradient_sync(wanted, recurse=False)
+        self._model.set_reshard_after_backward(wanted, recurse=False)
 
     # ---- the whole student --------------------------------------------------------------------
 
