@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -158,6 +159,23 @@ def command(recipe, run_dir, said, *, until=None):
     """
     path = said.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(recipe))
+
+    def stops():
+        if until is not None:
+            stop_before(until, str(said.parent))
+
+    return in_child(said, ("run", str(path), "--run-dir", str(run_dir)), stops)
+
+
+def in_child(said, arguments, before=lambda: None, *, patience=None):
+    """The command line in a child; its exit code and everything that it said.
+
+    Args:
+        said: file of its words.
+        arguments: of the command.
+        before: called in the child before the command.
+        patience: seconds after which the child is killed, with None as its code; None: waits.
+    """
     child = os.fork()
     if child == 0:
         code = 99
@@ -166,11 +184,10 @@ def command(recipe, run_dir, said, *, until=None):
             os.dup2(handle, 1)
             os.dup2(handle, 2)
             sys.stdout = sys.stderr = os.fdopen(handle, "w", buffering=1)
-            if until is not None:
-                stop_before(until, str(said.parent))
+            before()
             from tutelage.cli import main
 
-            sys.argv = ["tutelage", "run", str(path), "--run-dir", str(run_dir)]
+            sys.argv = ["tutelage", *arguments]
             main()
             code = 0
         except SystemExit as ended:
@@ -180,8 +197,15 @@ def command(recipe, run_dir, said, *, until=None):
         finally:
             sys.stderr.flush()
             os._exit(code)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), said.read_text(errors="replace")
+    until = None if patience is None else time.monotonic() + patience
+    while until is None or time.monotonic() < until:
+        done, status = os.waitpid(child, 0 if until is None else os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status), said.read_text(errors="replace")
+        time.sleep(0.005)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return None, said.read_text(errors="replace")
 
 
 def stop_before(pattern, below):

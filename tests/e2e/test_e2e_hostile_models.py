@@ -10,14 +10,11 @@ import re
 import resource
 import shutil
 import struct
-import sys
-import time
-import traceback
 from pathlib import Path
 
 import pytest
 import yaml
-from damaging import make_quick
+from damaging import in_child, make_quick
 from killing import make_models
 from safetensors.torch import load_file
 
@@ -266,42 +263,14 @@ def home(tmp_path_factory):
 
 def command(folder, *arguments):
     """The command line in a child with limits: its exit code, None where it hung; its words."""
-    said = folder / "said"
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(handle, 1)
-            os.dup2(handle, 2)
-            sys.stdout = sys.stderr = os.fdopen(handle, "w", buffering=1)
-            taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf(
-                "SC_PAGE_SIZE"
-            )
-            most = taken + (GIGABYTES << 30)
-            resource.setrlimit(resource.RLIMIT_AS, (most, most))
-            os.chdir(folder)
-            from tutelage.cli import main
 
-            sys.argv = ["tutelage", *arguments]
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status), said.read_text(errors="replace")
-        time.sleep(0.005)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    return None, said.read_text(errors="replace")
+    def limited():
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        most = taken + (GIGABYTES << 30)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        os.chdir(folder)
+
+    return in_child(folder / "said", arguments, limited, patience=PATIENCE)
 
 
 def recipe(folder, student):

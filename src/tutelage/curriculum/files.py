@@ -22,7 +22,14 @@ from tutelage.types import DifficultyProfile, Plan, Stage
 VISITS_AT_ONCE = 1 << 22
 SCHEDULED = (*LOSS_VALUES, "lr_factor")
 """Columns of ``steps.parquet``: the values that a plan schedules for each step."""
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    pa.ArrowException,
+)
 _FILES = ("plan.json", "steps.parquet", "ids.parquet")
 _SCALARS = (
     "batch_size",
@@ -142,14 +149,7 @@ def load_plan(folder: str | Path) -> Plan:
             raise _not_whole(folder, f"'{changed.name}' was changed or damaged")
     try:
         return _load(folder)
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        pa.ArrowException,
-    ) as error:
+    except _UNREADABLE as error:
         raise _not_whole(folder, first_line(error)) from error
 
 

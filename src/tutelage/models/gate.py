@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.errors import ModelError
-from tutelage.models.headers import Stored, read_bytes, tensors_in
+from tutelage.models.headers import Stored, check_ends, read_bytes, tensors_in
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -136,8 +136,8 @@ def _tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Stored]:
 def check_no_pointers(folder: Path) -> None:
     """Refuse files that stand for others, which git-lfs was to fetch, and those without an end."""
     for path in folder.glob("*"):
-        if path.suffix in _MODEL_FILES and path.exists() and not (path.is_file() or path.is_dir()):
-            raise ModelError(f"'{path}' is a pipe or a device and not a file. Put the file there.")
+        if path.suffix in _MODEL_FILES:
+            check_ends(path)
     for file in model_files(folder):
         if read_bytes(folder, file.name, len(_LFS)) == _LFS:
             raise ModelError(
@@ -351,13 +351,18 @@ def check_described(folder: Path, model: Any) -> None:
         )
 
 
+def machine_memory() -> int | None:
+    """Bytes of memory that this machine has; None where nobody says."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 def _check_memory(folder: Path, need: int) -> None:
     """The weights must fit into the machine's memory before they go anywhere else."""
-    try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return
-    if need > there:
+    there = machine_memory()
+    if there is not None and need > there:
         raise ModelError(
             f"The model in '{folder}' needs {need / 2**30:.0f} GB and this machine has"
             f" {there / 2**30:.0f} GB of memory. Use dtype bfloat16, a smaller model, or a larger"

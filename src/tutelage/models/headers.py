@@ -109,6 +109,16 @@ def _check_spans(
             )
 
 
+def check_ends(path: Path) -> None:
+    """Refuse what stands where a file should and has no end.
+
+    Raises:
+        ModelError: it is a pipe or a device.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ModelError(f"'{path}' is a pipe or a device and not a file. Put the file there.")
+
+
 def read_bytes(folder: Path, name: str, count: int = -1) -> bytes:
     """The first bytes of a file, or all of it.
 
@@ -116,20 +126,18 @@ def read_bytes(folder: Path, name: str, count: int = -1) -> bytes:
         ModelError: it cannot be read, has no end, or is far larger than such a file is.
     """
     path = folder / name
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ModelError(f"'{path}' is a pipe or a device and not a file. Put the file there.")
+    check_ends(path)
     if count < 0 and path.is_file() and path.stat().st_size > _TEXT_LIMIT:
         raise ModelError(
             f"'{path}' has {path.stat().st_size:,} bytes, and no such file of a model has more than"
             f" {_TEXT_LIMIT:,}. Download it again."
         )
     try:
-        with (folder / name).open("rb") as file:
+        with path.open("rb") as file:
             return file.read(count)
     except OSError as error:
         raise ModelError(
-            f"'{folder / name}' cannot be read: {error.strerror}. Mend its permissions or download"
-            " it again."
+            f"'{path}' cannot be read: {error.strerror}. Mend its permissions or download it again."
         ) from error
 
 

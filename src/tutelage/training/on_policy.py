@@ -22,6 +22,7 @@ from tutelage.generation import Answer, SpeculativeEngine
 from tutelage.training.importance import drawn_log_probs, prefix_weights, with_mean_one
 from tutelage.training.own_answers import EngineOf, OwnAnswers
 from tutelage.training.rollouts import Place, Rollout, RolloutStore
+from tutelage.training.settings import parts_of
 from tutelage.training.text_source import TextSource
 from tutelage.training.visits import Visit, visits_of
 from tutelage.types import Plan
@@ -100,7 +101,7 @@ class OnPolicySteps:
                 " `eval_dataset`, one set of them), or leave `adaptive` out."
             )
         asks_by_rows = own.reuse > 1 or own.adaptive is not None or own.teacher_top_k is not None
-        if asks_by_rows and args.world_size > 1 and args.shard in ("teacher", "both"):
+        if asks_by_rows and parts_of(args.shard, "teacher", args.world_size) > 1:
             raise ConfigError(
                 f"A teacher that is cut over the processes (shard={args.shard}) must be asked by"
                 " all of them equally often, and with `reuse`, `adaptive` or `teacher_top_k` each"

@@ -99,6 +99,17 @@ class DistillSettings:
             )
 
 
+def parts_of(shard: str, whose: Literal["student", "teacher"], processes: int) -> int:
+    """Into how many parts a model is cut in training; 1: every process has all of it.
+
+    Args:
+        shard: what is cut, as ``DistillSettings`` says it.
+        whose: which model.
+        processes: how many share the training.
+    """
+    return processes if shard in (whose, "both") else 1
+
+
 def why_not_weighed(
     clip: float, settings: GenerationSettings, *, kept: bool, mended: bool
 ) -> str | None:

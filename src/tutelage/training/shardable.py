@@ -10,6 +10,7 @@ from transformers import Trainer
 
 from tutelage.models.shards import ShardedStudent
 from tutelage.training.budget import fillers
+from tutelage.training.settings import parts_of
 
 
 class ShardableTrainer(Trainer):
@@ -26,8 +27,8 @@ class ShardableTrainer(Trainer):
 
     def cut(self) -> None:
         """Cut the model over the processes, where that was asked and there are several."""
-        wanted = self.args.shard in ("student", "both")  # type: ignore[attr-defined]
-        if wanted and self.args.world_size > 1:
+        args: Any = self.args
+        if parts_of(args.shard, "student", args.world_size) > 1:
             self.shards = ShardedStudent(self.model, self.args.device)  # type: ignore[arg-type]
 
     def over_processes(self, tensor: Tensor) -> Tensor:
@@ -55,7 +56,9 @@ class ShardableTrainer(Trainer):
             parts: of this process.
             pad_token_id: what the fillers consist of, which weigh nothing.
         """
-        if self.args.world_size == 1 or self.args.shard == "none":  # type: ignore[attr-defined]
+        args: Any = self.args
+        # Without a budget every process has one part, and nobody need be asked.
+        if args.world_size == 1 or args.shard == "none" or args.micro_batch_tokens is None:
             return parts
         most = torch.tensor(len(parts), device=self.args.device)
         torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)

@@ -26,6 +26,7 @@ from tutelage.training.fused import pays
 from tutelage.training.loss import CE, KD, TARGET_ENTROPY, DistillLoss, StepValues
 from tutelage.training.matched_states import MatchedStates
 from tutelage.training.routers import RouterLoss
+from tutelage.training.settings import parts_of
 from tutelage.training.signals import Teacher, signals_of
 from tutelage.training.token_choice import ChosenTokens
 from tutelage.training.weights import tokens_of_rows
@@ -145,7 +146,7 @@ class StepLoss:
 
     def _live(self, model: nn.Module) -> TeacherSignal:
         """A teacher that runs beside the student."""
-        cut = self._args.world_size > 1 and self._args.shard in ("teacher", "both")
+        cut = parts_of(self._args.shard, "teacher", self._args.world_size) > 1
         signal = live_teacher(
             model if cut else model.to(self._args.device),
             self.distill.vocab_size,

@@ -83,6 +83,8 @@ class Processes:
     def see(self, *folders: Path) -> None:
         """Make sure that all processes see the same folders: what one writes, the others read.
 
+        All wait for each other.
+
         Args:
             folders: of the run; the first process makes those that are not there.
 

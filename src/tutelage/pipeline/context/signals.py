@@ -8,6 +8,7 @@ from tutelage.curriculum import TEACHER_SCHEDULES
 from tutelage.pipeline.context.models import Models, autocast_dtype, device
 from tutelage.recipe import Recipe
 from tutelage.teachers import EnsembleTeacher, TeacherLadder, TeacherSignal, live_teacher
+from tutelage.training.settings import parts_of
 
 OneTeacher = Callable[[str], TeacherSignal]
 
@@ -37,7 +38,7 @@ def _live(models: Models, recipe: Recipe, processes: int, name: str) -> TeacherS
     """A teacher beside the student: all of it in every process, or cut over them."""
     autocast = autocast_dtype(recipe.training.precision)
     options: dict[str, Any] = {"padding_free": recipe.training.padding_free}
-    if recipe.training.shard in ("teacher", "both") and processes > 1:
+    if parts_of(recipe.training.shard, "teacher", processes) > 1:
         models.release_teacher()
         model = models.loaded_teacher(name)
         models.check_head(teacher=model)

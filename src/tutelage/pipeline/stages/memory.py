@@ -1,10 +1,11 @@
 """What a training takes of memory in one process: a formula, held against runs by its tests."""
 
-import os
 from dataclasses import dataclass
 
 import torch
 
+from tutelage.models.gate import machine_memory
+from tutelage.training.settings import parts_of
 from tutelage.training.tiles import tile_rows
 
 ACTIVATIONS = {"float32": 34 * 2, "bfloat16": 34 * 3 // 2}
@@ -102,8 +103,8 @@ def training_memory(
         processes: how many share the training.
         shard: what is cut over them, as ``training.shard``.
     """
-    parts = processes if shard in ("student", "both") else 1
-    teacher_parts = processes if shard in ("teacher", "both") else 1
+    parts = parts_of(shard, "student", processes)
+    teacher_parts = parts_of(shard, "teacher", processes)
     trained = trainable / max(student.parameters, 1)
     gathered = whole = 0.0
     if parts > 1:
@@ -145,9 +146,7 @@ def memory_of(device: torch.device) -> int | None:
     """Bytes that a device has in all, or the machine for a CPU; None where nobody says."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    if device.type == "cpu" and hasattr(os, "sysconf"):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
+    return machine_memory() if device.type == "cpu" else None
 
 
 def too_little(need: int, there: int | None) -> str | None:

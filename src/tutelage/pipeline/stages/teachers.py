@@ -15,6 +15,7 @@ from tutelage.pipeline.stages.saved import save_checked
 from tutelage.pipeline.stages.tuning import fine_tune
 from tutelage.proofs import fingerprint
 from tutelage.recipe.teaching import FineTune
+from tutelage.training.settings import parts_of
 
 STAGE = "teacher"
 
@@ -105,7 +106,7 @@ def _fine_tune(
         seed=session.recipe.teacher_seed,
         work=work,
         inputs=inputs,
-        cut=session.recipe.training.shard in ("teacher", "both"),
+        cut=parts_of(session.recipe.training.shard, "teacher", session.processes.count) > 1,
     )
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):
