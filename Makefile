@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test slow lint teachers smollm2 setup lock sbom audit clean
+.PHONY: demo test slow lint site site-serve browser teachers smollm2 setup lock sbom audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -20,6 +20,18 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The documentation as a site, in build/site: strict, so that a link that leads nowhere ends it.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+site: $(VENV)/.installed-docs
+	$(MKDOCS) build --strict
+
+site-serve: $(VENV)/.installed-docs
+	$(MKDOCS) serve
+
+# What tests of pages need: axe-core, and a Chromium where there is none and this may install it.
+browser:
+	.ci/browser
 
 # Train the embedded teachers and the pre-trained student anew, into src/tutelage/assets.
 teachers: $(VENV)/.installed
@@ -68,5 +80,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build runs .pytest_cache .ruff_cache .hypothesis

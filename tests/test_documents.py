@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tutelage.curriculum import load_plan
@@ -217,7 +218,11 @@ def test_every_word_that_a_user_needs_stands_in_a_page():
     """What can be asked for and is in no list that the program prints."""
     pages = README + "".join(page.read_text() for page in DOCS)
     project = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1]
-    names = set(re.findall(r"^(\w+) = \[", project.split("\n\n")[0], re.M)) - {"test", "dev"}
+    names = set(re.findall(r"^(\w+) = \[", project.split("\n\n")[0], re.M)) - {
+        "test",
+        "dev",
+        "docs",
+    }
     words = {*(f"[{name}]" for name in names), "smollm2:instruct", "embedded:arithmetic-student"}
     from tutelage.verifiers import VERIFIERS
 
@@ -237,3 +242,27 @@ def test_the_example_of_other_trainers_runs(capsys):
 def test_the_example_runs(capsys):
     example = runpy.run_path(str(ROOT / "examples" / "trainer.py"))
     assert example["main"](max_steps=4) < 10
+
+
+def test_the_reference_of_commands_is_that_of_the_program():
+    from tutelage.cli.reference import reference
+
+    assert (ROOT / "docs" / "commands.md").read_text() == reference(), (
+        "run: python -m tutelage.cli.reference > docs/commands.md"
+    )
+
+
+def pages_of(nav):
+    """Every page that the navigation of the site names."""
+    for item in nav:
+        value = next(iter(item.values())) if isinstance(item, dict) else item
+        yield from pages_of(value) if isinstance(value, list) else [value]
+
+
+def test_the_navigation_of_the_site_names_every_page_once():
+    named = list(pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    docs = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    root = {"PAPERS.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"}
+    made = {"README.md": {"contents.md"}}  # docs/README.md under a name that is free
+    expected = docs - set(made) | set().union(*made.values()) | root | {"index.md", "benchmarks.md"}
+    assert sorted(named) == sorted(expected), "name each page of docs/ in mkdocs.yml, once"
