@@ -113,8 +113,14 @@ def test_a_win_a_loss_a_draw_are_said_as_such():
     assert won.startswith("cpd beats sft, the control, by 40.0 points")
     lost = versus([0.0] * 50 + [1.0] * 50, [1.0] * 90 + [0.0] * 10)[-1]
     assert lost.startswith("cpd loses to sft, the control, by 40.0 points")
-    unclear = versus([1.0, 0.0] * 20 + [1.0], [0.0, 1.0] * 20 + [0.0])[-1]
+    *_, unclear, power = versus([1.0, 0.0] * 20 + [1.0], [0.0, 1.0] * 20 + [0.0])
     assert "ahead of sft" in unclear and "includes zero" in unclear
+    # 21 differences of +1 and 20 of -1: mean 1/41, standard error sqrt(41/40 * 40.976) / 41 =
+    # 0.15806, times 1.960 + 0.842 = 0.44282; 41 (0.44282 / 0.02439)^2 = 13,515.
+    assert power == (
+        "Four times in five, 41 test examples show a difference of 44.3 points or more; for one as"
+        " small as this it takes about 14,000."
+    )
     assert versus([1.0, 0.0], [1.0, 0.0])[-1] == "sft, the control, scores exactly the same."
 
 

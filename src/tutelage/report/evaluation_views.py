@@ -8,12 +8,9 @@ from tutelage.report.comparison import Metric, natural
 from tutelage.report.evaluations import ModelResult, SuiteResults
 from tutelage.report.outcome_plots import GroupScores, differences_figure, results_figure
 from tutelage.report.page_tables import Cell, Row, View, group_view, scaled
-from tutelage.report.quantities import MISSING, count, duration, number, percent
+from tutelage.report.quantities import MISSING, count, duration, number, percent, short_name
 from tutelage.report.svg import Picture
 from tutelage.statistics import Interval
-
-_LONGEST_NAME = 26
-"""Of a model in a picture, where the legend has little room."""
 
 _MOST_SENTENCES = 6
 
@@ -303,14 +300,6 @@ def _answer(
         "tone": tone,
         "note": note,
     }
-
-
-def short_name(name: str, longest: int = _LONGEST_NAME) -> str:
-    """A name that fits into a picture: its beginning and its end."""
-    if len(name) <= longest:
-        return name
-    kept = longest - 3
-    return f"{name[: kept // 2]}...{name[-(kept - kept // 2) :]}"
 
 
 def middle_cut(text: str) -> str:

@@ -5,7 +5,7 @@ at any time; what is not there yet is named instead of shown.
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 from tutelage.files import atomic_write_text
 from tutelage.printing import printable
 from tutelage.report import page_tables as views
+from tutelage.report.advice import advice
 from tutelage.report.comparison import Comparison, compare
 from tutelage.report.evaluation_views import overview_view
 from tutelage.report.evaluations import of_run
+from tutelage.report.gap_plot import gap_figure
 from tutelage.report.loading import example_prompt, is_adapter, learned_opening, load_snippet
 from tutelage.report.outcome_plots import (
     GroupScores,
@@ -25,17 +27,17 @@ from tutelage.report.outcome_plots import (
 )
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
 from tutelage.report.quantities import count, duration, large, number
-from tutelage.report.run import Arm, Run, alarms, load_run
+from tutelage.report.run import Arm, Run, alarms, learned, load_run
 from tutelage.report.samples import Sample, choose_samples
 from tutelage.report.svg import Picture
 from tutelage.report.tables import plan_totals
 from tutelage.report.templating import render
-from tutelage.report.verdict import teacher_warning, verdict
+from tutelage.report.verdict import best_control, leading, teacher_warning, worked, worth
 
 REPORT_NAME = "report.html"
 _SECTIONS = (
     ("results", "Results"),
-    ("next", "What next"),
+    ("next", "Use the student"),
     ("data", "Data"),
     ("difficulty", "Difficulty"),
     ("plan", "Plan"),
@@ -78,9 +80,13 @@ def render_report(run: Run) -> str:
         name=run.info.get("name", ""),
         description=run.info.get("description", ""),
         paper=str(run.info.get("paper") or "").rstrip("."),
-        verdict=verdict(comparison),
+        worked=worked(comparison),
+        worth=_worth(run, comparison),
+        picture=gap_figure(comparison),
+        advice=advice(run, comparison),
         teacher_warning=teacher_warning(comparison),
-        plan_warnings=_plan_warnings(run),
+        warned=_plan_warnings(run.arms[:1]),
+        plan_warnings=_plan_warnings(run.arms[1:]),
         alarms=_alarms(run),
         caution=_caution(comparison),
         next=_next(run),
@@ -107,6 +113,21 @@ def render_report(run: Run) -> str:
     )
 
 
+def _worth(run: Run, comparison: Comparison) -> tuple[str, ...]:
+    """What the method bought beside the best control, and how long both took to train."""
+    if leading(comparison) is None:
+        return ("Nothing is known of that before the arms are evaluated.",)
+    best = best_control(comparison)
+    if best is None:
+        return ("Nothing was trained beside it, so nothing says what the method bought.",)
+    times = {arm.name: learned(arm.metrics)[1] for arm in run.arms}
+    ours, theirs = times.get(run.arms[0].name, 0.0), times.get(best.name, 0.0)
+    if not ours or not theirs:
+        return worth(comparison)
+    took = f"{run.arms[0].name} trained for {duration(ours)}, {best.name} for {duration(theirs)}."
+    return (*worth(comparison), took)
+
+
 def _caution(comparison: Comparison) -> str:
     """What the intervals do not cover; empty when there is nothing to compare."""
     if len(comparison.arms) < 2:
@@ -117,10 +138,10 @@ def _caution(comparison: Comparison) -> str:
     )
 
 
-def _plan_warnings(run: Run) -> list[dict[str, str]]:
+def _plan_warnings(arms: Sequence[Arm]) -> list[dict[str, str]]:
     """What the plans warned of, once each, with the arms that it is about."""
     said: dict[str, list[str]] = {}
-    for arm in run.arms:
+    for arm in arms:
         for warning in arm.plan.get("warnings") or []:
             said.setdefault(str(warning), []).append(arm.name)
     return [{"arms": ", ".join(arms), "text": text} for text, arms in said.items()]

@@ -170,7 +170,7 @@ def data_view(run: Run) -> View | None:
         for name in sorted(names, key=natural) if field == "groups" else names:
             values = [(split.get(field) or {}).get(name, 0) for split in splits.values()]
             rows.append(Row(f"{label}: {name}", tuple(Cell(count(value)) for value in values)))
-    return View("Examples and tokens by split", ("", *splits), tuple(rows))
+    return View("Examples and tokens by split", ("count", *splits), tuple(rows))
 
 
 def texts_view(run: Run) -> View | None:
@@ -188,7 +188,7 @@ def texts_view(run: Run) -> View | None:
         for name in names
     )
     caption = "Answers that teachers wrote, by arm and teacher"
-    return View(caption, ("", *(title for title, _ in columns)), rows)
+    return View(caption, ("count", *(title for title, _ in columns)), rows)
 
 
 def _count(value: Any) -> float | None:
@@ -243,7 +243,7 @@ def exposure_view(arm: Arm) -> View:
         cells.append(Cell(row["mark"], mark=True))
         rows.append(Row(str(row["tenth"]), tuple(cells)))
     headers = ("tenth", "visits", "plain run", "visits x lr", "plain run", "of plain run")
-    headers += ("visits x lr x teacher's share", "")
+    headers += ("visits x lr x teacher's share", "note")
     return View(
         f"Exposure per example under {arm.name}; tenth 1 is the easiest", headers, tuple(rows)
     )

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 
 MISSING = "-"
 
+_LONGEST_NAME = 26
+"""Of a model in a picture, where the legend has little room."""
+
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number with about ``digits`` significant digits, exponents for tiny ones only."""
@@ -95,3 +98,11 @@ def metric_words(name: str) -> str:
         "top1": "likeliest token right",
     }
     return known.get(name, name.replace("_", " "))
+
+
+def short_name(name: str, longest: int = _LONGEST_NAME) -> str:
+    """A name that fits into a picture: its beginning and its end."""
+    if len(name) <= longest:
+        return name
+    kept = longest - 3
+    return f"{name[: kept // 2]}...{name[-(kept - kept // 2) :]}"

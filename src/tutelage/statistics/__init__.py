@@ -18,10 +18,12 @@ from tutelage.statistics.intervals import (
     wilson_interval,
 )
 from tutelage.statistics.paired import PairedTest, holm, mcnemar, paired_test, sign_flip, wilcoxon
+from tutelage.statistics.power import POWER, examples_needed, smallest_difference
 from tutelage.statistics.seeds import SeededDifference, seeded_difference, student_quantile
 
 __all__ = [
     "CONFIDENCE",
+    "POWER",
     "RESAMPLES",
     "Difference",
     "Interval",
@@ -30,6 +32,7 @@ __all__ = [
     "bootstrap",
     "bootstrap_sums",
     "draws",
+    "examples_needed",
     "holm",
     "mcnemar",
     "paired_difference",
@@ -38,6 +41,7 @@ __all__ = [
     "percentile_interval",
     "seeded_difference",
     "sign_flip",
+    "smallest_difference",
     "standard_error",
     "student_quantile",
     "wilcoxon",

@@ -9,10 +9,9 @@ from matplotlib.figure import FigureBase
 from matplotlib.patches import Rectangle
 
 from tutelage.report.drawing import DASHES, MARKERS, legend, new_axes
-from tutelage.report.evaluation_views import short_name
 from tutelage.report.outcome_plots import GroupScores, intervals_panel
 from tutelage.report.page_tables import scaled
-from tutelage.report.quantities import flops, large, metric_words, number
+from tutelage.report.quantities import flops, large, metric_words, number, short_name
 from tutelage.report.svg import INK, PANEL_HEIGHT, SERIES, Panel, Picture
 from tutelage.studies.analysis import Analysis, CellAnalysis, Measure
 from tutelage.studies.costs import Curve
