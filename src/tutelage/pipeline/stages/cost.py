@@ -17,7 +17,7 @@ from tutelage.models import ModelSize
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import rows_of
-from tutelage.pipeline.stages.memory import Sizes, training_memory
+from tutelage.pipeline.stages.memory import Memory, Sizes, training_memory
 from tutelage.pipeline.stages.rollouts import reuse_of, rollout_bytes
 from tutelage.pipeline.stages.signal import decide_signals
 from tutelage.pipeline.stages.store import LIVE, store_needs
@@ -201,6 +201,30 @@ def cost_of(session: Session, arm: str) -> Cost:
 def _memory(session: Session, recipe: Recipe, longest: int, *, live: bool) -> int:
     """Bytes of one process that trains an arm, at a micro-batch of its longest rows."""
     student, teacher = session.models.student_size, session.models.teacher_size
+    return memory_of_arm(
+        recipe, student, teacher, longest, live=live, processes=session.processes.count
+    ).total
+
+
+def memory_of_arm(
+    recipe: Recipe,
+    student: ModelSize,
+    teacher: ModelSize | None,
+    longest: int,
+    *,
+    live: bool,
+    processes: int = 1,
+) -> Memory:
+    """Memory of one process that trains an arm, at a micro-batch of its longest rows.
+
+    Args:
+        recipe: of the arm.
+        student: its size.
+        teacher: that of the teacher; None without one.
+        longest: tokens of the longest row.
+        live: whether the teacher runs beside the student.
+        processes: how many share the training.
+    """
     training = recipe.training
     tokens = training.micro_batch_size * longest
     if training.micro_batch_tokens is not None:
@@ -214,9 +238,9 @@ def _memory(session: Session, recipe: Recipe, longest: int, *, live: bool) -> in
         precision=training.precision,
         checkpointed=training.gradient_checkpointing,
         tile_tokens=training.tile_tokens,
-        processes=session.processes.count,
+        processes=processes,
         shard=training.shard,
-    ).total
+    )
 
 
 def _sizes(size: ModelSize) -> Sizes:

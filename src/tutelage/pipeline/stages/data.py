@@ -39,6 +39,7 @@ from tutelage.pipeline.context.inputs import (
 )
 from tutelage.pipeline.context.session import Session
 from tutelage.proofs import fingerprint
+from tutelage.recipe import Recipe
 from tutelage.recipe.sections import ArithmeticData, ListsData
 from tutelage.teachers.store import save_keys
 from tutelage.types import Example
@@ -104,18 +105,40 @@ def tokenize(
     folder: Path | None = None,
 ) -> TokenizedSplit:
     """Examples as the student reads them: its tokenizer, the recipe's template and lengths."""
-    settings = session.recipe.data_section
-    return tokenize_examples(
-        examples,
+    return tokenize_as(
+        session.recipe,
         session.models.tokenizer,
-        template=getattr(settings, "template", "auto"),
-        system=getattr(settings, "system", None),
-        max_length=settings.max_length,
-        max_prompt_length=settings.max_prompt_length,
+        examples,
         long_prompts=long_prompts,
         openings=openings,
         progress=progress,
         folder=folder,
+    )
+
+
+def tokenize_as(
+    recipe: Recipe,
+    tokenizer: Any,
+    examples: LoadedExamples | Sequence[Example],
+    **options: Any,
+) -> TokenizedSplit:
+    """Examples by a tokenizer, with a recipe's template and lengths.
+
+    Args:
+        recipe: the recipe.
+        tokenizer: whose tokens.
+        examples: what ``load_examples`` returned, or examples of your own.
+        options: what else ``tokenize_examples`` takes.
+    """
+    settings = recipe.data_section
+    return tokenize_examples(
+        examples,
+        tokenizer,
+        template=getattr(settings, "template", "auto"),
+        system=getattr(settings, "system", None),
+        max_length=settings.max_length,
+        max_prompt_length=settings.max_prompt_length,
+        **options,
     )
 
 
@@ -191,7 +214,20 @@ def load_splits(session: Session, folder: Path) -> dict[str, LoadedExamples]:
         session: the run.
         folder: where there is room for what memory does not hold.
     """
-    settings, seed = session.recipe.data_section, session.recipe.data_seed
+    return read_splits(session.recipe, wanted_columns(session), folder)
+
+
+def read_splits(
+    recipe: Recipe, columns: Sequence[str] = (), folder: Path | None = None
+) -> dict[str, LoadedExamples]:
+    """The same without a run.
+
+    Args:
+        recipe: the recipe of the main arm.
+        columns: of the training data, to be kept with it.
+        folder: where there is room for what memory does not hold.
+    """
+    settings, seed = recipe.data_section, recipe.data_seed
     if settings.kind != "files":
         return _made_splits(settings)
     loaded = {
@@ -200,7 +236,7 @@ def load_splits(session: Session, folder: Path) -> dict[str, LoadedExamples]:
             split=split,
             limit=getattr(settings, f"limit_{split}"),
             seed=seed,
-            columns=wanted_columns(session) if split == "train" else (),
+            columns=columns if split == "train" else (),
             names=column_names(settings),
             folder=folder,
         )
