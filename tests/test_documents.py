@@ -164,6 +164,7 @@ def evaluation_context(folder):
 
 
 CONTEXTS = {
+    "doctor.md": lambda folder: {},
     "evaluation.md": evaluation_context,
     "plugin.md": plugin_context,
     "store.md": store_context,

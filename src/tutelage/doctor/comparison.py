@@ -1,7 +1,7 @@
 """Both models on the same rows: what each gives the labels, and how far they are apart."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,8 @@ def compare(
     spent, done = [0.0, 0.0], 0
     for batch in length_batches(lengths, max_tokens=_BATCH_TOKENS):
         inputs = collate([rows[int(i)] for i in batch], pad_token_id)
-        found = []
+        found: list[Tensor] = []
+        targets_N = inputs["labels"]
         for who, model in enumerate((student, teacher)):
             started = time.perf_counter()
             hidden_NH, targets_N = batch_hidden(model, inputs)
@@ -79,7 +80,7 @@ def compare(
             spent[who] += time.perf_counter() - started
             found.append(hidden_NH)
         row_N = (inputs["labels"][:, 1:] != IGNORED).nonzero()[:, 0].numpy()
-        parts_4N = _of_tokens(student, teacher, *found, targets_N, vocab_size)
+        parts_4N = _of_tokens((student, teacher), found, targets_N, vocab_size)
         for number, part_N in enumerate(parts_4N):
             sums[number, batch] = np.bincount(row_N, weights=part_N, minlength=len(batch))
         counts[batch] = np.bincount(row_N, minlength=len(batch))
@@ -88,16 +89,20 @@ def compare(
             progress(done, len(rows))
     total = max(int(lengths.sum()), 1)
     means = sums / np.maximum(counts, 1)
-    return Compared(tuple(map(str, rows["id"])), *means, spent[0] / total, spent[1] / total)
+    student_logp, teacher_logp, divergence, agrees = means
+    return Compared(
+        tuple(map(str, rows["id"])),
+        student_logp,
+        teacher_logp,
+        divergence,
+        agrees,
+        spent[0] / total,
+        spent[1] / total,
+    )
 
 
 def _of_tokens(
-    student: nn.Module,
-    teacher: nn.Module,
-    student_NH: Tensor,
-    teacher_NH: Tensor,
-    targets_N: Tensor,
-    vocab_size: int,
+    models: Sequence[nn.Module], hidden: Sequence[Tensor], targets_N: Tensor, vocab_size: int
 ) -> NDArray[np.float64]:
     """What is summed, for each response token, shape ``[4, N]``; a tile of logits at a time."""
     tile = max(1, _TILE_BYTES // (4 * vocab_size))
@@ -106,7 +111,7 @@ def _of_tokens(
         some = slice(start, start + tile)
         q_NV, p_NV = (
             head_logits(model, hidden_NH[some], vocab_size).float().log_softmax(-1).cpu()
-            for model, hidden_NH in ((student, student_NH), (teacher, teacher_NH))
+            for model, hidden_NH in zip(models, hidden, strict=True)
         )
         target_N1 = targets_N[some].unsqueeze(-1)
         parts.append(

@@ -252,7 +252,8 @@ def time_needed(patient: Patient) -> Iterator[Finding]:
         "note" if total > _LONG else "ok",
         f"in all about {duration(total)} of training on one process, without evaluation"
         f" (measured{_in_float32(patient.recipe)}: the best of up to three forward and backward"
-        f" passes of {rows} examples, {tokens:,} tokens, {1 / step:,.0f} tokens a second; the optimizer's own step is left out){_busy()}",
+        f" passes of {rows} examples, {tokens:,} tokens,"
+        f" {1 / step:,.0f} tokens a second; the optimizer's own step is left out){_busy()}",
         "more processes, a GPU, fewer updates (curriculum.total_steps), fewer controls"
         if total > _LONG
         else "",

@@ -62,13 +62,13 @@ class _Line:
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Text]:
         """The level, then what was seen, then the way out."""
         level, width = self.finding.level, max(options.max_width - _INDENT, 20)
-        begin = Text(f"  {level}".ljust(_INDENT), style=_STYLES[level])
+        begin = f"  {level}".ljust(_INDENT)
         for line in textwrap.wrap(self.finding.saw, width) or [""]:
-            yield begin + Text(line)
-            begin = Text(" " * _INDENT)
+            yield Text.assemble((begin, _STYLES[level]), line)
+            begin = " " * _INDENT
         if self.finding.way_out and level != "ok":
             for line in textwrap.wrap(f"-> {self.finding.way_out}", width):
-                yield begin + Text(line, style="bold")
+                yield Text.assemble(begin, (line, "bold"))
 
 
 def _legend(colours: bool) -> Text:
@@ -86,7 +86,7 @@ def _legend(colours: bool) -> Text:
 
 
 def _example(shown: Shown, colours: bool) -> Text:
-    text = Text(f"{shown.id}: ", style="cyan" if colours else "")
+    text = Text.assemble((f"{shown.id}: ", "cyan" if colours else ""))
     for piece in shown.pieces:
         said, longest = piece.text, _LONGEST * (1 if piece.kind == "prompt" else 4)
         if len(said) > longest:
