@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tutelage.curriculum import load_plan
+from tutelage.difficulty import load_profile
 from tutelage.files import read_json
 from tutelage.recipe import list_recipes
 
@@ -63,9 +64,15 @@ def test_numbers_that_a_plan_gives(place, monkeypatch):
     )
     assert said in " ".join(README.split())
     assert f"All arms make {plan['total_steps']} updates" in " ".join(README.split())
-    profile = read_json(Path(plan["picture"]).parents[3] / "difficulty" / "summary.json")
+    difficulty = Path(plan["picture"]).parents[3] / "difficulty"
+    profile = read_json(difficulty / "summary.json")
     quantiles = ", ".join(f"{value:.2f}" for value in profile["quantiles"].values())
     groups = ", ".join(f"{group['mean']:.2f}" for _, group in sorted(profile["groups"].items()))
+    measured = load_profile(difficulty / "profile.parquet")
+    shown = load_profile(ROOT / "docs" / "gallery" / "difficulty.csv")
+    scores = dict(zip(shown.ids, shown.scores, strict=True))
+    assert set(scores) == set(measured.ids)
+    assert [scores[name] for name in measured.ids] == pytest.approx(measured.scores, abs=1e-3)
     page = " ".join((ROOT / "docs/results/quickstart.md").read_text().split())
     assert f"quantiles {quantiles} at" in page and f"by number of steps {groups}." in page
 
@@ -267,3 +274,15 @@ def test_the_navigation_of_the_site_names_every_page_once():
     made = {"README.md": {"contents.md"}}  # docs/README.md under a name that is free
     expected = docs - set(made) | set().union(*made.values()) | root | {"index.md", "benchmarks.md"}
     assert sorted(named) == sorted(expected), "name each page of docs/ in mkdocs.yml, once"
+
+
+def test_the_gallery_shows_what_plans_say():
+    """Its page from its scores, and every curriculum that there is with a picture."""
+    from tutelage.curriculum import CURRICULA
+
+    gallery = runpy.run_path(str(ROOT / "benchmarks" / "gallery.py"))
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    assert page == gallery["page"](), "run: python benchmarks/gallery.py"
+    assert re.findall(r"^## (\w+)$", page, re.M) == list(gallery["SETTINGS"])
+    pictures = {path.stem for path in (ROOT / "docs" / "gallery").glob("*.svg")}
+    assert pictures == set(CURRICULA)

@@ -28,6 +28,7 @@ SHOWN = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".tx
 """Kinds of files that get a page which shows them, with the language of each."""
 
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[#)])")
+_NAMED = re.compile(r"\[((?:[\w-]+/)*[\w-]+\.md)\]\(([^)\s#]+)")
 _FENCED = re.compile(r"(^ *(`{3,}|~{3,}).*?^ *\2 *$)", re.MULTILINE | re.DOTALL)
 
 
@@ -58,7 +59,11 @@ def with_outside(files: Files, config: MkDocsConfig) -> Files:
 
 
 def relinked(markdown: str, file: File, files: Files) -> str:
-    """A page's text with its links to files of the repository turned into links of the site."""
+    """A page's text with its links to files of the repository turned into links of the site.
+
+    A link that is called by the name of its file, as in ``[plans.md](plans.md)``, is called by the
+    title of the page instead.
+    """
     base = place_of(file)
     if not base:
         return markdown
@@ -70,7 +75,13 @@ def relinked(markdown: str, file: File, files: Files) -> str:
         uri = None if place is None else uris.get(place, _shown_at(place))
         return match[1] if uri is None else _relative(PurePosixPath(uri), here)
 
-    return _outside_fences(markdown, lambda text: _LINK.sub(site_link, text))
+    def title(match: re.Match[str]) -> str:
+        place = _place(match[2], base)
+        if place is None or PurePosixPath(match[1]).name != PurePosixPath(place).name:
+            return match[0]
+        return f"[{_title(ROOT / place)}]({match[2]}"
+
+    return _outside_fences(markdown, lambda text: _LINK.sub(site_link, _NAMED.sub(title, text)))
 
 
 def _targets(markdown: str, base: str) -> set[str]:

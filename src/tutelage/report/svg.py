@@ -110,6 +110,15 @@ class Picture:
 
     def png(self, *, columns: int = 2, dpi: int = 144) -> bytes:
         """All panels on one white PNG image, ``columns`` beside each other."""
+        return self._image("png", columns, dpi, {"Software": None})
+
+    def svg(self, *, columns: int = 2) -> str:
+        """All panels on one white SVG image, a file of its own for pages in light and in dark."""
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        text = self._image("svg", columns, 72, nothing).decode("utf-8")
+        return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+    def _image(self, form: str, columns: int, dpi: int, metadata: dict[str, Any]) -> bytes:
         columns = min(columns, len(self.panels))
         rows = [self.panels[i : i + columns] for i in range(0, len(self.panels), columns)]
         heights = [max(panel.height for panel in row) for row in rows]
@@ -122,7 +131,7 @@ class Picture:
                 for j, panel in enumerate(row):
                     panel.draw(grid[i, j])
             buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", metadata={"Software": None})
+            figure.savefig(buffer, format=form, metadata=metadata)
         return buffer.getvalue()
 
     def save_png(self, path: str | Path, *, columns: int = 2, dpi: int = 144) -> Path:
