@@ -43,6 +43,10 @@ _LOOKED_AT = """() => {
       .map(([e, _]) => e.tagName.toLowerCase() + '.' + e.className).slice(0, 5),
   };
 }"""
+_ALL_THERE = """() => {
+  for (const picture of document.images) picture.loading = 'eager';
+  for (const folded of document.querySelectorAll('details')) folded.open = true;
+}"""
 _NOTHING_FOUND = {
     "config": {"lang": ["en"], "separator": r"[\s\-]+", "pipeline": [], "fields": {}},
     "docs": [],
@@ -121,8 +125,7 @@ class Looking:
         self._page.set_viewport_size({"width": NARROW, "height": 800})
         self._page.emulate_media(color_scheme="light")
         self._page.goto(url, wait_until="load")
-        # Pictures that wait until they are scrolled to are asked for now.
-        self._page.evaluate("() => { for (const i of document.images) i.loading = 'eager' }")
+        self._page.evaluate(_ALL_THERE)
         self._page.wait_for_function("() => [...document.images].every(i => i.complete)")
         found = [*self._errors, *_said(self._page.evaluate(_LOOKED_AT))]
         own = url.split("/", 3)[:3]

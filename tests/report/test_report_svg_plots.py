@@ -155,3 +155,9 @@ def test_series_reach_3_to_1_on_their_page():
     assert all((white + 0.05) / (_luminance(c) + 0.05) >= 3 for c in SERIES)
     assert all((_luminance(c) + 0.05) / (dark + 0.05) >= 4.5 for c in SERIES_DARK)
     assert len(SERIES) == len(SERIES_DARK)
+
+
+def test_an_svg_file_stands_by_itself_on_white(pictures):
+    first, second = pictures[0].svg(), pictures[0].svg()
+    assert first == second and ElementTree.fromstring(first).tag.endswith("}svg")
+    assert "fill: #ffffff" in first and "currentColor" not in first and "<dc:date>" not in first

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from study_results import GRID, all_results, ledger, result, study
 
+from browsing import browser
 from conftest_pictures import leave_out_pictures
 from tutelage.studies.analysis import analyse
 from tutelage.studies.grids import grid_of
@@ -104,6 +105,12 @@ def test_the_page_loads_nothing_runs_nothing_and_is_accessible(page):
     assert {anchor[1:] for anchor in anchors} <= set(ids)
     assert page.count('<div class="scroll"') >= page.count("<table>")
     assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
+
+
+def test_the_page_can_be_used_by_all(page, tmp_path):
+    (tmp_path / "study.html").write_text(page)
+    with browser() as looking:
+        assert looking.faults(tmp_path / "study.html") == []
 
 
 def test_text_of_users_stays_text(page):
