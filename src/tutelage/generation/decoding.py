@@ -5,7 +5,7 @@ that a token costs a handful of operations and no loop over rows. What is writte
 the device when rows come, go or are looked at for stop strings, and kept in their ``Row``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,15 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from tutelage.generation.drawing import Choose
 from tutelage.generation.row_cache import ROOM, Part, joined
 from tutelage.generation.rows import Row, streams_of
 from tutelage.generation.stopping import LOOK_EVERY, Stops
 
 # Shape suffixes: B rows, T columns, S steps, L length of the longest answer, V vocabulary.
-
-Choose = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""``(logits_BV, streams_BL, places_B)`` to the next token of each row, and a note of it, if any:
-its log-probability, or more numbers, of shape ``[B, ...]``."""
 
 
 @dataclass

@@ -5,7 +5,7 @@ So neither the neighbours of a row, nor its place among them, nor padding has a 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,10 @@ from transformers import (
 from tutelage.generation.settings import GenerationSettings
 
 # Shape suffixes: B batch, L length of the longest answer, V vocabulary.
+
+Choose = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""``(logits_BV, streams_BL, places_B)`` to the next token of each row, and a note of it, if any:
+its log-probability, or more numbers, of shape ``[B, ...]``."""
 
 
 def private_stream(seed: int, prompt: Sequence[int], count: int) -> NDArray[np.float64]:
@@ -100,3 +104,21 @@ class Chooser:
             return token_B, None
         chosen_B = logits_BV.gather(1, token_B.unsqueeze(1)).squeeze(1)
         return token_B, chosen_B - logits_BV.logsumexp(-1)
+
+
+def watched(choose: Choose, tell: Callable[[Tensor], None]) -> Choose:
+    """The same choices, with somebody told of each before the next one is made.
+
+    Args:
+        choose: chooses.
+        tell: gets the tokens of all rows, shape ``[B]``.
+    """
+
+    def chosen(
+        logits_BV: Tensor, streams_BL: Tensor, places_B: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        token_B, note_B = choose(logits_BV, streams_BL, places_B)
+        tell(token_B)
+        return token_B, note_B
+
+    return chosen

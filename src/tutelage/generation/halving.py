@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from tutelage.generation.drawing import Chooser
+from tutelage.generation.drawing import Choose
 from tutelage.generation.rows import Row, streams_of
 from tutelage.generation.stopping import LOOK_EVERY, Stops
 
@@ -41,7 +41,7 @@ class Halving:
     def __init__(
         self,
         model: Any,
-        choose: Chooser,
+        choose: Choose,
         stops: Stops,
         *,
         budget: int,
@@ -150,7 +150,7 @@ class _Choice(LogitsProcessor):
         width: tokens of a row before the first new one.
     """
 
-    def __init__(self, choose: Chooser, streams_BL: Tensor, width: int) -> None:
+    def __init__(self, choose: Choose, streams_BL: Tensor, width: int) -> None:
         self._choose, self._streams_BL, self._width = choose, streams_BL, width
         self._notes: list[Tensor] = []
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationMixin
 
-from tutelage.generation.decoding import Batch, Choose, Start
+from tutelage.generation.decoding import Batch, Start
+from tutelage.generation.drawing import Choose
 from tutelage.generation.row_cache import Part, fresh_cache, holds_rows, joined
 from tutelage.generation.rows import Row
 from tutelage.generation.stopping import Stops

@@ -42,6 +42,21 @@ def gguf_tokenizer_folder(name: str) -> Path:
     return _converted(file, "tokenizer", lambda: _read_tokenizer(file))
 
 
+def read_model(file: Path, dtype: "torch.dtype") -> Any:
+    """The model of a GGUF file, unpacked now and kept nowhere.
+
+    Args:
+        file: the file.
+        dtype: type of the weights in memory.
+
+    Raises:
+        ModelError: it is not a GGUF file that transformers knows.
+        MissingDependencyError: a package that reads GGUF is not installed.
+    """
+    with _no_bars():
+        return _attempt(file, lambda: _read_model(file, dtype))
+
+
 def converted_before(name: str, dtype: str) -> tuple[Path, Path] | None:
     """The folders with the model and the tokenizer of a GGUF file, when both are there already."""
     parts = cache_folder() / "gguf"

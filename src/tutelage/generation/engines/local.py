@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tutelage.data.collate import padding_id
 from tutelage.errors import DataError, ModelError
-from tutelage.generation.drawing import Chooser
+from tutelage.generation.drawing import Choose, Chooser, watched
 from tutelage.generation.ended import read_answers, with_logprobs
 from tutelage.generation.engine import Answer, Likelihood, Prompt, seeds_of
 from tutelage.generation.halving import Halving
@@ -60,11 +60,14 @@ class LocalEngine:
         seed: int | Sequence[int] = 0,
         progress: Callable[[int, int], None] | None = None,
         on_answer: Callable[[int, Answer], None] | None = None,
+        on_tokens: Callable[[Tensor], None] | None = None,
     ) -> list[Answer]:
         """One answer to each prompt, in order; see ``Engine``.
 
         ``on_answer`` is called for all at the end of the call: which batches there are, and with
-        them the rounding of every answer, depends on all prompts.
+        them the rounding of every answer, depends on all prompts. ``on_tokens`` is called at every
+        step with the tokens that were chosen, shape ``[B]``, in the batch's own order; what it
+        raises ends the call.
         """
         seeds = seeds_of(seed, prompts)
         inner: Any = causal_lm(self.model)
@@ -75,7 +78,9 @@ class LocalEngine:
         stops = Stops.of(self.tokenizer, inner, settings.stop_strings)
         rows = rows_of(asked, limits, seeds, greedy=settings.greedy)
         with asking(inner, settings):
-            choose = Chooser(settings, len(self.tokenizer))
+            choose: Choose = Chooser(settings, len(self.tokenizer))
+            if on_tokens is not None:
+                choose = watched(choose, on_tokens)
             budget, pad = settings.batch_tokens, padding_id(self.tokenizer)
             if decodes(inner):
                 way = Refill(inner, choose, stops, budget=budget, pad_token_id=pad)
