@@ -1,13 +1,20 @@
 """Commands for what a run has made: talk to a student, write it for other tools, publish it."""
 
 import json
-from dataclasses import asdict
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tutelage.cli.shared import JsonOption, QuietOption, app, say
+from tutelage.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tutelage.chatting.speakers import Table
+    from tutelage.generation import GenerationSettings
 
 RunArgument = Annotated[Path, typer.Argument(help="A run folder with a finished student.")]
 ArmOption = Annotated[
@@ -20,6 +27,150 @@ DtypeOption = Annotated[
 MergeOption = Annotated[
     bool, typer.Option("--merge-lora", help="Add LoRA adapters to the weights they are on.")
 ]
+
+
+@app.command("chat")
+def chat_command(
+    model: Annotated[
+        str, typer.Argument(help="A run folder, or a model: folder, name, or name on the server.")
+    ],
+    arm: ArmOption = None,
+    beside: Annotated[
+        str | None, typer.Option(help="A model that answers too; the run's teacher otherwise.")
+    ] = None,
+    no_teacher: Annotated[
+        bool, typer.Option("--no-teacher", help="Let the student answer alone.")
+    ] = False,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 is greedy; as the run evaluates when left out.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Longest answer; as the run evaluates when left out.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(help="System text in place of the run's own.")
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="A further field of the run's template, as in --field context=TEXT."),
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Ask this one question and end.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    server: Annotated[
+        str | None,
+        typer.Option(help="URL of an OpenAI-compatible server with the models that are not here."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Type of the weights of a model that no run speaks of.")
+    ] = "float32",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
+    ] = False,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Talk to a student beside its teacher, asked exactly as in training and evaluation.
+
+    At a terminal it is a conversation; /help lists its commands. Otherwise every line of standard
+    input is a question of its own.
+    """
+    if no_teacher and beside is not None:
+        raise ConfigError("--beside names who answers too, and --no-teacher wants nobody.")
+    from tutelage.chatting.speakers import seat
+    from tutelage.pipeline.context.display import Display, quiet_libraries
+
+    quiet_libraries()
+    display = Display(quiet=quiet or json_)
+    table = seat(
+        model,
+        arm=arm,
+        beside=beside,
+        alone=no_teacher,
+        server=None if server is None else {"base_url": server},
+        system=system,
+        values=_fields(field or []),
+        options={"dtype": dtype, "trust_remote_code": trust_remote_code},
+        display=display,
+    )
+    given = {"sampling_temperature": temperature, "max_new_tokens": max_new_tokens}
+    settings = replace(table.settings, **{k: v for k, v in given.items() if v is not None})
+    for note in table.notes:
+        display.note(f"note: {note}")
+    for speaker in filter(None, (table.student, table.teacher)):
+        with display.task(f"Loading {speaker.title}"):
+            speaker.engine  # noqa: B018 - loads it now, and not behind the first question
+    talks = sys.stdin.isatty() and sys.stdout.isatty() and not json_
+    if prompt is None and talks:
+        _converse(table, settings, seed)
+        return
+    questions = [prompt] if prompt is not None else (line.strip() for line in sys.stdin)
+    _answer_all(table, filter(None, questions), settings, seed, json_)
+
+
+def _fields(given: list[str]) -> Mapping[str, str]:
+    """Values by field."""
+    for one in given:
+        if "=" not in one:
+            raise ConfigError(f"--field {one} has no '='. Write --field NAME=TEXT.")
+    return {name: text for name, _, text in (one.partition("=") for one in given)}
+
+
+def _converse(table: "Table", settings: "GenerationSettings", seed: int) -> None:
+    """Talk until the user leaves."""
+    import contextlib
+
+    from tutelage.chatting.conversation import Conversation
+
+    with contextlib.suppress(ImportError):  # lines that can be edited and called back
+        import readline  # noqa: F401
+
+    def read() -> str | None:
+        try:
+            return input("> ")
+        except EOFError:
+            typer.echo()
+            return None
+
+    conversation = Conversation(table, settings, seed, say)
+    say("/help lists the commands", err=True)
+    try:
+        conversation.hold(read)
+    except KeyboardInterrupt:
+        typer.echo()
+        raise typer.Exit(130) from None
+
+
+def _answer_all(
+    table: "Table",
+    questions: Iterable[str],
+    settings: "GenerationSettings",
+    seed: int,
+    json_: bool,
+) -> None:
+    """Print the answers to questions, each asked alone."""
+    from tutelage.chatting.conversation import answers_to, ending
+
+    for question in questions:
+        found = answers_to(table, question, settings, seed)
+        if json_:
+            row: dict[str, Any] = {"prompt": question}
+            row["answers"] = [
+                {
+                    "model": speaker.title,
+                    "text": answer.text,
+                    "num_tokens": answer.num_tokens,
+                    "finish": answer.finish,
+                }
+                for speaker, answer in found
+            ]
+            typer.echo(json.dumps(row))
+            continue
+        for speaker, answer in found:
+            name = f"{speaker.title}: " if len(found) > 1 else ""
+            say(f"{name}{answer.text}")
+            if note := ending(answer, settings):
+                say(f"note: {speaker.title}: {note}", err=True)
+        sys.stdout.flush()
 
 
 @app.command("export")

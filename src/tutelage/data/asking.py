@@ -14,9 +14,10 @@ from tutelage.data.chat import request_chat, request_text
 from tutelage.data.encode import tokenize_prompts
 from tutelage.data.format import render, template_name
 from tutelage.data.openings import Opening
+from tutelage.data.pieces import token_ids
 from tutelage.data.templates import TEMPLATES
 from tutelage.errors import ConfigError, DataError, unknown_name
-from tutelage.placeholders import placeholders
+from tutelage.placeholders import placeholders, shorten
 from tutelage.types import Example, Message
 
 _MAIN = ("prompt", "question", "instruction")
@@ -122,7 +123,17 @@ class PromptFormat:
         return self.opening.after(opened) or opened
 
     def tokens(self, turns: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """The same as token ids, as data are tokenized."""
+        """The same as token ids, as data are tokenized.
+
+        Raises:
+            DataError: the tokenizer knows nothing of what is asked.
+        """
+        words = turns[-1].content
+        if words.strip() and not token_ids([words], tokenizer)[0]:
+            raise DataError(
+                f"The tokenizer knows no character of {shorten(words)}, so the model would be asked"
+                " nothing. Ask in the characters of the data that it was trained on."
+            )
         text = self.text(turns, tokenizer)
         return tokenize_prompts([text], tokenizer, in_chat=self.in_chat(tokenizer))[0]
 

@@ -123,7 +123,8 @@ def export_student(
             try:
                 warnings.append(export.write_gguf(script, folder, folder / file, gguf))
             except ModelError as error:
-                failed = ModelError(f"'{output}' is written and compared, but no GGUF file: {error}")
+                said = f"'{output}' is written and compared, but no GGUF file: {error}"
+                failed = ModelError(said)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if gguf is not None and script is None:
         failed = no_converter(output, output / file, gguf)

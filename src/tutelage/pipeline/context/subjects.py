@@ -112,7 +112,7 @@ def _of_run(folder: Path, display: Display) -> Iterator[Subject]:
         return Subject(f"{run}: {title}", slug_of(f"{run}-{title}"), asked, identity)
 
     if loaded.recipe.ladder:
-        place = _teacher_place(models, folder, models.strongest)
+        place = teacher_place(models, folder, models.strongest)
         title = loaded.recipe.teacher_title(models.strongest)
         if place is None:
             display.warn(f"{title} of '{folder}' is not in the run's cache any more: left out")
@@ -138,7 +138,7 @@ def _load(place: str, options: Mapping[str, Any]) -> Any:
     return on_device(load_alone(place, **options)).eval()
 
 
-def _teacher_place(models: Models, folder: Path, name: str) -> str | None:
+def teacher_place(models: Models, folder: Path, name: str) -> str | None:
     """Where a teacher of a run is: where it was given, or what was made of it in the cache."""
     teacher = models.recipe.ladder[name]
     if teacher.layers is None and teacher.finetune is None:
