@@ -86,7 +86,8 @@ def chat_command(
         arm=arm,
         beside=beside,
         alone=no_teacher,
-        server=None if server is None else {"base_url": server},
+        # Who waits at a terminal learns at once that nobody answers.
+        server=None if server is None else {"base_url": server, "retries": 1},
         system=system,
         values=_fields(field or []),
         options={"dtype": dtype, "trust_remote_code": trust_remote_code},

@@ -113,9 +113,8 @@ class PromptFormat:
                     "This model was trained on single questions in a format that has no turns, so"
                     " nothing can follow an answer. Ask each question alone."
                 )
-            return render(
-                self._example(turns[0].content), self.template, tokenizer, self.system
-            ).prompt
+            example = self.example(turns[0].content)
+            return render(example, self.template, tokenizer, self.system).prompt
         said = [*turns[:-1], replace(turns[-1], content=self._request(turns[-1].content))]
         if self.system:
             said.insert(0, Message("system", self.system))
@@ -129,7 +128,8 @@ class PromptFormat:
             DataError: the tokenizer knows nothing of what is asked.
         """
         words = turns[-1].content
-        if words.strip() and not token_ids([words], tokenizer)[0]:
+        unknown: Any = tokenizer.unk_token_id
+        if words.strip() and {unknown}.issuperset(token_ids([words], tokenizer)[0]):
             raise DataError(
                 f"The tokenizer knows no character of {shorten(words)}, so the model would be asked"
                 " nothing. Ask in the characters of the data that it was trained on."

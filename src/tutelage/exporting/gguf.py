@@ -96,14 +96,21 @@ def convert(script: Path, folder: Path, file: Path, kind: str) -> None:
     """
     command = command_line(script, folder, file, kind)
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    if done.returncode or not file.is_file():
-        # Half a file is none.
+    if done.returncode or not _is_gguf(file):
         file.unlink(missing_ok=True)
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise ModelError(
             f"'{script}' failed: {' / '.join(line.strip() for line in said[-2:]) or 'silently'}."
             " Update llama.cpp and what its requirements name, or convert the folder by hand."
         )
+
+
+def _is_gguf(file: Path) -> bool:
+    """Whether a file begins as such files do."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(4) == b"GGUF"
 
 
 def compare_file(file: Path, rows: Sequence[Sequence[int]], before: Any) -> Compared | str:
