@@ -25,12 +25,8 @@ LAYERS = [
     {"recipe"},
     {"checks"},
     {"pipeline"},
-<<<<<<< HEAD
     {"doctor", "proposal"},
-    {"studies"},
-=======
     {"studies", "exporting", "chatting", "importing"},
->>>>>>> 111d1ed (Export a student as a plain folder that is compared with the run's own before it gets its name)
     {"cli", "catalogue", "embedded", "__main__"},
 ]  # fmt: skip
 PURE = {

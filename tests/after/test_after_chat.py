@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 
 import pytest
@@ -15,6 +16,7 @@ from tutelage.chatting.speakers import Speaker, Table
 from tutelage.data import Opening, tokenize_examples
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.data.asking import PromptFormat
+from tutelage.exporting.described import write_description
 from tutelage.generation import AskedModel, GenerationSettings, LocalEngine
 from tutelage.generation.streaming import stream
 from tutelage.types import Example, Message
@@ -160,7 +162,7 @@ def test_a_conversation_that_fills_the_model_says_so(spoken, capsys):
     assert "no room left in the model: /reset" in capsys.readouterr().out
 
 
-def test_pipes_ask_every_line_alone_as_evaluation_did(asked, tutelage):
+def test_pipes_ask_every_line_alone_as_evaluation_did(asked, tutelage, tmp_path):
     folder = asked / "arms" / "kld" / "evaluation" / "answers.jsonl"
     rows = [json.loads(line) for line in folder.read_text().splitlines()]
     questions = [row["prompt"].removeprefix("#").removesuffix("=?") for row in rows]
@@ -177,8 +179,9 @@ def test_pipes_ask_every_line_alone_as_evaluation_did(asked, tutelage):
     place = asked / "arms" / "kld" / "student"
     code, out, err = tutelage("chat", place, "--no-teacher", "--prompt", questions[0], "-q")
     assert code == 0 and out.strip("\n") == rows[0]["answer"], err
-    exported = asked.parent / f"exported-{os.getpid()}"
-    assert tutelage("export", asked, "--arm", "kld", "--output", exported)[0] == 0
+    exported = shutil.copytree(place, tmp_path / "exported")
+    form = PromptFormat("#{question}=?", "question")
+    write_description(exported, {"dtype": "float32", "prompt": form.as_json()})
     code, out, err = tutelage("chat", exported, "--prompt", questions[0], "--max-new-tokens", "6")
     assert code == 0 and out.strip("\n") == rows[0]["answer"], err
     code, out, err = tutelage("chat", asked, "--arm", "lora", "--prompt", questions[0], "-q")

@@ -27,7 +27,7 @@ def some_rows(folder: Path) -> list[list[int]]:
     for split in ("test", "validation", "train"):
         place = folder / "data" / split
         if place.is_dir():
-            rows = datasets.load_from_disk(str(place))
+            rows: Any = datasets.load_from_disk(str(place))
             taken = rows.select(range(min(ROWS, len(rows))))["input_ids"]
             return [list(ids)[:TOKENS] for ids in taken if len(ids) > 1]
     raise RunFolderError(
