@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test slow lint site site-serve browser teachers smollm2 setup lock sbom audit clean
+.PHONY: demo test slow lint site site-serve browser teachers smollm2 setup lock sbom audit dist versions clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -50,7 +50,8 @@ LOCK := $(TOOLS)/bin/uv pip compile pyproject.toml -c constraints.txt --generate
 
 $(TOOLS)/.installed:
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python -m pip --disable-pip-version-check -q install uv==0.13.9 cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check -q install uv==0.13.9 cyclonedx-bom==7.5.0 pip-audit==2.10.1 \
+		build==1.6.1 twine==7.0.0
 	@touch $@
 
 # Every package with the hashes of its files, for `pip install --require-hashes`.
@@ -66,6 +67,17 @@ sbom: $(TOOLS)/.installed $(VENV)/.installed-dev
 # Known vulnerabilities of what is locked; needs pypi.org.
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/pip-audit --require-hashes --disable-pip -r requirements-test.lock
+
+# What is released, in dist/: the source archive, the wheel made from it, and what an index would say of them.
+dist: $(TOOLS)/.installed
+	rm -rf dist
+	$(TOOLS)/bin/python -m build --outdir dist .
+	$(TOOLS)/bin/twine check --strict dist/*
+
+# The tests with the oldest and with the newest packages that pyproject.toml allows: docs/results/versions.md.
+versions: dist
+	.ci/versions lowest-direct
+	.ci/versions highest
 
 setup: $(VENV)/.installed-dev
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tutelage.training import DistillConfig, DistillTrainer
     from tutelage.training.plugin import follow_plan
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DistillConfig",

@@ -66,7 +66,7 @@ def decodes(model: Any) -> bool:
     own = (getattr(type(model), name, None) for name in _OWN)
     return (
         all(one is other for one, other in zip(own, shared, strict=True))
-        and not model.is_remote_code()
+        and type(model)._auto_class is None  # what `is_remote_code` asks, which is not in 5.0
         and model._supports_default_dynamic_cache()
         and not config.is_encoder_decoder
         and not getattr(text, "add_cross_attention", False)
