@@ -27,7 +27,7 @@ site: $(VENV)/.installed-docs
 	$(MKDOCS) build --strict
 
 site-serve: $(VENV)/.installed-docs
-	$(MKDOCS) serve
+	$(MKDOCS) serve --no-strict
 
 # What tests of pages need: axe-core, and a Chromium where there is none and this may install it.
 browser:

@@ -112,3 +112,4 @@ CURRICULA: dict[str, Curriculum] = {
         order="hard_first",
     ),
 }
+"""Curricula by name, as ``kind`` in a recipe; `tutelage ls curricula` prints them."""

@@ -182,3 +182,4 @@ TEACHER_SCHEDULES: dict[str, TeacherSchedule] = {
         ensemble, "all teachers at once, their probabilities or logits mixed", mixes=True
     ),
 }
+"""Which teacher comes when, by name; `tutelage ls teacher_schedules` prints them."""

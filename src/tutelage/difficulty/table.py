@@ -122,6 +122,7 @@ DIFFICULTIES: dict[str, Difficulty] = {
         scores.column, "a column of your data", needs=("column",), unit="as given"
     ),
 }
+"""Difficulties by name, as ``kind`` in a recipe; `tutelage ls difficulties` prints them."""
 
 
 def needs(kind: str, options: Mapping[str, Any]) -> frozenset[str]:

@@ -56,3 +56,4 @@ DIVERGENCES: dict[str, Component] = {
         "He et al. 2025, DA-KD, PMLR 267",
     ),
 }
+"""Divergences by name, as ``kind`` in a recipe; `tutelage ls divergences` prints them."""

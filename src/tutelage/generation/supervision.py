@@ -11,6 +11,7 @@ from tutelage.types import Example
 from tutelage.verifiers import VERIFIERS
 
 OnWrong = Literal["keep", "drop", "resample"]
+"""What happens to a wrong answer, as a type; see ``choose_texts``."""
 ON_WRONG: tuple[str, ...] = get_args(OnWrong)
 """What may happen to a wrong answer; see ``choose_texts``."""
 

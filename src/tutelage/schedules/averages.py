@@ -59,3 +59,4 @@ AVERAGES: dict[str, Component] = {
         ema, "an exponential moving average over all steps", "Polyak and Juditsky 1992"
     ),
 }
+"""Averages of the weights by name; `tutelage ls averages` prints them."""

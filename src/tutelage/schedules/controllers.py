@@ -129,3 +129,4 @@ CONTROLLERS: dict[str, Controller] = {
         of="student",
     ),
 }
+"""Controllers of the student's share by name; `tutelage ls controllers` prints them."""

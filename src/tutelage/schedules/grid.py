@@ -9,6 +9,7 @@ GRIDS = {
     "behind": "(k - 2) / n, and 0 for the first: one behind `start`, as a value that is set after a"
     " step from the count before it (TAID's released code)",
 }
+"""What progress over n stages or steps means, by name; k counts from 1."""
 
 
 def progress_at(number: int, total: int, grid: str = "span") -> float:

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from tutelage.errors import unknown_name
 
 Course = Literal["cosine", "linear", "constant"]
+"""A course of the learning rate after the warm-up; see ``LR_SCHEDULES``."""
 LR_SCHEDULES: dict[Course, str] = {
     "constant": "the peak throughout, after the warm-up",
     "linear": "from the peak down in a line",
     "cosine": "from the peak down along half a cosine wave",
 }
+"""Courses of the learning rate by name, with what each does."""
 
 
 def learning_rate_factors(

@@ -39,3 +39,4 @@ SCHEDULES: dict[str, Component] = {
         capped, "student_share only: max * e / n: as printed, but never beyond max", CPD
     ),
 }
+"""Schedules by name, as ``kind`` in a recipe; `tutelage ls schedules` prints them."""

@@ -121,3 +121,4 @@ TEXT_CONTROLLERS: dict[str, Component] = {
         "Ko et al. 2024, arXiv:2402.03898",
     ),
 }
+"""Controllers of the texts' source by name; `tutelage ls text_controllers` prints them."""

@@ -13,6 +13,7 @@ SPACES = {
     "probability": "weighted mean of probabilities: what any teacher may say, the mixture may say",
     "logit": "weighted mean of logits, then softmax: what one teacher excludes, the mixture does",
 }
+"""Where the teachers of an ensemble are averaged, by name."""
 
 
 def mix_teachers(

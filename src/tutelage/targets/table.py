@@ -15,3 +15,4 @@ TARGETS: dict[str, Component] = {
         "Shing et al. 2025, arXiv:2501.16937",
     ),
 }
+"""Targets by name, as ``kind`` in a recipe; `tutelage ls targets` prints them."""

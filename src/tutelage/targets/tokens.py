@@ -82,6 +82,7 @@ TOKEN_CHOICES: dict[str, TokenChoice] = {
         needs_teacher=True,
     ),
 }
+"""Choices of the tokens that are learned from; `tutelage ls token_choices` prints them."""
 
 
 def kept_counts(counts_B: Tensor, share: float) -> Tensor:

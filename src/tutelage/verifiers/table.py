@@ -25,3 +25,4 @@ VERIFIERS: dict[str, Component] = {
         choice, "1 when the answer settles on the letter of a reference, or on its yes or no"
     ),
 }
+"""Verifiers by name, for metrics and filters; `tutelage ls metrics` prints them."""

@@ -83,6 +83,7 @@ SUITES: dict[str, Component] = {
     ),
     "lm-eval": Component(lm_eval, "a task of lm-evaluation-harness, as in lm-eval:hellaswag"),
 }
+"""Suites by name; `tutelage suites` prints them with their options."""
 
 
 def make_suite(kind: str, options: Mapping[str, Any], asked: Suite, name: str = "") -> Suite:

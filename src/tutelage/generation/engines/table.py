@@ -123,6 +123,7 @@ ENGINES: dict[str, Component] = {
         vllm, "in this process, with vLLM on a GPU (nobody has run it yet)", decides=_vllm_decides
     ),
 }
+"""Engines by name, as in a recipe's ``engine``; `tutelage ls engines` prints them."""
 
 
 def make_engine(kind: str, options: Mapping[str, Any], asked: AskedModel) -> Engine:
