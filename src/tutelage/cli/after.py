@@ -218,3 +218,108 @@ def export_command(
         say(f"note: {warning}", err=True)
     say(f"{done.kind}: {done.folder} ({done.dtype}, {size_text(done.bytes)})")
     say(f"checked: {done.compared.words}")
+
+
+@app.command("push")
+def push_command(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a folder that `export` wrote.")],
+    repository: Annotated[str, typer.Argument(help="owner/name on the hub.")],
+    arm: ArmOption = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="A branch, made if need be; the main one when left out.")
+    ] = None,
+    merge_lora: MergeOption = False,
+    dtype: DtypeOption = None,
+    with_report: Annotated[
+        bool,
+        typer.Option("--with-report", help="Also report.html, which shows prompts and answers."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go, and ask no hub.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Push without asking.")] = False,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Publish a student on the Hugging Face hub, in a private repository unless --public.
+
+    What goes is shown first. The token is that of `hf auth login` or HF_TOKEN; HF_ENDPOINT names
+    another hub. The same command again updates what changed.
+    """
+    import contextlib
+    import tempfile
+
+    from tutelage.exporting.push import check_name, pack, send
+    from tutelage.pipeline.context.display import size_text
+
+    check_name(repository)
+    source = source.expanduser()
+    with contextlib.ExitStack() as stack:
+        title, folder = source.name, source
+        if (source / "recipe.json").is_file():
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="tutelage-"))
+            options = {"merge": merge_lora, "dtype": dtype}
+            title, folder = _exported(
+                source, arm, Path(place), options, with_report, quiet or json_
+            )
+        elif arm is not None or merge_lora or dtype is not None:
+            raise ConfigError(
+                f"--arm, --merge-lora and --dtype are for run folders, and '{source}' is none."
+            )
+        parcel = pack(folder, with_report=with_report)
+        for name, size in parcel.files if not json_ else ():
+            say(f"{size:>15,}  {name}", err=not dry_run)
+        for warning in parcel.warnings:
+            say(f"warning: {warning}", err=True)
+        row = {"repository": repository, "public": public, "files": dict(parcel.files)}
+        if dry_run:
+            say(json.dumps(row, indent=2) if json_ else f"{parcel.bytes:>15,}  bytes in all")
+            return
+        who = "everybody" if public else "nobody else"
+        asked = f"Push {size_text(parcel.bytes)} to {repository}, which {who} will see?"
+        if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise ConfigError(
+                f"{asked} There is nobody to ask: give --yes, or look with --dry-run."
+            )
+        if not yes and not typer.confirm(asked, err=True):
+            raise typer.Exit(1)
+        tell = (lambda line: None) if quiet or json_ else (lambda line: say(line, err=True))
+        done = send(
+            parcel,
+            repository,
+            public=public,
+            revision=revision,
+            message=f"{title}, by Tutelage",
+            tell=tell,
+        )
+    if json_:
+        typer.echo(json.dumps({**row, **asdict(done)}, indent=2))
+    else:
+        say(f"pushed: {done.url}{' (private)' if done.private else ''}")
+
+
+def _exported(
+    run_dir: Path,
+    arm: str | None,
+    place: Path,
+    options: Mapping[str, Any],
+    with_report: bool,
+    quiet: bool,
+) -> tuple[str, Path]:
+    """A student of a run, exported for a while: its name and its folder."""
+    import shutil
+
+    from tutelage.exporting.export import export_student
+    from tutelage.pipeline.context.display import Display, quiet_libraries
+    from tutelage.pipeline.context.finished import finished_student
+
+    quiet_libraries()
+    display = Display(quiet=quiet)
+    student = finished_student(run_dir, arm, display)
+    title = f"{student.folder.resolve().name}-{student.arm}"
+    done = export_student(student, place / title, **options, display=display)
+    say(f"checked: {done.compared.words}", err=True)
+    if with_report and (run_dir / "report.html").is_file():
+        shutil.copyfile(run_dir / "report.html", done.folder / "report.html")
+    return title, done.folder
