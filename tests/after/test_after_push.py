@@ -4,7 +4,7 @@ import json
 
 import pytest
 from fake_hub import TOKEN, FakeHub
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from tutelage.errors import RunFolderError
 from tutelage.exporting.push import pack
@@ -71,14 +71,18 @@ def test_a_second_push_sends_what_changed(folder, hub, tutelage):
         server.repositories["me/s"]["private"] = False
         code, _, err = tutelage("push", folder, "me/s", "--yes")
         assert code == 2 and "everybody sees it" in err
-    assert blob == (folder / "model.safetensors").read_bytes() and load_file
+    assert blob == (folder / "model.safetensors").read_bytes()
 
 
-def test_it_is_shown_first_and_nothing_goes_without_a_yes(folder, hub, tutelage):
+def test_it_is_shown_first_and_nothing_goes_without_a_yes(folder, hub, tutelage, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
     with hub() as server:
         code, out, err = tutelage("push", folder, "me/s", "--dry-run")
-        assert code == 0 and "model.safetensors" in out and "in all" in out and not err
+        assert code == 0 and "model.safetensors" in out and "bytes in all" in out and not err
+        (folder / "README.md").write_text("made from /home/somebody/data.jsonl")
         code, out, err = tutelage("push", folder, "me/s")
+        assert "README.md name folders below '/home/somebody'" in err
+        assert "the model card names no licence" in err
         assert code == 2 and "nobody else will see" in err and "--yes" in err
         assert server.asked == []
 

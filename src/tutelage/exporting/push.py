@@ -117,7 +117,17 @@ def pack(folder: Path, *, with_report: bool = False) -> Parcel:
 
 
 def _warnings(folder: Path) -> Iterator[str]:
-    """What the card lacks."""
+    """What the card lacks, and what it and the recipe tell of this machine."""
+    home = str(Path.home())
+    telling = [
+        name
+        for name in ("README.md", "recipe.yaml", "adapter_config.json")
+        if (folder / name).is_file()
+        and len(home) > 1
+        and home in (folder / name).read_text(encoding="utf-8", errors="replace")
+    ]
+    if telling:
+        yield f"{' and '.join(telling)} name folders below '{home}'"
     card = folder / "README.md"
     if not card.is_file():
         yield "there is no model card (README.md)"
