@@ -26,7 +26,7 @@ LAYERS = [
     {"checks"},
     {"pipeline"},
     {"doctor", "proposal"},
-    {"studies", "exporting", "chatting", "importing"},
+    {"studies", "watch", "exporting", "chatting", "importing"},
     {"cli", "catalogue", "embedded", "__main__"},
 ]  # fmt: skip
 PURE = {

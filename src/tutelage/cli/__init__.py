@@ -11,12 +11,12 @@ import sys
 
 import typer
 
-from tutelage.cli import after, distil, evaluation, look, prepare, studies
+from tutelage.cli import after, distil, evaluation, look, prepare, studies, watch
 from tutelage.cli.shared import app, say
 from tutelage.errors import TutelageError
 from tutelage.interrupts import Interrupted, interruptible
 
-__all__ = ["after", "app", "distil", "evaluation", "look", "main", "prepare", "studies"]
+__all__ = ["after", "app", "distil", "evaluation", "look", "main", "prepare", "studies", "watch"]
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from tutelage.locks import used
 from tutelage.pipeline.context.clock import FILE as SECONDS
 from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display, quiet_libraries
-from tutelage.pipeline.context.folder import RECORD, PartsFolder, RunFolder
+from tutelage.pipeline.context.folder import RECORD, STOPPED, PartsFolder, RunFolder
 from tutelage.pipeline.context.inputs import STUDENT_START
 from tutelage.pipeline.context.models import Models
 from tutelage.pipeline.context.precision import slow_precision
@@ -46,6 +46,7 @@ from tutelage.pipeline.stages.teachers import prepare_teachers
 from tutelage.pipeline.stages.texts import prepare_texts
 from tutelage.pipeline.stages.train import train_arm
 from tutelage.recipe import LoadedRecipe, load_recipe, to_yaml
+from tutelage.report.live import LIVE_NAME
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def _leaves_nothing_new(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        opened = {".lock", "recipe.yaml", RECORD, SECONDS}
+        opened = {".lock", "recipe.yaml", RECORD, SECONDS, STOPPED, LIVE_NAME}
         if new and path.is_dir() and {p.name for p in path.iterdir()} <= opened:
             shutil.rmtree(path, ignore_errors=True)
             with suppress(OSError):  # another run is in one of them

@@ -23,7 +23,8 @@ _PART = re.compile(r"[a-z_]+-[0-9a-f]{16}")
 _ASIDE = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}[0-9a-f]{{16}}")
 """What a run folder is called from when its removal begins."""
 _OF_A_RUN = re.compile(
-    r"\.lock|\.tmp-.*|(recipe|run|seconds|versions|cache)\.json|recipe\.yaml|report\.html"
+    r"\.lock|\.tmp-.*|(recipe|run|seconds|versions|cache|cost|stopped)\.json|recipe\.yaml"
+    r"|(report|live)\.html"
     r"|arms|data|references|signal|(difficulty|student_start)(-.*)?"
 )
 """What there is in a run folder that trained nothing; beside anything else it stays."""

@@ -17,6 +17,16 @@ from tutelage.statistics import Interval
 
 _MAX_LOGGED = 120  # points of a logged curve; more is noise on noise
 
+LOGGED = (
+    ("loss", "Loss"),
+    ("ce", "Cross-entropy"),
+    ("kd", "Divergence from the target"),
+    ("token_agreement", "Agreement with the teacher's top token"),
+    ("grad_norm", "Gradient norm"),
+    ("learning_rate", "Learning rate"),
+)
+"""What is drawn of a training's records, with titles."""
+
 
 @dataclass(frozen=True)
 class GroupScores:
@@ -48,19 +58,25 @@ def loss_figure(
     Returns:
         The picture, or None when nothing was logged.
     """
-    quantities = (
-        ("loss", "Loss"),
-        ("ce", "Cross-entropy"),
-        ("kd", "Divergence from the target"),
-        ("token_agreement", "Agreement with the teacher's top token"),
-        ("grad_norm", "Gradient norm"),
-        ("learning_rate", "Learning rate"),
-    )
+    return curves_figure(metrics, validation or {}, LOGGED)
+
+
+def curves_figure(
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    validation: Mapping[str, Sequence[Mapping[str, Any]]],
+    quantities: Sequence[tuple[str, str]],
+) -> Picture | None:
+    """Some logged quantities and all validations over steps, one line for each arm.
+
+    Args:
+        metrics: as of :func:`loss_figure`.
+        validation: likewise.
+        quantities: keys of the logged rows, with their titles.
+    """
     panels = []
     for key, title in quantities:
         curves = {arm: series(rows, key) for arm, rows in metrics.items()}
         panels.append(_curve_panel(key, title, curves))
-    validation = validation or {}
     names = {key: None for rows in validation.values() for row in rows for key in row}
     for name in names:
         if name != "step":

@@ -6,7 +6,6 @@ at any time; what is not there yet is named instead of shown.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from tutelage.report.outcome_plots import (
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
 from tutelage.report.quantities import count, duration, large, number
 from tutelage.report.run import Arm, Run, alarms, learned, load_run
-from tutelage.report.samples import Sample, choose_samples
+from tutelage.report.samples import SAMPLE_RULE, choose_samples, sample_view
 from tutelage.report.svg import Picture
 from tutelage.report.tables import plan_totals
 from tutelage.report.templating import render
@@ -44,11 +43,6 @@ _SECTIONS = (
     ("training", "Training"),
     ("samples", "Sample answers"),
     ("reproduce", "How to reproduce"),
-)
-_SAMPLE_RULE = (
-    "Chosen by rule, not by hand: of each group one example that the main arm got right and one"
-    " that it got wrong (or, where scores have more values, one near the top and one near the"
-    " bottom); among equals the hash of the id decides."
 )
 
 
@@ -104,8 +98,8 @@ def render_report(run: Run) -> str:
         ),
         own_text=own_text_figure({arm.name: arm.metrics for arm in run.arms}),
         progress=views.progress_view(run),
-        samples=[_sample(sample, comparison) for sample in choose_samples(comparison)],
-        sample_rule=_SAMPLE_RULE,
+        samples=[sample_view(sample, comparison) for sample in choose_samples(comparison)],
+        sample_rule=SAMPLE_RULE,
         recipe=run.recipe,
         identity=views.identity_view(run),
         times=views.times_view(run),
@@ -299,16 +293,3 @@ def _plan(arm: Arm) -> dict[str, Any]:
         "exposure": views.exposure_view(arm) if exposure else None,
         "exposure_figure": exposure_figure(exposure) if exposure else None,
     }
-
-
-def _sample(sample: Sample, comparison: Comparison) -> dict[str, Any]:
-    """A sample with each answer's score in words."""
-    metric = comparison.metrics[0]
-    view = asdict(sample)
-    for answer in view["answers"]:
-        right = answer["right"]
-        answer["tone"] = "" if right is None else ("right" if right else "wrong")
-        answer["note"] = answer["tone"]
-        if right is None and answer["score"] is not None:
-            answer["note"] = f"{metric.words} {metric.text(answer['score'])}"
-    return view

@@ -2,12 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from tutelage.report.comparison import Comparison, Metric, Model
 
+SAMPLE_RULE = (
+    "Chosen by rule, not by hand: of each group one example that the main arm got right and one"
+    " that it got wrong (or, where scores have more values, one near the top and one near the"
+    " bottom); among equals the hash of the id decides."
+)
 _MAX_GROUPS = 6
 _MAX_CHARACTERS = 1200
 
@@ -123,3 +129,16 @@ def shorten(text: str) -> str:
     if len(text) <= _MAX_CHARACTERS:
         return text
     return f"{text[:_MAX_CHARACTERS]} [... {len(text) - _MAX_CHARACTERS:,} more characters]"
+
+
+def sample_view(sample: Sample, comparison: Comparison) -> dict[str, Any]:
+    """A sample with each answer's score in words."""
+    metric = comparison.metrics[0]
+    view = asdict(sample)
+    for answer in view["answers"]:
+        right = answer["right"]
+        answer["tone"] = "" if right is None else ("right" if right else "wrong")
+        answer["note"] = answer["tone"]
+        if right is None and answer["score"] is not None:
+            answer["note"] = f"{metric.words} {metric.text(answer['score'])}"
+    return view

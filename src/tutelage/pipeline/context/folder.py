@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from tutelage.errors import RunFolderError
+from tutelage.errors import RunFolderError, TutelageError, first_line
 from tutelage.files import (
     TEMPORARY_PREFIX,
     atomic_directory,
@@ -34,6 +34,8 @@ from tutelage.proofs import (
 
 RECORD = "recipe.json"
 """What makes a folder the run folder of a recipe."""
+STOPPED = "stopped.json"
+"""Beside it, when the last process did not end well: ``kind`` and ``message``, for who looks on."""
 CARD = "README.md"
 """Written into a finished student by the report, and again by each; no manifest vouches for it."""
 BESIDE = {"student": ("student_last", "metrics.jsonl", "validation.jsonl", "replanned")}
@@ -186,6 +188,7 @@ class RunFolder(PartsFolder):
         self._recipe_yaml = recipe_yaml
         self._wants_lock = lock
         self._lock: IO[str] | None = None
+        self._is_ours = False
         self.of_other_recipe = False
 
     def __enter__(self) -> "RunFolder":
@@ -228,10 +231,26 @@ class RunFolder(PartsFolder):
             record = {"fingerprint": self.recipe_fingerprint, "files": files}
             write_sealed(self.path / RECORD, record)
             atomic_write_bytes(self.path / "recipe.yaml", text)
+            (self.path / STOPPED).unlink(missing_ok=True)
+            self._is_ours = True
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._lock is not None:
+            if error is not None and self._is_ours:
+                self._note_end(error)
             self._lock.close()
+
+    def _note_end(self, error: BaseException) -> None:
+        """Leave word of what ended the run, for those who look at the folder."""
+        interrupted = not isinstance(error, Exception)
+        message = str(error) if isinstance(error, TutelageError) else first_line(error)
+        if interrupted:
+            message = "Interrupted by a signal."
+        elif not isinstance(error, TutelageError):
+            message = f"{type(error).__name__}: {message}"
+        record = {"kind": "interrupted" if interrupted else "failed", "message": message}
+        with contextlib.suppress(OSError):  # a full disk is why it ended, perhaps
+            write_sealed(self.path / STOPPED, record)
 
     def _check_recipe(self) -> None:
         record = read_sealed(self.path / RECORD)

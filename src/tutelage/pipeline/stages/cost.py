@@ -21,8 +21,15 @@ from tutelage.pipeline.stages.memory import Memory, Sizes, training_memory
 from tutelage.pipeline.stages.rollouts import reuse_of, rollout_bytes
 from tutelage.pipeline.stages.signal import decide_signals
 from tutelage.pipeline.stages.store import LIVE, store_needs
+from tutelage.proofs import write_sealed
 from tutelage.recipe import Recipe
 from tutelage.types import Plan
+
+FILE = "cost.json"
+"""In a run folder: what training each arm was estimated to take."""
+
+_COURSE = 100
+"""Parts of a plan's steps after which its cost so far is noted."""
 
 BACKWARD = 3.0
 """A training step costs about this many forward passes of the student."""
@@ -49,6 +56,7 @@ class Cost:
         rollout_bytes: of the disk, what answers take that are learned from again, at most.
         at_most: whether training may write less: that is decided on the way.
         weighed_tokens: tokens of prompts and answers that the student reads to weigh them.
+        course: share of the cost that is done after each hundredth of the steps, from 0 to 1.
     """
 
     tokens: int
@@ -64,10 +72,11 @@ class Cost:
     rollout_bytes: int = 0
     at_most: bool = False
     weighed_tokens: int = 0
+    course: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The estimate as plain values."""
-        return asdict(self)
+        """The estimate as plain values, without its course."""
+        return {name: value for name, value in asdict(self).items() if name != "course"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,23 @@ def estimate(
         generated_tokens=generated,
         rollout_bytes=int(rollouts),
         weighed_tokens=weighed,
+        course=_course(
+            plan,
+            BACKWARD * per_visit
+            + ratio * per_visit * (asks if live else 0)
+            + (0 if answers is None else GENERATION * answers[plan.visits] * writes),
+        ),
     )
+
+
+def _course(plan: Plan, each: NDArray[np.float64]) -> tuple[float, ...]:
+    """The share of the cost of all visits that is done after each hundredth of the steps."""
+    total = np.concatenate([[0.0], np.cumsum(each)])[plan.offsets]
+    if not total[-1]:
+        return ()
+    steps = np.linspace(0, plan.total_steps, _COURSE + 1)
+    shares = np.interp(steps, np.arange(plan.total_steps + 1), total / total[-1])
+    return tuple(round(float(share), 4) for share in shares)
 
 
 def cost_of(session: Session, arm: str) -> Cost:
@@ -270,12 +295,13 @@ def trainable(size: ModelSize, recipe: Recipe) -> int:
 
 
 def check_disk(session: Session) -> None:
-    """Refuse to start what the disk cannot hold.
+    """Refuse to start what the disk cannot hold; note what was estimated, for who looks on.
 
     Raises:
         RunFolderError: less space is free than the checkpoints and students will take.
     """
-    costs = [cost_of(session, arm) for arm in session.loaded.arms]
+    found = {arm: cost_of(session, arm) for arm in session.loaded.arms}
+    costs = list(found.values())
     shared = max(cost.store_bytes for cost in costs)
     need = sum(cost.disk_bytes - cost.store_bytes for cost in costs) + shared
     free = shutil.disk_usage(session.run.path).free
@@ -285,3 +311,5 @@ def check_disk(session: Session) -> None:
             f" '{session.run.path}'. Free some space, lower training.keep_checkpoints, or choose"
             " another disk with --set output=FOLDER."
         )
+    arms = {arm: {"seconds": cost.seconds, "course": cost.course} for arm, cost in found.items()}
+    write_sealed(session.run.path / FILE, {"arms": arms})
