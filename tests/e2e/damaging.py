@@ -222,7 +222,7 @@ def stop_before(pattern, below):
 
 OTHERWISE_EACH_TIME = {
     "manifest.json", "README.md", "recipe.yaml", "recipe.json", "run.json", "versions.json",
-    "seconds.json", "cache.json", "report.html", ".lock",
+    "seconds.json", "cache.json", "cost.json", "report.html", ".lock",
 }  # fmt: skip
 """Files that hold times, places or the checksums of such; their content is elsewhere too."""
 

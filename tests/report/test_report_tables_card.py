@@ -20,6 +20,7 @@ from tutelage.report import (
     render_report,
     results_table,
 )
+from tutelage.report.card_facts import licence_warning
 from tutelage.report.tables import exposure_rows
 
 
@@ -149,11 +150,15 @@ def front_matter(card: str) -> dict:
 
 def test_card_says_how_the_student_was_made(run):
     card = (run.folder / "arms/cpd/student/README.md").read_text()
-    assert front_matter(card) == {
+    front = front_matter(card)
+    (index,) = front.pop("model-index")
+    assert front == {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
+        "license": "apache-2.0",  # of the embedded student
         "tags": ["distillation", "tutelage"],
     }
+    assert index["name"] == "arithmetic-student, distilled from arithmetic-strong (cpd)"
     for part in (
         "| teacher | embedded:arithmetic-strong (797 k parameters) |",
         "| train examples | 120 |",
@@ -170,6 +175,74 @@ def test_card_says_how_the_student_was_made(run):
         assert part in card
     assert "\n# arithmetic-student, distilled from arithmetic-strong (cpd)\n" in card
     assert "\n\n\n" not in card
+
+
+def test_the_hub_reads_the_scores_of_a_card(run):
+    """As huggingface_hub does, which the hub's own pages follow."""
+    from huggingface_hub import ModelCard, metadata_eval_result
+    from huggingface_hub.repocard_data import model_index_to_eval_results
+
+    card = ModelCard.load(run.folder / "arms/cpd/student/README.md")
+    name, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
+    assert name == card.data.model_name and results == card.data.eval_results
+    scores = {
+        suite: json.loads((run.folder / f"arms/cpd/{place}/scores.json").read_text())["scores"]
+        for suite, place in (
+            ("test", "evaluation"),
+            ("small_numbers", "evaluation-small_numbers"),
+        )
+    }
+    found = {(r.dataset_type, r.metric_type): r.metric_value for r in results}
+    assert found == {
+        (suite, {"rouge_l": "rouge"}.get(metric, metric)): round(score["mean"], 6)
+        for suite, of_suite in scores.items()
+        for metric, score in of_suite.items()
+    }
+    first = results[0]
+    assert first.dataset_name == "test (40 examples)" and "95 % interval" in first.metric_name
+    made = metadata_eval_result(
+        model_pretty_name=name,
+        task_pretty_name=first.task_name,
+        task_id=first.task_type,
+        metrics_pretty_name=first.metric_name,
+        metrics_id=first.metric_type,
+        metrics_value=first.metric_value,
+        dataset_pretty_name=first.dataset_name,
+        dataset_id=first.dataset_type,
+    )
+    (entry,) = made["model-index"][0]["results"]
+    ours = card.data.to_dict()["model-index"][0]["results"][0]
+    assert entry == {**ours, "metrics": [{**ours["metrics"][0], "verified": False}]}
+
+
+def test_a_card_says_what_is_to_be_filled_in_and_what_it_took(run):
+    card = (run.folder / "arms/cpd/student/README.md").read_text()
+    assert card.count("**TO FILL IN**") == 2  # use, and people in the data
+    assert "| test | made by Tutelage | 40 | none needed: made by a program |" in card
+    assert "It was evaluated on test (40 examples), small_numbers (" in card
+    assert re.search(r"\| time of its training \| [\d.]+ s \|", card)
+    size = (run.folder / "arms/cpd/student/model.safetensors").stat().st_size
+    assert re.search(rf"\| `model.safetensors` \| {size:,} bytes, CRC-32 [0-9a-f]{{8}} \|", card)
+    little = model_card(CardValues("T", "r", "a", "s", "t", "c", data=[("train", "x", "9", "")]))
+    assert little.count("**TO FILL IN**") == 3 and "`license:` at the top" in little
+
+
+@pytest.mark.parametrize(
+    ("licence", "words"),
+    [
+        ("", "is not known"),
+        ("llama3", "does not let outputs"),
+        ("llama3.1", "has 'Llama' at the beginning"),
+        ("gemma", "derivative"),
+        ("cc-by-nc-4.0", "no commercial use"),
+        ("other", "one of its own"),
+        ("apache-2.0", ""),
+        ("mit", ""),
+    ],
+)
+def test_licences_that_bind_students_are_warned_of(licence, words):
+    said = licence_warning("the teacher", licence)
+    assert words in said and bool(said) == bool(words)
 
 
 def test_card_of_a_control_claims_no_teacher_and_no_verdict(run):
@@ -194,6 +267,10 @@ def test_the_small_real_model_has_its_own_name_in_titles(run):
 def test_base_model_is_given_not_guessed():
     values = CardValues("T", "r", "a", "org/name", "t", "tutelage run r", base_model="org/name")
     assert front_matter(model_card(values))["base_model"] == "org/name"
+    values = replace(values, relation="finetune", licence="mit", languages=("en", "no"))
+    front = front_matter(model_card(values))
+    assert (front["base_model_relation"], front["license"]) == ("finetune", "mit")
+    assert front["language"] == ["en", "no"]
 
 
 def test_card_with_little_known_and_hostile_text():

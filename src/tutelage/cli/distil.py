@@ -154,14 +154,56 @@ def _part(text: str) -> tuple[int, int]:
 
 @app.command("report")
 def report_command(
-    run_dir: Annotated[Path, typer.Argument(help="A run folder, finished or not.")],
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(help="A run folder, finished or not; two or more are compared."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The page; report.html in the run folder, or comparison.html here."),
+    ] = None,
+    all_arms: Annotated[
+        bool,
+        typer.Option("--all-arms", help="Of several runs compare all arms, not the main ones."),
+    ] = False,
+    json_: JsonOption = False,
 ) -> None:
-    """Write the HTML report of a run folder again, and print its results."""
-    from tutelage.report import load_run, results_table, write_report
+    """Write the HTML report of a run folder again; or one about several runs side by side.
 
-    path = write_report(run_dir)
-    show(results_table(load_run(run_dir)))
+    Of several the first is held against the others: recipes, test data, scores, curves, answers.
+    """
+    if len(run_dirs) > 1:
+        _report_on_several(run_dirs, output, all_arms=all_arms, json_=json_)
+        return
+    from tutelage.report import load_run, results_table, summary_of, write_report
+
+    path = write_report(run_dirs[0], output)
+    if json_:
+        typer.echo(json.dumps({**summary_of(load_run(run_dirs[0])), "report": str(path)}, indent=2))
+        return
+    show(results_table(load_run(run_dirs[0])))
     say(f"report: {path}")
+
+
+def _report_on_several(
+    run_dirs: list[Path], output: Path | None, *, all_arms: bool, json_: bool
+) -> None:
+    from tutelage.report.runs_page import RUNS_NAME, compare_runs, write_runs_page
+
+    runs = compare_runs(run_dirs, all_arms=all_arms)
+    path = write_runs_page(runs, output or Path(RUNS_NAME))
+    described = runs.as_dict()
+    if json_:
+        typer.echo(json.dumps({**described, "page": str(path)}, indent=2, default=str))
+        return
+    for key, values in described["recipes_differ_in"].items():
+        say(f"{key}: {', '.join(f'{value}' for value in values.values())}")
+    for line in (*described["test_data"], *described["verdict"]):
+        say(line)
+    for suite, found in described["suites"].items():
+        for line in found["not_compared"]:
+            say(f"{suite}: not compared: {line}")
+    say(f"page: {path}")
 
 
 @app.command("runs")

@@ -7,7 +7,7 @@ from tutelage.report.card import CardResult, CardValues, card_values, model_card
 from tutelage.report.evaluation_page import render_evaluation_page, write_evaluation_page
 from tutelage.report.evaluations import ModelResult, read_results
 from tutelage.report.outcome_plots import GroupScores, loss_figure, results_figure
-from tutelage.report.page import render_report, write_report
+from tutelage.report.page import render_report, summary_of, write_report
 from tutelage.report.plots import exposure_figure, plan_figure, profile_figure
 from tutelage.report.run import Arm, Run, load_evaluation, load_run
 from tutelage.report.svg import Panel, Picture
@@ -37,6 +37,7 @@ __all__ = [
     "render_report",
     "results_figure",
     "results_table",
+    "summary_of",
     "write_evaluation_page",
     "write_report",
 ]

@@ -15,6 +15,14 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from tutelage.models.places import SMOLLM2, SMOLLM2_NAME
+from tutelage.report.card_facts import (
+    TO_FILL_IN,
+    cost_rows,
+    evaluations_of,
+    limits,
+    model_index,
+    weight_checksums,
+)
 from tutelage.report.comparison import compare
 from tutelage.report.loading import example_prompt, is_adapter, learned_opening, load_snippet
 from tutelage.report.markdown import markdown_code, markdown_fence, markdown_text
@@ -63,6 +71,16 @@ class CardValues:
         versions: software and machine by name.
         seeds: of the data, the teachers and this student, in words.
         fingerprint: of the resolved recipe.
+        relation: what the student is to ``base_model`` on the hub: ``finetune``, ``adapter``;
+            empty where none of its words fits.
+        licence: the hub's name of the licence of what the student started from; empty when it is
+            not known, and then the card has none.
+        languages: codes of the languages that it was started with; empty when not known.
+        index: its results as the hub's ``model-index``.
+        data: split, source, examples used, and licence of each part of the data.
+        limits: what it was made for, and what is not known of it.
+        cost: what it took.
+        checksums: of the files with its weights.
     """
 
     title: str
@@ -89,6 +107,14 @@ class CardValues:
     versions: Mapping[str, Any] = field(default_factory=dict)
     seeds: str = ""
     fingerprint: str = ""
+    relation: str = ""
+    licence: str = ""
+    languages: Sequence[str] = ()
+    index: Sequence[Mapping[str, Any]] = ()
+    data: Sequence[tuple[str, str, str, str]] = ()
+    limits: Sequence[str] = ()
+    cost: Sequence[tuple[str, str]] = ()
+    checksums: Sequence[tuple[str, str]] = ()
 
 
 def model_card(values: CardValues) -> str:
@@ -99,6 +125,7 @@ def model_card(values: CardValues) -> str:
     """
     fields = {name: getattr(values, name) for name in CardValues.__dataclass_fields__}
     fields["teacher"] = values.teacher or "none"
+    fields["to_fill_in"] = TO_FILL_IN
     text = _template().render(**fields)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
@@ -121,6 +148,7 @@ def _template() -> Template:
         "number": number,
         "text": markdown_text,
         "yaml": _yaml,
+        "yaml_block": _yaml_block,
     }
     return environment.get_template("card.md")
 
@@ -135,6 +163,10 @@ def card_values(
     licences: Sequence[str] = (),
     seeds: Mapping[str, int] | None = None,
     show_prompt: bool = False,
+    licence: str = "",
+    languages: Sequence[str] = (),
+    relation: str = "",
+    data: Sequence[tuple[str, str, str, str]] = (),
 ) -> CardValues:
     """What the card of one arm's student says, from the files of its run.
 
@@ -148,6 +180,10 @@ def card_values(
         seeds: of the data, the teachers and this arm's student; None when they are not known.
         show_prompt: put a prompt of the test data into the code that loads the student. A card is
             for publishing, and the user's data may not be.
+        licence: of what the student started from; empty when it is not known.
+        languages: likewise.
+        relation: what the student is to ``base_model``.
+        data: split, source, examples used, and licence of each part of the data.
     """
     info = run.info
     student, teacher = info.get("student") or {}, info.get("teacher") or {}
@@ -172,8 +208,11 @@ def card_values(
     said = (*verdict(comparison), teacher_warning(comparison)) if arm is run.main else ()
     prompt, in_chat = example_prompt(run)
     only = len(teachers) == 1 and teachers[0] == teacher.get("name")
+    title = _title(str(student.get("name") or run.title), teachers, arm)
+    evaluated = evaluations_of(run, arm)
+    hub_data = {next(iter(evaluated), ""): datasets[-1]} if datasets else {}
     return CardValues(
-        title=_title(str(student.get("name") or run.title), teachers, arm),
+        title=title,
         recipe_name=str(info.get("name") or run.folder.name),
         arm=arm.name,
         student=str(student.get("name") or "unknown"),
@@ -203,6 +242,14 @@ def card_values(
         versions=run.versions,
         seeds=seeds_text(seeds) if seeds else "",
         fingerprint=str(info.get("fingerprint") or ""),
+        relation=relation if base_model else "",
+        licence=licence,
+        languages=languages,
+        index=model_index(title, evaluated, hub_data),
+        data=data,
+        limits=limits(run, arm),
+        cost=cost_rows(run, arm),
+        checksums=weight_checksums(run.folder / "arms" / arm.name / "student"),
     )
 
 
@@ -231,3 +278,8 @@ def _short(name: str) -> str:
 def _yaml(value: Any) -> str:
     """A value on one line of YAML, whatever characters it has."""
     return yaml.safe_dump(str(value), default_style='"', width=10**9, allow_unicode=True).strip()
+
+
+def _yaml_block(value: Any) -> str:
+    """A list as YAML, for the front matter."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10**9).rstrip("\n")

@@ -64,7 +64,7 @@ def render_evaluation_page(
         verdict=views.verdict(suites),
         facts=_facts(results),
         overview=views.overview_view(suites),
-        suites=[_suite(suite, place) for place, suite in enumerate(suites)],
+        suites=[suite_view(suite, place) for place, suite in enumerate(suites)],
         refused=[f"{suite.name}: {words}" for suite in suites for words in suite.refused],
         differences=views.differences_view(suites),
         forest=views.differences_picture(suites),
@@ -75,7 +75,8 @@ def render_evaluation_page(
     )
 
 
-def _suite(suite: SuiteResults, place: int) -> dict[str, Any]:
+def suite_view(suite: SuiteResults, place: int) -> dict[str, Any]:
+    """Tables and picture of one suite; ``place`` is its number on the page."""
     return {
         "name": suite.name,
         "scores": views.scores_view(suite),

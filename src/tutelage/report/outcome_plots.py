@@ -65,6 +65,7 @@ def curves_figure(
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
     validation: Mapping[str, Sequence[Mapping[str, Any]]],
     quantities: Sequence[tuple[str, str]],
+    x_label: str = "step",
 ) -> Picture | None:
     """Some logged quantities and all validations over steps, one line for each arm.
 
@@ -72,17 +73,20 @@ def curves_figure(
         metrics: as of :func:`loss_figure`.
         validation: likewise.
         quantities: keys of the logged rows, with their titles.
+        x_label: what ``step`` of a row is.
     """
     panels = []
     for key, title in quantities:
         curves = {arm: series(rows, key) for arm, rows in metrics.items()}
-        panels.append(_curve_panel(key, title, curves))
+        panels.append(_curve_panel(key, title, curves, x_label))
     names = {key: None for rows in validation.values() for row in rows for key in row}
     for name in names:
         if name != "step":
             curves = {arm: series(rows, name) for arm, rows in validation.items()}
             panels.append(
-                _curve_panel(f"validation-{name}", f"Validation: {metric_words(name)}", curves)
+                _curve_panel(
+                    f"validation-{name}", f"Validation: {metric_words(name)}", curves, x_label
+                )
             )
     drawn = tuple(panel for panel in panels if panel is not None)
     if not drawn:
@@ -129,7 +133,7 @@ def own_text_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Pictu
 
 
 def _curve_panel(
-    name: str, title: str, curves: Mapping[str, tuple[NDArray, NDArray]]
+    name: str, title: str, curves: Mapping[str, tuple[NDArray, NDArray]], x_label: str = "step"
 ) -> Panel | None:
     """One line for each arm that has values; None when none has."""
     present = {arm: _binned(*curve) for arm, curve in curves.items() if curve[0].size}
@@ -139,7 +143,7 @@ def _curve_panel(
     ends = [f"{arm} from {number(y[0])} to {number(y[-1])}" for arm, (_, y) in present.items()]
 
     def draw(figure: FigureBase) -> None:
-        axes = new_axes(figure, title, "step", "")
+        axes = new_axes(figure, title, x_label, "")
         for arm, (steps, values) in present.items():
             index = styles[arm]
             axes.plot(
@@ -154,8 +158,9 @@ def _curve_panel(
             )
         legend(axes)
 
+    over = "steps" if x_label == "step" else x_label
     slug = "".join(c if c.isalnum() else "-" for c in name)
-    return Panel(slug, f"{title} over steps: {'; '.join(ends)}.", draw)
+    return Panel(slug, f"{title} over {over}: {'; '.join(ends)}.", draw)
 
 
 def _binned(steps: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:

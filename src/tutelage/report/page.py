@@ -6,6 +6,7 @@ at any time; what is not there yet is named instead of shown.
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,12 @@ _SECTIONS = (
 )
 
 
-def write_report(run_dir: str | Path) -> Path:
-    """Write ``report.html`` into a run folder, wholly or not at all.
+def write_report(run_dir: str | Path, output: str | Path | None = None) -> Path:
+    """Write the page of a run, wholly or not at all.
 
     Args:
         run_dir: the run folder; the run may be unfinished.
+        output: the page; None: ``report.html`` in the run folder.
 
     Returns:
         The path of the page. The same files always give the same page.
@@ -59,9 +61,30 @@ def write_report(run_dir: str | Path) -> Path:
         RunFolderError: there is no such folder, one of its files is broken, or it is read-only.
     """
     run = load_run(run_dir)
-    path = run.folder / REPORT_NAME
+    path = Path(output) if output else run.folder / REPORT_NAME
     atomic_write_text(path, render_report(run))
     return path
+
+
+def summary_of(run: Run) -> dict[str, Any]:
+    """What the first screen says, as plain values."""
+    comparison = compare(run)
+    return {
+        "run": str(run.folder),
+        "worked": list(worked(comparison)),
+        "worth": list(_worth(run, comparison)),
+        "warning": teacher_warning(comparison),
+        "next": [asdict(one) for one in advice(run, comparison)],
+        "scores": {
+            model.name: {
+                name: {"mean": score.mean, "interval": [score.low, score.high]}
+                if score.known
+                else {"mean": score.mean, "interval": None}
+                for name, score in model.scores.items()
+            }
+            for model in comparison.models
+        },
+    }
 
 
 def render_report(run: Run) -> str:

@@ -2,9 +2,12 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import yaml
+from huggingface_hub import try_to_load_from_cache
 
 from tutelage.checks.data import is_here
 from tutelage.files import atomic_write_text
@@ -13,11 +16,14 @@ from tutelage.pipeline.context.folder import CARD
 from tutelage.pipeline.context.session import Session
 from tutelage.recipe import Recipe
 from tutelage.report import Run, card_values, model_card
+from tutelage.report.card_facts import licence_warning
+from tutelage.report.quantities import count
 
 
 def write_cards(session: Session, run: Run) -> None:
     """Put a card and the recipe that it names into the folder of each arm's student."""
     base, data = _hub_model(session), _hub_data(session.recipe)
+    start = _front_matter(session.models.student_source)
     for arm in run.arms:
         folder = session.part(f"arms/{arm.name}/student")
         if not folder.is_dir():
@@ -33,6 +39,10 @@ def write_cards(session: Session, run: Run) -> None:
             # Arms share data and teachers; a control may have another seed for its student.
             seeds={**session.recipe.all_seeds, "student": recipe.student_seed},
             show_prompt=recipe.data is not None and recipe.data.kind != "files",
+            licence=str(start.get("license") or ""),
+            languages=_languages(start),
+            relation=_relation(recipe),
+            data=tuple(_data_rows(recipe, run)),
         )
         shutil.copyfile(session.run.path / "recipe.yaml", folder / "recipe.yaml")
         atomic_write_text(folder / CARD, model_card(values))
@@ -79,24 +89,60 @@ def _hub_data(recipe: Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(hub))
 
 
+def _languages(front: Mapping[str, Any]) -> tuple[str, ...]:
+    """Codes of languages in the front matter of a card."""
+    found = front.get("language") or ()
+    return tuple(map(str, [found] if isinstance(found, str) else found))
+
+
+def _relation(recipe: Recipe) -> str:
+    """What the student is to what it started from, in the hub's words; empty for a cut one."""
+    student, lora = recipe.student, recipe.training.lora
+    if student is None or student.layers is not None or student.init_from is not None:
+        return ""
+    return "finetune" if lora is None or lora.merge else "adapter"
+
+
+def _data_rows(recipe: Recipe, run: Run) -> Iterator[tuple[str, str, str, str]]:
+    """Split, source, examples used, and licence of each part of the data."""
+    data = recipe.data
+    for split, found in run.data.items():
+        if data is None or not isinstance(found, Mapping) or not found.get("kept"):
+            continue
+        if data.kind == "files":
+            source = getattr(data, split, None) or f"held out of {data.train}"
+            licence = ""
+        else:
+            source, licence = "made by Tutelage", "none needed: made by a program"
+        yield split, str(source), count(found["kept"]), licence
+
+
 def _licences(session: Session, recipe: Recipe) -> Iterator[str]:
-    """What each model's own card says of its licence, where there is one to read."""
+    """What each model's own card says of its licence, and what to mind before publishing."""
     parts = {"the student's start": session.models.student_source}
     for name in recipe.ladder if recipe.needs_teacher else ():
         parts[recipe.teacher_title(name)] = session.models.base_teacher(name)
     for part, source in parts.items():
-        found = _licence(source)
+        found = str(_front_matter(source).get("license") or "")
         yield f"Of {part} ({source}): {found or 'see where it came from'}."
+        if warning := licence_warning(part, found):
+            yield warning
     if recipe.data is not None and recipe.data.kind == "files":
         yield f"Of the data ({recipe.data.train}): see where they came from."
 
 
-def _licence(source: str) -> str:
-    """The licence in the front matter of a model's card on this machine; empty without one."""
-    place = local_place(source)
-    card = None if place is None else (place if place.is_dir() else place.parent) / CARD
+def _front_matter(source: str) -> dict[str, Any]:
+    """The front matter of a model's card on this machine; empty without one."""
+    if source.startswith("embedded:"):
+        return {"license": "apache-2.0"}  # a part of Tutelage
     with contextlib.suppress(OSError, ValueError, IndexError, yaml.YAMLError):
+        place = local_place(source)
+        if place is None:
+            found = try_to_load_from_cache(source, CARD)  # asks no network
+            card = Path(found) if isinstance(found, str) else None
+        else:
+            card = (place if place.is_dir() else place.parent) / CARD
         if card is not None:
             front = yaml.safe_load(card.read_text(encoding="utf-8").split("---\n")[1])
-            return str(front.get("license") or "") if isinstance(front, dict) else ""
-    return ""
+            return front if isinstance(front, dict) else {}
+    return {}
