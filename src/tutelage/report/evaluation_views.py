@@ -206,10 +206,9 @@ def verdict(suites: Sequence[SuiteResults]) -> list[str]:
         if len(found) > _MOST_SENTENCES:
             sentences.append(f"{len(found) - _MOST_SENTENCES} more show one; see the table below.")
         if many and len(found) < len(pairs):
-            sentences.append(
-                f"The other {len(pairs) - len(found)} of {len(pairs)} comparisons show no"
-                " difference."
-            )
+            left = len(pairs) - len(found)
+            rest = "comparison shows" if left == 1 else f"{left} comparisons show"
+            sentences.append(f"The other {rest} no difference.")
     unable = sum(pair.test.least_p > ALPHA for _, pair in pairs)
     if unable:
         where = f"In {unable} of them none" if many else "No difference"
