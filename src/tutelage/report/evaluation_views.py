@@ -207,7 +207,7 @@ def verdict(suites: Sequence[SuiteResults]) -> list[str]:
             sentences.append(f"{len(found) - _MOST_SENTENCES} more show one; see the table below.")
         if many and len(found) < len(pairs):
             left = len(pairs) - len(found)
-            rest = "comparison shows" if left == 1 else f"{left} comparisons show"
+            rest = "comparison shows" if left == 1 else f"{left} of {len(pairs)} comparisons show"
             sentences.append(f"The other {rest} no difference.")
     unable = sum(pair.test.least_p > ALPHA for _, pair in pairs)
     if unable:
