@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from tutelage.errors import ConfigError, TutelageError
 from tutelage.files import atomic_write_text
 from tutelage.report.live import LIVE_NAME, STARTED, LiveReader, LiveRun
-from tutelage.report.live_page import LivePage
+from tutelage.report.live_page import LivePage, render_study
+from tutelage.report.live_study import STUDY, LiveStudy, StudyReader
 
 HOST = "127.0.0.1"
 """Nobody else on the network sees what is served."""
@@ -32,10 +33,10 @@ _DUTY = 9.0
 
 
 class Watch:
-    """Looks at a run folder and draws its page, both no more often than they change.
+    """Looks at a run or a study and draws its page, both no more often than they change.
 
     Args:
-        folder: the run folder; it may come later.
+        folder: the run folder, which may come later, or the folder of a study.
         interval: seconds between two looks, above 0.
 
     Raises:
@@ -51,13 +52,15 @@ class Watch:
             )
         self.folder = Path(folder)
         self.interval = interval
-        self._reader, self._drawer = LiveReader(folder), LivePage(self.folder)
+        self._is_study = (self.folder / STUDY).is_file()
+        self._reader = StudyReader(folder) if self._is_study else LiveReader(folder)
+        self._drawer = LivePage(self.folder)
         self._lock = threading.Lock()
         self._next = 0.0
-        self._run: LiveRun | None = None
+        self._run: LiveRun | LiveStudy | None = None
         self._page = ""
 
-    def look(self) -> LiveRun:
+    def look(self) -> LiveRun | LiveStudy:
         """The run as it is now, or as it was at the last look where it is too early for another."""
         with self._lock:
             now = time.monotonic()
@@ -72,16 +75,19 @@ class Watch:
         with self._lock:
             if not self._page:
                 begun = time.monotonic()
-                self._page = self._drawer.render(run, every=self.interval)
+                if isinstance(run, LiveStudy):
+                    self._page = render_study(run, every=self.interval)
+                else:
+                    self._page = self._drawer.render(run, every=self.interval)
                 now = time.monotonic()
                 self._next = max(self._next, now + _DUTY * (now - begun))
             return self._page
 
-    def write(self) -> LiveRun:
+    def write(self) -> LiveRun | LiveStudy:
         """Write ``live.html`` into the run folder, wholly or not at all, if there is a run."""
         run, page = self.look(), self.page()
         # Nothing is put where no run is: a new run takes an empty folder only.
-        if (self.folder / STARTED).is_file():
+        if self._is_study or (self.folder / STARTED).is_file():
             atomic_write_text(self.folder / LIVE_NAME, page)
         return run
 
@@ -97,7 +103,9 @@ def give_way() -> None:
         os.nice(10)
 
 
-def follow(watch: Watch, stop: threading.Event, tell: Callable[[LiveRun], Any]) -> LiveRun:
+def follow(
+    watch: Watch, stop: threading.Event, tell: Callable[[LiveRun | LiveStudy], Any]
+) -> LiveRun | LiveStudy:
     """Write the page again and again until the run is finished, or somebody asks to stop.
 
     Args:
@@ -147,7 +155,7 @@ def served(watch: Watch, port: int) -> Iterator[str]:
 
 
 def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
-    """Answers three fixed paths, and nothing that a path could lead to."""
+    """Answers four fixed paths, and nothing that a path could lead to."""
 
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "tutelage", ""
@@ -186,9 +194,10 @@ def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
                 return HTTPStatus.OK, "text/html", watch.page()
             if path == "/state.json":
                 return HTTPStatus.OK, "application/json", json.dumps(watch.look().as_dict())
-            report = watch.folder / "report.html"
-            if path == "/report.html" and report.is_file():
-                return HTTPStatus.OK, "text/html", report.read_text(encoding="utf-8")
+            for page in ("report.html", "study.html"):
+                if path == f"/{page}" and (watch.folder / page).is_file():
+                    text = (watch.folder / page).read_text(encoding="utf-8")
+                    return HTTPStatus.OK, "text/html", text
             return HTTPStatus.NOT_FOUND, "text/plain", "There is no such page."
 
         def log_message(self, format: str, *args: Any) -> None:

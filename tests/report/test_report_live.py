@@ -132,7 +132,7 @@ def test_what_ended_a_run_is_said_until_it_goes_on(tmp_path):
         write_sealed(folder / "seconds.json", {"seconds": {"data": 2.0}, "running": None})
         silent(folder, 100)
         run = LiveReader(folder).look()
-        assert (run.state, run.name, run.spent) == (state, "T", 2.0)
+        assert (run.state, run.name, run.title, run.spent) == (state, "r", "T", 2.0)
         assert run.message.startswith(message)
     with RunFolder(folder, "f", "name: r\n"):
         assert not (folder / STOPPED).exists()
@@ -210,6 +210,29 @@ def test_a_watch_ends_when_the_run_has(run_folder, tmp_path, monkeypatch):
     assert run.state == "finished" and told == [run]
     page = (folder / "live.html").read_text()
     assert "<script" not in page and 'href="report.html"' in page
+
+
+def test_a_study_is_watched_run_by_run(going, run_folder, tmp_path):
+    study = tmp_path / "study"
+    (study / "runs").mkdir(parents=True)
+    (study / "study.yaml").write_text("name: study\n")
+    (study / "runs/kld-s0").symlink_to(run_folder)
+    (study / "runs/cpd-s0").symlink_to(going)
+    for name, record in (("results/kld-s0", {}), ("failed/sft-s0", {"why": "no room"})):
+        path = study / f"{name}.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(record))
+    watch = Watch(study)
+    found = watch.write()
+    assert found.line == "study: running, 1 result, 1 failed, at work: cpd-s0"
+    assert {name: run.state for name, run in found.runs.items()} == {
+        "cpd-s0": "running",
+        "kld-s0": "finished",
+    }
+    page = (study / "live.html").read_text()
+    rows = dict(re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td>', page))
+    assert rows == {"kld-s0": "done", "cpd-s0": "running", "sft-s0": "failed<small>no room</small>"}
+    assert json.loads(json.dumps(found.as_dict()))["failed"] == {"sft-s0": "no room"}
 
 
 def test_what_is_served_is_for_this_machine_and_for_reading(run_folder, monkeypatch):

@@ -20,7 +20,9 @@ _EVERY = 15.0
 
 @app.command("watch")
 def watch_command(
-    run_dir: Annotated[Path, typer.Argument(help="A run folder; it may come later.")],
+    run_dir: Annotated[
+        Path, typer.Argument(help="A run folder, which may come later, or that of a study.")
+    ],
     port: Annotated[
         int | None,
         typer.Option(help="Serve the page at 127.0.0.1 and write nothing; 0: any free port."),

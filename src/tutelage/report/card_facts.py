@@ -15,6 +15,9 @@ from tutelage.report.run import Arm, Evaluated, Run
 TO_FILL_IN = "TO FILL IN"
 """Marks what only the person who publishes can say."""
 
+WARNING = "Warning:"
+"""What a sentence about a licence begins with where it may bind students."""
+
 _METRIC_IDS = {"rouge_l": "rouge"}
 """Our names of metrics to the hub's, where they differ."""
 
@@ -51,7 +54,7 @@ def licence_warning(part: str, licence: str) -> str:
     """
     if not licence:
         return (
-            f"Warning: the licence of {part} is not known. Find it before you publish the student."
+            f"{WARNING} the licence of {part} is not known. Find it before you publish the student."
         )
     said = [
         (len(start), words)
@@ -59,7 +62,7 @@ def licence_warning(part: str, licence: str) -> str:
         for start in starts
         if licence.lower().startswith(start)
     ]
-    return f"Warning: the licence of {part} ({licence}) {max(said)[1]}." if said else ""
+    return f"{WARNING} the licence of {part} ({licence}) {max(said)[1]}." if said else ""
 
 
 def model_index(

@@ -129,7 +129,8 @@ class LiveRun:
 
     Attributes:
         folder: the run folder, there or not.
-        name: of the run.
+        name: of the recipe, or of the folder.
+        title: of the run, or its name.
         state: ``not started``, ``running``, ``stalled``, ``killed``, ``interrupted``, ``failed``,
             ``finished``, or ``not running`` (what `tutelage plan` and the like leave).
         message: more about the state, in words; of a failed run what it said.
@@ -145,6 +146,7 @@ class LiveRun:
     folder: Path
     name: str
     state: str
+    title: str = ""
     message: str = ""
     stage: str = ""
     quiet_for: float | None = None
@@ -229,7 +231,7 @@ class LiveReader:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._tails: dict[Path, Tail] = {}
-        self._named = self.folder.name
+        self._named: tuple[str, str] | None = None
         if self.folder.exists() and not (self.folder / STARTED).is_file() and not self._is_new():
             raise RunFolderError(
                 f"'{folder}' is no run folder, so there is nothing to watch. Give the folder that"
@@ -248,7 +250,7 @@ class LiveReader:
         """The run as it is now."""
         if not (self.folder / STARTED).is_file():
             text = "There is no run in this folder yet; this page will show it when it begins."
-            return LiveRun(self.folder, self.folder.name, "not started", text)
+            return LiveRun(self.folder, self.folder.name, "not started", message=text)
         clock = read_json_or(self.folder / CLOCK, {})
         info = read_json_or(self.folder / "run.json", {})
         process, quiet = process_of(self.folder), self._quiet_for()
@@ -261,11 +263,13 @@ class LiveReader:
             seconds[running["stage"]] = seconds.get(running["stage"], 0.0) + max(
                 0.0, now - running["since"]
             )
+        name, title = self._names()
         active = state in ("running", "stalled")
         return LiveRun(
             folder=self.folder,
-            name=self._title(),
+            name=name,
             state=state,
+            title=title,
             message=message,
             stage=str(running.get("stage") or ""),
             quiet_for=quiet,
@@ -276,15 +280,16 @@ class LiveReader:
             gpu_memory=process.gpu_memory if process else None,
         )
 
-    def _title(self) -> str:
-        """The title of the run's recipe, or its name, or that of the folder."""
-        path = self.folder / "recipe.yaml"
-        if self._named == self.folder.name:
+    def _names(self) -> tuple[str, str]:
+        """Name and title as the recipe has them; those of the folder where it cannot be read."""
+        if self._named is None:
             with contextlib.suppress(OSError, yaml.YAMLError, ValueError):
-                recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+                text = (self.folder / "recipe.yaml").read_text(encoding="utf-8")
+                recipe = yaml.safe_load(text)
                 if isinstance(recipe, dict):
-                    self._named = str(recipe.get("title") or recipe.get("name") or self._named)
-        return self._named
+                    name = str(recipe.get("name") or self.folder.name)
+                    self._named = (name, str(recipe.get("title") or name))
+        return self._named or (self.folder.name, self.folder.name)
 
     def _quiet_for(self) -> float | None:
         """Seconds since the last sign of life: the clock's, or the newest record's."""

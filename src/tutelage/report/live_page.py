@@ -15,6 +15,7 @@ from tutelage.errors import TutelageError
 from tutelage.report import page_tables as views
 from tutelage.report.comparison import Comparison, compare
 from tutelage.report.live import LiveArm, LiveRun
+from tutelage.report.live_study import LiveStudy
 from tutelage.report.outcome_plots import curves_figure
 from tutelage.report.page_tables import Cell, Row, View
 from tutelage.report.quantities import MISSING, count, duration, metric_words, number, percent
@@ -52,15 +53,11 @@ class LivePage:
             every: seconds after which the page looks for a newer one; 0: never.
         """
         self._read_answers()
-        script = _SCRIPT.read_text(encoding="utf-8").strip()
-        digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
         return render(
             "live.html",
-            title=run.name,
-            every=0 if run.is_over else every,
-            script=script,
-            digest=digest,
-            run=run,
+            **_refreshing(0 if run.is_over else every),
+            title=run.title or run.name,
+            state=run.state,
             tone=_TONES.get(run.state, ""),
             doing=_doing(run),
             facts=_facts(run),
@@ -95,6 +92,34 @@ class LivePage:
                 return  # a part was replaced meanwhile: the next look finds it whole
             found = _answers(comparison)
         self._evaluated, self._found = tuple(stamps), found
+
+
+def render_study(study: LiveStudy, *, every: float) -> str:
+    """The page of a study while it goes on, as text; ``every`` as of ``LivePage.render``."""
+    failed = f" {count(len(study.failed))} failed." if study.failed else ""
+    return render(
+        "live.html",
+        **_refreshing(every),
+        title=study.name,
+        state=study.state,
+        tone="",
+        doing=f"So far {study.stage}.{failed}",
+        facts=[],
+        sections=[],
+        arms=study.view(),
+        curves=None,
+        report="study.html" if (study.folder / "study.html").is_file() else "",
+        sample_rule="",
+        results=[],
+        samples=[],
+    )
+
+
+def _refreshing(every: float) -> dict[str, Any]:
+    """The script that looks for a newer page, and what allows it and no other."""
+    script = _SCRIPT.read_text(encoding="utf-8").strip()
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return {"every": every, "script": script, "digest": digest}
 
 
 def _answers(comparison: Comparison) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tutelage.pipeline.context.folder import CARD
 from tutelage.pipeline.context.session import Session
 from tutelage.recipe import Recipe
 from tutelage.report import Run, card_values, model_card
-from tutelage.report.card_facts import licence_warning
+from tutelage.report.card_facts import WARNING, licence_warning
 from tutelage.report.quantities import count
 
 
@@ -29,17 +29,20 @@ def write_cards(session: Session, run: Run) -> None:
         if not folder.is_dir():
             continue
         recipe = session.loaded.arms[arm.name]
+        said = tuple(_licences(session, recipe))
+        warned = any(one.startswith(WARNING) for one in said)
         values = card_values(
             run,
             arm,
             base_model=base,
             datasets=data,
             settings=tuple(_settings(recipe)),
-            licences=tuple(_licences(session, recipe)),
+            licences=said,
             # Arms share data and teachers; a control may have another seed for its student.
             seeds={**session.recipe.all_seeds, "student": recipe.student_seed},
             show_prompt=recipe.data is not None and recipe.data.kind != "files",
-            licence=str(start.get("license") or ""),
+            # Where a teacher's licence binds its students, which one fits is not ours to say.
+            licence="" if warned else str(start.get("license") or ""),
             languages=_languages(start),
             relation=_relation(recipe),
             data=tuple(_data_rows(recipe, run)),
