@@ -69,23 +69,23 @@ class Watch:
                 self._next = now + self.interval
             return self._run
 
-    def page(self) -> str:
-        """The page of the run as it is now."""
-        run = self.look()
+    def page(self, *, refreshing: bool = True) -> str:
+        """The page of the run as it is now; ``refreshing`` where a newer one will come."""
+        run, every = self.look(), self.interval if refreshing else 0.0
         with self._lock:
             if not self._page:
                 begun = time.monotonic()
                 if isinstance(run, LiveStudy):
-                    self._page = render_study(run, every=self.interval)
+                    self._page = render_study(run, every=every)
                 else:
-                    self._page = self._drawer.render(run, every=self.interval)
+                    self._page = self._drawer.render(run, every=every)
                 now = time.monotonic()
                 self._next = max(self._next, now + _DUTY * (now - begun))
             return self._page
 
-    def write(self) -> LiveRun | LiveStudy:
+    def write(self, *, refreshing: bool = True) -> LiveRun | LiveStudy:
         """Write ``live.html`` into the run folder, wholly or not at all, if there is a run."""
-        run, page = self.look(), self.page()
+        run, page = self.look(), self.page(refreshing=refreshing)
         # Nothing is put where no run is: a new run takes an empty folder only.
         if self._is_study or (self.folder / STARTED).is_file():
             atomic_write_text(self.folder / LIVE_NAME, page)

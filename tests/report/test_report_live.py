@@ -182,7 +182,8 @@ def test_the_page_is_written_whole_and_says_where_the_run_is(going, monkeypatch)
     assert 'http-equiv="refresh"' not in page and not re.search(r"(src|href)=\"(?![#d])", page)
     assert "student before" in page and "teacher" in page  # answers so far
     silent(going, 1000)
-    assert "Killed." in Watch(going).page()
+    killed = Watch(going).page(refreshing=False)
+    assert "Killed." in killed and "<script" not in killed
 
 
 def test_a_page_that_is_not_asked_for_is_not_drawn_and_not_too_often(going, monkeypatch):

@@ -42,7 +42,7 @@ def watch_command(
     give_way()
     watch = Watch(run_dir, interval)
     if once:
-        _print(watch.write(), run_dir, json_=json_)
+        _print(watch.write(refreshing=False), run_dir, json_=json_)
         return
     stop = threading.Event()
     said: dict[str, Any] = {"about": None, "at": 0.0}
