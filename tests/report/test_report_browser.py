@@ -8,6 +8,8 @@ from test_report_evaluations import write_result
 
 from browsing import browser
 from tutelage.report import write_evaluation_page, write_report
+from tutelage.report.runs_page import compare_runs, write_runs_page
+from tutelage.watch import Watch
 
 
 @pytest.fixture(scope="module")
@@ -29,4 +31,15 @@ def test_the_page_of_evaluations_can_be_used_by_all(looking, tmp_path):
         scores = (random.random(40) < rate).astype(float)
         write_result(tmp_path / model / "sums", scores, groups=("easy", "hard"))
     path = write_evaluation_page(tmp_path, tmp_path / "report.html")
+    assert looking.faults(path) == []
+
+
+def test_the_page_of_a_run_that_goes_on_can_be_used_by_all(looking, run_folder, tmp_path):
+    page = tmp_path / "live.html"
+    page.write_text(Watch(run_folder).page())
+    assert looking.faults(page) == []
+
+
+def test_the_page_of_several_runs_can_be_used_by_all(looking, run_folder, new_ladder, tmp_path):
+    path = write_runs_page(compare_runs([run_folder, new_ladder]), tmp_path / "runs.html")
     assert looking.faults(path) == []

@@ -23,7 +23,7 @@ from tutelage.report.card_facts import (
     model_index,
     weight_checksums,
 )
-from tutelage.report.comparison import compare
+from tutelage.report.comparison import Comparison, compare
 from tutelage.report.loading import example_prompt, is_adapter, learned_opening, load_snippet
 from tutelage.report.markdown import markdown_code, markdown_fence, markdown_text
 from tutelage.report.quantities import count, fixed, large, number, seeds_text
@@ -190,27 +190,15 @@ def card_values(
     teachers = _teachers(run, arm)
     splits = {name: split for name, split in run.data.items() if isinstance(split, Mapping)}
     comparison = compare(run)
-    shown = sorted(
-        (model for model in comparison.models if model.kind != "last"),
-        key=lambda model: model.name != arm.name,
-    )
-    results = [
-        CardResult(
-            "this student" if model.is_arm and model.name == arm.name else model.name,
-            metric.label,
-            metric.text(model.scores[metric.name].mean),
-            metric.interval(model.scores[metric.name]),
-        )
-        for metric in comparison.metrics
-        for model in shown
-        if metric.name in model.scores
-    ]
+    results = _results(comparison, arm)
     said = (*verdict(comparison), teacher_warning(comparison)) if arm is run.main else ()
     prompt, in_chat = example_prompt(run)
     only = len(teachers) == 1 and teachers[0] == teacher.get("name")
     title = _title(str(student.get("name") or run.title), teachers, arm)
     evaluated = evaluations_of(run, arm)
-    hub_data = {next(iter(evaluated), ""): datasets[-1]} if datasets else {}
+    sources = {split: source for split, source, *_ in data}
+    asked = sources.get("test", "").removeprefix("held out of ").partition(":")[0]
+    hub_data = {next(iter(evaluated), ""): asked} if asked in datasets else {}
     return CardValues(
         title=title,
         recipe_name=str(info.get("name") or run.folder.name),
@@ -251,6 +239,25 @@ def card_values(
         cost=cost_rows(run, arm),
         checksums=weight_checksums(run.folder / "arms" / arm.name / "student"),
     )
+
+
+def _results(comparison: Comparison, arm: Arm) -> list[CardResult]:
+    """What all models scored on the test data, this student first."""
+    shown = sorted(
+        (model for model in comparison.models if model.kind != "last"),
+        key=lambda model: model.name != arm.name,
+    )
+    return [
+        CardResult(
+            "this student" if model.is_arm and model.name == arm.name else model.name,
+            metric.label,
+            metric.text(model.scores[metric.name].mean),
+            metric.interval(model.scores[metric.name]),
+        )
+        for metric in comparison.metrics
+        for model in shown
+        if metric.name in model.scores
+    ]
 
 
 def _teachers(run: Run, arm: Arm) -> list[str]:

@@ -150,7 +150,7 @@ def race_view(race: Race) -> View:
         for trial in race.trials
     ]
     caption = f"{race.cell}: {metric_words(race.measure)} after so many updates"
-    return View(caption, ("setting", *(f"after {count(s)}" for s in steps), ""), tuple(rows))
+    return View(caption, ("setting", *(f"after {count(s)}" for s in steps), "outcome"), tuple(rows))
 
 
 def _rung_cells(trial: Trial, steps: Sequence[int]) -> list[Cell]:
