@@ -25,6 +25,7 @@ lint: $(VENV)/.installed-dev
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 site: $(VENV)/.installed-docs
 	$(MKDOCS) build --strict
+	@touch build/site/.whole
 
 site-serve: $(VENV)/.installed-docs
 	$(MKDOCS) serve --no-strict
