@@ -153,10 +153,13 @@ def _as_text(ids: Iterable[str] | pa.Array | pa.ChunkedArray) -> pa.LargeStringA
         try:
             ids = pa.array(list(ids), pa.large_string())
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError) as error:
-            raise DataError(f"Example ids must be text: {error}.") from error
+            raise DataError(f"Example ids must be text: {error}. Convert them.") from error
     text: Any = ids
     if text.null_count:
-        raise DataError(f"Example ids must be text, but {text.null_count} of them are missing.")
+        raise DataError(
+            f"Example ids must be text, but {text.null_count} of them are missing. Give"
+            " each example one."
+        )
     text = text.cast(pa.large_string())
     if isinstance(text, pa.ChunkedArray):
         text = text.chunk(0) if text.num_chunks == 1 else text.combine_chunks()

@@ -96,9 +96,14 @@ class DifficultyProfile:
         object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "measure", measure)
         if not self.ids:
-            raise DataError("A difficulty profile needs at least one example; there is none.")
+            raise DataError(
+                "A difficulty profile needs at least one example; there is none. Give some."
+            )
         if scores.shape != (len(self.ids),):
-            raise DataError(f"{len(self.ids)} ids came with scores of shape {scores.shape}.")
+            raise DataError(
+                f"{len(self.ids)} ids came with scores of shape {scores.shape}."
+                " Give one score for each id."
+            )
         check_unique(self.ids)
         bad = np.flatnonzero(~(np.abs(scores) < LARGEST_SCORE))
         if bad.size:

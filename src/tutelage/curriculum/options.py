@@ -82,7 +82,10 @@ class CurriculumOptions:
         check_settings(self)
         given = [name for name in LENGTHS if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ConfigError(f"give one of {' and '.join(given)}: each sets the number of updates")
+            raise ConfigError(
+                f"give one of {' and '.join(given)}: each sets the number of updates. Leave the"
+                " others out (a value that is inherited goes with null)"
+            )
         if self.total_steps is not None and self.total_steps < self.stages:
             raise ConfigError(
                 f"total_steps={self.total_steps} gives some of the {self.stages} stages no step:"

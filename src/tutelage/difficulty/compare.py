@@ -80,7 +80,7 @@ def compare_profiles(
             if set(place) != set(a.ids):
                 raise DataError(
                     f"The profiles '{first}' and '{second}' are of different examples, so they"
-                    " cannot be compared."
+                    " cannot be compared. Measure both on the same data."
                 )
             other = b.scores[[place[example_id] for example_id in a.ids]]
             overlaps = tuple(subset_overlap(a, b, size) for size in sizes)

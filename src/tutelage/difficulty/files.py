@@ -138,6 +138,6 @@ def _numbers(path: Path, ids: Sequence[str], column: pa.ChunkedArray) -> np.ndar
         except (TypeError, ValueError):
             raise DataError(
                 f"'{path}', row {row + 1}: the score of example '{ids[row]}' is {value!r}, which is"
-                " not a number. Higher means harder."
+                " not a number. Mend it, or remove the row: higher means harder."
             ) from None
     return scores

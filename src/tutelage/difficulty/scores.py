@@ -209,6 +209,6 @@ def column(
         except (TypeError, ValueError):
             raise DataError(
                 f"Row {row + 1} of the data has {value!r} in the column '{name}', which is to be"
-                " the difficulty and must be a number."
+                " the difficulty and must be a number. Mend the row, or name another column."
             ) from None
     return scores if higher_is == "harder" or not len(scores) else scores.max() - scores

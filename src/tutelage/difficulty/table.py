@@ -180,7 +180,10 @@ def score_examples(kind: str, options: Mapping[str, Any], measurements: Measurem
     arguments = [_measured(name, row, options, measurements) for name in row.needs]
     for name, value in zip(row.needs, arguments, strict=True):
         if value is None:
-            raise DataError(f"The difficulty '{kind}' needs `{name}`, which was not given.")
+            raise DataError(
+                f"The difficulty '{kind}' needs `{name}`, which was not given. Measure"
+                " it, or choose another difficulty."
+            )
     found = np.asarray(score(*arguments), dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(found))
     if bad.size:

@@ -28,7 +28,7 @@ class Chosen:
             if not {"right", "texts"} <= set(question.extra):
                 raise DataError(
                     f"Question '{question.id}' does not say which of its options is right, so an"
-                    " answer cannot be scored."
+                    " answer cannot be scored. Mend or remove it."
                 )
 
     def score(

@@ -208,7 +208,10 @@ def _plain(tokenizer: Any, text: str) -> list[int]:
     """The tokens of a text, without any that begin or end it."""
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
     if not tokens:
-        raise DataError("A held-out text has no tokens, so nothing of it can be predicted.")
+        raise DataError(
+            "A held-out text has no tokens, so nothing of it can be predicted."
+            " Give it a text, or remove the row."
+        )
     return list(tokens)
 
 

@@ -74,7 +74,10 @@ class Found:
         self, questions: Sequence[Question], answers: Sequence[str], progress: Any = None
     ) -> list[float]:
         """There are no answers to score."""
-        raise ConfigError("This metric is measured with the model, and not read off its answers.")
+        raise ConfigError(
+            "This metric is measured with the model, and not read off its answers."
+            " Ask a suite that measures it, such as perplexity or agreement."
+        )
 
 
 def local_model(engine: Any, suite: str) -> tuple[Any, Any]:

@@ -235,13 +235,18 @@ class Recipe(Strict):
         names = [teacher.name for teacher in self.teachers]
         for number, teacher in enumerate(self.teachers):
             if names.index(teacher.name) != number:
-                raise SettingError(f"teachers.{number}.name", f"'{teacher.name}' is there twice.")
+                raise SettingError(
+                    f"teachers.{number}.name",
+                    f"'{teacher.name}' is there twice. Give each teacher a name of its own.",
+                )
             if teacher.model is None:
                 raise SettingError(
-                    f"teachers.{number}", f"the teacher '{teacher.name}' has no `model`."
+                    f"teachers.{number}", f"the teacher '{teacher.name}' has no `model`. Give one."
                 )
         if len({teacher.signal for teacher in self.teachers}) > 1:
-            raise SettingError("teachers", "all teachers of a ladder need the same `signal`.")
+            raise SettingError(
+                "teachers", "all teachers of a ladder need the same `signal`. Give one to all."
+            )
         with below("teacher_schedule"):
             schedule = self.teacher_schedule
             check_component("teacher schedule", schedule.kind, schedule.options)
@@ -323,13 +328,14 @@ class Recipe(Strict):
         if own.teacher_top_k is not None and teacher_schedule(self.teacher_schedule.kind).mixes:
             raise SettingError(
                 "on_policy.teacher_top_k",
-                f"one teacher draws tokens, and an {self.teacher_schedule.kind} is several.",
+                f"one teacher draws tokens, and an {self.teacher_schedule.kind} is several. Leave"
+                " it out, or name one teacher.",
             )
         if own.teacher_top_k is not None and self.loss.sampled:
             raise SettingError(
                 "loss.sampled",
                 "estimates from tokens that the student drew, and on_policy.teacher_top_k lets the"
-                " teacher draw some.",
+                " teacher draw some. Leave one of the two out.",
             )
         if own.importance is not None:
             fault = why_not_weighed(

@@ -357,7 +357,11 @@ class Selection(Strict):
     def _known(self) -> "Selection":
         if self.suite is not None:
             if self.is_continuous:
-                raise SettingError("suite", f"{self.metric} is of the validation data alone.")
+                raise SettingError(
+                    "suite",
+                    f"{self.metric} is of the validation data alone. Choose a metric of the suite,"
+                    " or leave the suite out.",
+                )
             with below("suite"):
                 self.suite.check()
         return self

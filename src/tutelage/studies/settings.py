@@ -56,7 +56,7 @@ class SeedsSection(Strict):
                     " one for all.",
                 )
         if len(set(self.all)) < len(self.student):
-            raise SettingError("student", "the same seeds are there twice.")
+            raise SettingError("student", "the same seeds are there twice. Remove one.")
         return self
 
     @property
@@ -218,7 +218,10 @@ class Study(Strict):
         if self.search is not None:
             for arm in self.search.arms:
                 if arm not in self.arms:
-                    raise SettingError(f"search.arms.{arm}", "is no arm of the study.")
+                    known = ", ".join(self.arms)
+                    raise SettingError(
+                        f"search.arms.{arm}", f"is no arm of the study. Known: {known}."
+                    )
             shared = {*self.search.seeds} & {*self.seeds.student}
             if shared:
                 raise SettingError(

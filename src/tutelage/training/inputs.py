@@ -260,7 +260,10 @@ def _collected(rows: Any, name: str) -> datasets.Dataset:
                 " with input_ids and labels."
             )
         if missing := {key for key in (*COLUMNS, _MASK) if key in items[0]} - set(item):
-            raise DataError(f"Row {number} of `{name}` has no '{min(missing)}', and row 0 has one.")
+            raise DataError(
+                f"Row {number} of `{name}` has no '{min(missing)}', and row 0 has one."
+                " Give it to all rows or to none."
+            )
     columns = [key for key in (*COLUMNS, _MASK) if key in items[0]] or list(items[0])
     return datasets.Dataset.from_dict({key: [_plain(i[key]) for i in items] for key in columns})
 

@@ -142,7 +142,7 @@ def _setter(trainer: Trainer, name: str, where: str | Setter) -> Setter:
         known = [attribute for attribute in dir(owner) if not attribute.startswith("_")]
         raise ConfigError(
             f"{type(trainer).__name__} has no attribute '{where}' to put {name} into."
-            f"{did_you_mean(last, known)}"
+            f"{did_you_mean(last, known)} Name one that its loss reads, or a function."
         )
     return lambda value: setattr(owner, last, value)
 

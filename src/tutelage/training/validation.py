@@ -65,7 +65,10 @@ def cross_entropy(
         DataError: rows that cannot be addressed.
     """
     if rows is None:
-        raise ConfigError("Evaluation needs `eval_dataset` or a `validator`; there is neither.")
+        raise ConfigError(
+            "Evaluation needs `eval_dataset` or a `validator`; there is neither. Pass"
+            " one to the trainer."
+        )
     losses = example_losses(
         student,
         addressed_rows(rows, "eval_dataset"),

@@ -84,7 +84,10 @@ def slug_of(name: str) -> str:
 
 
 def _not_here(name: str) -> Any:
-    raise ConfigError(f"'{name}' runs on a server; this needs the model in memory here.")
+    raise ConfigError(
+        f"'{name}' runs on a server; this needs the model in memory here."
+        " Name its folder, and leave --server out."
+    )
 
 
 def _model(name: str, options: Mapping[str, Any]) -> Subject:
