@@ -6,6 +6,7 @@ texts, or is made by a small function beside it, each text is shown.
 """
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -88,12 +89,19 @@ class _Scope:
     given: dict[str, str] = field(default_factory=dict)
 
 
+@functools.cache
+def _trees() -> dict[Path, ast.Module]:
+    """Every file of the source, parsed once."""
+    return {p: ast.parse(p.read_text(encoding="utf-8")) for p in sorted(SOURCE.rglob("*.py"))}
+
+
+@functools.cache
 def kinds() -> dict[str, type]:
     """All classes of errors, also those that are defined elsewhere than in ``errors``."""
     found = {n: c for n, c in vars(errors).items() if inspect.isclass(c)}
     found = {n: c for n, c in found.items() if issubclass(c, errors.TutelageError)}
-    for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, tree in _trees().items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and {ast.unparse(b) for b in node.bases} & {*found}:
                 found.setdefault(node.name, vars(importlib.import_module(_module(path)))[node.name])
     return found
@@ -103,12 +111,12 @@ def _module(path: Path) -> str:
     return ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
 
 
+@functools.cache
 def messages() -> list[Message]:
     """Every message that the source can give, once each."""
     classes = {*kinds(), "unknown_name"}
     found: dict[tuple[str, str], Message] = {}
-    for path in sorted(SOURCE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for path, tree in _trees().items():
         module = path.relative_to(SOURCE).with_suffix("").as_posix()
         makers = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
         for call, texts in _calls(tree, classes, {}):

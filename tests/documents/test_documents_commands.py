@@ -2,7 +2,8 @@
 
 Every ``tutelage`` command of a page is parsed by the program, and its recipe or study is loaded. It
 is then run too, in a folder in which all the names of the pages stand for something tiny, unless
-``READ_ONLY`` says why not. A block of YAML that begins with ``# NAME.yaml`` is that file for what
+``READ_ONLY`` says why not; a recipe that was planned or run before is validated with what another
+``--set`` changes. A block of YAML that begins with ``# NAME.yaml`` is that file for what
 follows it on its page.
 """
 
@@ -33,14 +34,18 @@ READ_ONLY = {
     r"^tune ": "takes minutes; tests/studies tunes",
     r"/data/|/mnt/": "folders of other machines",
     r"^eval runs/": "a run folder of a long run; tests/e2e evaluates one",
-    r"^plan mine.yaml --arm opd4": "an arm of a long study",
+    r"^plan mine.yaml --arm opd4": "an arm of a longer recipe",
 }
+
+# Plans and runs that are carried out, where README has them; all others are validated.
+CARRIED_OUT = {(verb, name) for verb in ("plan", "run") for name in ("quickstart", "mine.yaml")}
 
 # Laid over recipes that are run: the same work on a few examples.
 SMALL = ["curriculum.total_steps=20", "training.batch_size=4", "evaluation.max_new_tokens=4"]
-EMBEDDED = ["data.train=32", "data.validation=0", "data.test=4"]
+EMBEDDED = ["data.train=32", "data.validation=0", "data.test=4", "evaluation.suites=[test]"]
 
 OTHERS = {
+    ".",
     "tensorboard",
     "trackio",
     "cd",
@@ -92,7 +97,12 @@ def test_a_command_of_the_pages_works(block, words, here):
     name, parameters = parsed(arguments)
     load_what_is_named(name, parameters, here)
     if why_read_only(words) is None:
-        result = CliRunner().invoke(app, made_small(name, arguments, parameters))
+        asked = made_small(name, arguments, parameters)
+        first = (name, parameters.get("recipe")) in CARRIED_OUT and block.page == PAGES[0]
+        if name in ("run", "plan") and not first:
+            asked = ["validate", *asked[1:]]
+            asked = [word for word in asked if word not in ("-q", "--quiet", "--replace")]
+        result = CliRunner().invoke(app, asked)
         assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
         assert result.output.strip()
 
