@@ -1,4 +1,4 @@
-"""Commands for what a run has made: talk to a student, write it for other tools, publish it."""
+"""Commands around a run: talk to its student, write it for other tools, publish it; import."""
 
 import json
 import sys
@@ -323,3 +323,39 @@ def _exported(
     if with_report and (run_dir / "report.html").is_file():
         shutil.copyfile(run_dir / "report.html", done.folder / "report.html")
     return title, done.folder
+
+
+@app.command("import")
+def import_command(
+    tool: Annotated[
+        str, typer.Argument(help="Whose it is: trl, axolotl, llamafactory, distillkit.")
+    ],
+    config: Annotated[Path, typer.Argument(help="Its configuration, in YAML.")],
+    output: Annotated[
+        Path | None, typer.Option(help="A new file for the recipe; printed when left out.")
+    ] = None,
+) -> None:
+    """Turn a configuration of another tool into a recipe, with where each line came from.
+
+    What the tool takes by default is written out where ours would be another value; what has no
+    counterpart stands at the end with the reason.
+    """
+    from tutelage.importing.convert import convert
+
+    if output is not None and output.exists():
+        raise ConfigError(f"'{output}' is there already. Name another --output, or remove it.")
+    text = convert(tool, config.expanduser())
+    import yaml
+
+    from tutelage.recipe import load_recipe
+
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        from tutelage.files import atomic_write_text
+
+        atomic_write_text(output.expanduser(), text)
+        say(f"recipe: {output}")
+    load_recipe(yaml.safe_load(text), partial=True)
+    lacks = "student.model, teacher.model and data.train"
+    say(f"check {lacks}, then: tutelage validate {output or 'RECIPE.yaml'}", err=True)
