@@ -28,6 +28,7 @@ from tutelage.studies.load import load_study
 READ_ONLY = {
     r"^(chat|export|push) ": "need a finished run; tests/after and tests/e2e have one",
     r"^doctor ": "finds faults in stand-ins, which is its work; tests/doctor runs it",
+    r"^init ": "replaces no recipe that is there; tests/proposal runs it",
     r" -m tutelage ": "several processes: tests/e2e runs them",
     r"--server ": "needs a server; tests/generation and tests/evaluation bring one",
     r"^eval .*lm-eval": "needs lm-evaluation-harness and its data",

@@ -23,6 +23,9 @@ _FEW = 100
 _SAME = 0.5
 """A share of answers that are all alike, above which a model may learn to say that alone."""
 
+_NEARLY_ALL = 0.5
+"""A share of examples that are too long, above which what is left is other data."""
+
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
@@ -90,17 +93,25 @@ def lengths(patient: Patient) -> Iterator[Finding]:
         quantiles = quantiles_of(found)
         said = ", ".join(f"{q:.0%} up to {n:,}" for q, n in quantiles.items())
         numbers = {"limit": limit, "over": over, **{f"q{q}": n for q, n in quantiles.items()}}
-        fits = quantiles[1.0] if over <= 0.01 else quantiles[0.99]
+        fits = max(quantiles[1.0] if over <= 0.01 else quantiles[0.99], limit + 1)
         level = "ok" if over == 0 else "note" if over <= 0.01 else "warning"
+        way_out = f"data.{key}={fits} keeps {'all' if over <= 0.01 else '99 %'}" if over else ""
+        most = _positions(patient)
+        if over and most is not None and fits > most:
+            way_out = f"models that read more than {most:,} tokens, or shorter texts"
         yield Finding(
-            level,
+            "error" if over > _NEARLY_ALL else level,
             f"{what}: {said}; data.{key} is {limit:,}"
             + (f", which {over:.1%} of training examples exceed" if over else ""),
-            f"data.{key}={max(fits, limit + 1)} keeps {'all' if over <= 0.01 else '99 %'}"
-            if over
-            else "",
+            way_out,
             numbers,
         )
+
+
+def _positions(patient: Patient) -> int | None:
+    """The fewest positions of a model that reads the data; None where none names any."""
+    known = [positions_of(config).limit for config in patient.attempt("configs").values()]
+    return min((limit for limit in known if limit is not None), default=None)
 
 
 def positions(patient: Patient) -> Iterator[Finding]:

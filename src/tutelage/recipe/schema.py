@@ -362,7 +362,7 @@ class Recipe(Strict):
             lacks.append("teacher.model")
         if self.data is None or (isinstance(self.data, FileData) and self.data.train is None):
             lacks.append("data.train")
-        if not lacks and self._looks_at_validation:
+        if not lacks and self.looks_at_validation:
             data = self.data
             share = data.validation_share if isinstance(data, FileData) else 0.0
             if not (data and data.validation) and not share:
@@ -370,6 +370,7 @@ class Recipe(Strict):
         return lacks
 
     @property
-    def _looks_at_validation(self) -> bool:
+    def looks_at_validation(self) -> bool:
+        """Whether a run has to have validation data."""
         selects = self.selection.metric is not None and self.selection.suite is None
         return selects or self.on_policy.rule is not None

@@ -44,22 +44,33 @@ def _named(name: str, options: dict[str, Any]) -> str:
 
 def _hint(references: Sequence[Sequence[str]]) -> str:
     """Another metric that fits the test answers; empty where nothing speaks for one."""
+    found = fitting_metric(references)
+    if found is None:
+        return ""
+    name, why = found
+    return f"  {why}: --set 'evaluation.metrics={{{name}: {{}}}}' {_COUNTS[name]}"
+
+
+_COUNTS = {
+    "number": "counts who gets it right, where ROUGE-L counts shared words",
+    "choice": "counts who settles on the right one",
+    "exact_match": "counts who gets them right, where ROUGE-L counts shared words",
+}
+
+
+def fitting_metric(references: Sequence[Sequence[str]]) -> tuple[str, str] | None:
+    """A metric that fits some answers, and why; None where nothing speaks for one.
+
+    Args:
+        references: accepted answers of each example, the first of which is looked at.
+    """
     texts = [accepted[0].strip() for accepted in references]
     numbers = sum(bool(_ENDS_IN_NUMBER.search(text)) for text in texts)
     if numbers >= _MOST * len(texts):
-        return (
-            "  nearly all test answers end in a number: --set 'evaluation.metrics={number: {}}'"
-            " counts who gets it right, where ROUGE-L counts shared words"
-        )
+        return "number", "nearly all test answers end in a number"
     if all(_CHOICE.fullmatch(text) for text in texts):
-        return (
-            "  the test answers are letters, or yes and no: --set 'evaluation.metrics={choice: {}}'"
-            " counts who settles on the right one"
-        )
+        return "choice", "the test answers are letters, or yes and no"
     short = sum(len(text.split()) <= _SHORT for text in texts)
     if short >= _MOST * len(texts) and len(set(texts)) <= _FEW:
-        return (
-            "  the test answers are a few short texts: --set 'evaluation.metrics={exact_match: {}}'"
-            " counts who gets them right, where ROUGE-L counts shared words"
-        )
-    return ""
+        return "exact_match", "the test answers are a few short texts"
+    return None
