@@ -10,7 +10,7 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def kinds() -> dict[str, type]:
     found = {n: c for n, c in vars(errors).items() if inspect.isclass(c)}
     found = {n: c for n, c in found.items() if issubclass(c, errors.TutelageError)}
     for path, tree in _trees().items():
-        for node in ast.walk(tree):
+        for node in tree.body:
             if isinstance(node, ast.ClassDef) and {ast.unparse(b) for b in node.bases} & {*found}:
                 found.setdefault(node.name, vars(importlib.import_module(_module(path)))[node.name])
     return found
@@ -118,8 +118,8 @@ def messages() -> list[Message]:
     found: dict[tuple[str, str], Message] = {}
     for path, tree in _trees().items():
         module = path.relative_to(SOURCE).with_suffix("").as_posix()
-        makers = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
-        for call, texts in _calls(tree, classes, {}):
+        makers = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+        for call, texts in _calls(tree, classes, None):
             kind = _called(call)
             for text in _texts(call, kind, _Scope(texts, makers)):
                 kind = "ConfigError" if kind == "unknown_name" else kind
@@ -128,20 +128,18 @@ def messages() -> list[Message]:
 
 
 def _calls(
-    node: ast.AST, classes: set[str], texts: Mapping[str, list[ast.expr]]
+    node: ast.AST, classes: set[str], function: ast.FunctionDef | None
 ) -> Iterator[tuple[ast.Call, dict[str, list[ast.expr]]]]:
     """Calls that make an error, each with what names were set to in the function around it."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef):
-            yield from _calls(child, classes, _assigned(child))
-            continue
         if isinstance(child, ast.Call) and _called(child) in classes:
-            yield child, dict(texts)
-        yield from _calls(child, classes, texts)
+            yield child, _assigned(function) if function else {}
+        inner = child if isinstance(child, ast.FunctionDef) else function
+        yield from _calls(child, classes, inner)
 
 
 def _called(call: ast.Call) -> str:
-    return ast.unparse(call.func).rpartition(".")[2]
+    return getattr(call.func, "attr", None) or getattr(call.func, "id", "")
 
 
 def _assigned(function: ast.FunctionDef) -> dict[str, list[ast.expr]]:
