@@ -201,6 +201,8 @@ def test_every_block_has_a_language():
     for page in PAGES:
         for block in blocks_of(page):
             assert block.language in known, block.place
+            without = block.language in ("console", "bash") and not block.commands()
+            assert not without, f"{block.place}: no command; in console blocks they follow a `$ `"
         indented = re.findall(r"^ {4}(?:tutelage|python|pip|torchrun) .*", page.read_text(), re.M)
         assert not indented, f"{page.name}: a block without a fence: {indented[0].strip()}"
 
