@@ -26,7 +26,7 @@ from tutelage.studies.load import load_study
 # Of `tutelage` commands that are parsed, and whose recipe is loaded, and no more: what would take
 # too long here or is not here. The first that fits says why.
 READ_ONLY = {
-    r"^(chat|export|push|watch) ": "need a finished run; tests/after and tests/e2e have one",
+    r"^(chat|export|push|watch|report) ": "need a finished run; tests/after and tests/e2e have one",
     r"^import ": "needs a file of another tool; tests/after imports them",
     r"^doctor ": "finds faults in stand-ins, which is its work; tests/doctor runs it",
     r"^init ": "replaces no recipe that is there; tests/proposal runs it",
