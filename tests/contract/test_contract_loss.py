@@ -66,7 +66,8 @@ class Model(nn.Module):
         self.lm_head = nn.Linear(width, rows, bias=bias)
         nn.init.normal_(self.lm_head.weight)
         text = types.SimpleNamespace(**config)
-        self.config = types.SimpleNamespace(get_text_config=lambda: text)
+        # Some versions of peft ask a configuration as one asks a dictionary.
+        self.config = types.SimpleNamespace(get_text_config=lambda: text, get=lambda name: None)
 
     def get_output_embeddings(self):
         return self.lm_head

@@ -19,6 +19,14 @@ from tutelage.models.shards import layers_of
 from tutelage.training.on_policy import OnPolicySteps
 from tutelage.training.own_answers import OwnAnswers
 
+try:
+    from torch.distributed.fsdp import FSDPModule
+except ImportError:
+    FSDPModule = None
+pytestmark = pytest.mark.skipif(
+    not hasattr(FSDPModule, "set_reshard_after_forward"),
+    reason="shards are refused with this torch",
+)
 FAST = ("accumulated", "empty", "lora_head", "on_policy", "killed")
 SLOW = tuple(name for name in several.SCENARIOS if name not in FAST)
 

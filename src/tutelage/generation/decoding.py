@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from tutelage.generation.drawing import Choose
-from tutelage.generation.row_cache import ROOM, Part, joined
+from tutelage.generation.row_cache import ROOM, Part, cache_name, joined
 from tutelage.generation.rows import Row, streams_of
 from tutelage.generation.stopping import LOOK_EVERY, Stops
 
@@ -108,6 +108,7 @@ class Batch:
         self._is_stop_V[[token for token in stops.tokens if token < size]] = True
         self._state: State | None = None
         self._cache: DynamicCache | None = None
+        self._cache_name = cache_name(model)
         self._mask_BT = torch.empty(0, 0)
         self._columns = 0
         self._going: list[int] = []
@@ -176,8 +177,8 @@ class Batch:
             input_ids=state.token_B.unsqueeze(1),
             attention_mask=self._mask_BT[:, : self._columns],
             position_ids=positions_B.unsqueeze(1),
-            past_key_values=self._cache,
             use_cache=True,
+            **{self._cache_name: self._cache},
         ).logits
         self._write(logits_BTV[:, -1], state)
 

@@ -16,6 +16,7 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from tutelage.generation.drawing import Choose
+from tutelage.generation.row_cache import cache_name
 from tutelage.generation.rows import Row, streams_of
 from tutelage.generation.stopping import LOOK_EVERY, Stops
 
@@ -70,13 +71,14 @@ class Halving:
         streams_BL = torch.from_numpy(streams_of(rows)).to(device)
         rows_B = torch.arange(len(rows), device=device)
         cache: DynamicCache | None = None
+        name = cache_name(self._model)
         while len(rows_B):
             choice = _Choice(self._choose, streams_BL[rows_B], width)
             output = self._model.generate(
                 input_ids=ids_BT,
                 attention_mask=mask_BT,
                 generation_config=self._config(width + most - ids_BT.shape[1]),
-                **({} if cache is None else {"past_key_values": cache}),
+                **({} if cache is None else {name: cache}),
                 logits_processor=LogitsProcessorList([choice]),
                 stopping_criteria=StoppingCriteriaList([_HalfHasEnded(self._stops, width)]),
             )
@@ -89,7 +91,7 @@ class Halving:
             for number, tokens in ended:
                 rows[number].tokens = tokens
             going = (~ended_B).nonzero().squeeze(-1)
-            cache = rows_of_cache(output.past_key_values, going)
+            cache = rows_of_cache(getattr(output, name), going)
             rows_B, ids_BT = rows_B[going], ids_BT[going]
             mask_BT = nn.functional.pad(
                 mask_BT[going], (0, ids_BT.shape[1] - mask_BT.shape[1]), value=1

@@ -18,7 +18,7 @@ from transformers import DynamicCache, GenerationMixin
 
 from tutelage.generation.decoding import Batch, Start
 from tutelage.generation.drawing import Choose
-from tutelage.generation.row_cache import Part, fresh_cache, holds_rows, joined
+from tutelage.generation.row_cache import Part, cache_name, fresh_cache, holds_rows, joined
 from tutelage.generation.rows import Row
 from tutelage.generation.stopping import Stops
 
@@ -30,7 +30,7 @@ REFILL_SHARE = 0.125
 SHRINK_SHARE = 0.25
 """The same when no others wait, and the batch becomes smaller."""
 
-_TAKEN = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache"}
+_TAKEN = {"input_ids", "attention_mask", "position_ids", "use_cache"}
 _STEADY_ROTATIONS = {"default", "linear", "yarn", "llama3", "proportional"}
 _OWN = (
     "generate",
@@ -72,7 +72,7 @@ def decodes(model: Any) -> bool:
         and not getattr(text, "add_cross_attention", False)
         # Some rotations change with the longest row of a batch, after keys were rotated.
         and all(kind.get("rope_type", "default") in _STEADY_ROTATIONS for kind in kinds)
-        and inspect.signature(model.forward).parameters.keys() >= _TAKEN
+        and inspect.signature(model.forward).parameters.keys() >= {*_TAKEN, cache_name(model)}
         and holds_rows(fresh_cache(model))
     )
 
@@ -183,8 +183,8 @@ class Refill:
             input_ids=ids_BT,
             attention_mask=mask_BT,
             position_ids=(mask_BT.cumsum(-1) - 1).clamp_min(0),
-            past_key_values=cache,
             use_cache=True,
+            **{cache_name(model): cache},
             **last,
         )
         return _Read(prompts, cache, output.logits[:, -1].to(model.device))

@@ -1,5 +1,6 @@
 """The keys and values of rows that come and go, on transformers' ``DynamicCache``."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,17 @@ def _with_room(array_BHCD: Tensor, columns: int) -> Tensor:
 def fresh_cache(model: Any) -> DynamicCache:
     """An empty cache, as ``generate`` makes it for a decoder."""
     return DynamicCache(config=model.config.get_text_config(decoder=True))
+
+
+def cache_name(model: Any) -> str:
+    """What a model's forward pass, ``generate`` and their outputs call the cache.
+
+    ``cache`` since transformers 5.24, ``past_key_values`` before, and in models with code of their
+    own. The other name may work too, with a warning, and for some versions only.
+    """
+    taken = inspect.signature(model.forward).parameters
+    old = "past_key_values"
+    return "cache" if "cache" in taken and old not in taken else old
 
 
 def holds_rows(cache: Any) -> bool:

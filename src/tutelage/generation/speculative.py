@@ -18,7 +18,7 @@ from tutelage.generation.engine import Answer, Prompt, seeds_of
 from tutelage.generation.engines.local import asking, limits_of
 from tutelage.generation.refill import Refill, decodes
 from tutelage.generation.requests import token_prompts
-from tutelage.generation.row_cache import fresh_cache
+from tutelage.generation.row_cache import cache_name, fresh_cache
 from tutelage.generation.rows import Row, rows_of
 from tutelage.generation.settings import GenerationSettings
 from tutelage.generation.stopping import Stops
@@ -206,7 +206,7 @@ class _Pair:
         for model, cache in zip((self._student, self._teacher), caches, strict=True):
             keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
             last = {"logits_to_keep": logits_to_keep} if keeps else {}
-            output = model(past_key_values=cache, **inputs, **last).logits
+            output = model(**{cache_name(model): cache}, **inputs, **last).logits
             logits.append(output[:, -logits_to_keep:])
         logits.append(self._states.pop()[:, -logits_to_keep:])
         self.dtype = logits[-1].dtype

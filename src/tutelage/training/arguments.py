@@ -98,13 +98,17 @@ def refuse_against_plan(args: Any) -> None:
 
 
 def _changed(args: Any, names: Iterable[str]) -> list[str]:
-    """Those of some arguments that are not at their default, in this version of transformers."""
+    """Those of some arguments that are not at their default, in this version of transformers.
+
+    An empty list is None: some versions put it there themselves once they have looked (``fsdp``).
+    """
     defaults = {
         field.name: field.default_factory() if callable(field.default_factory) else field.default
         for field in fields(args)
         if field.name in names
     }
-    return [name for name, default in defaults.items() if getattr(args, name) != default]
+    values = {name: getattr(args, name) for name in defaults}
+    return [name for name, value in values.items() if value != defaults[name] and value != []]
 
 
 def use_one_gpu(args: Any) -> None:
