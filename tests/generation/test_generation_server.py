@@ -145,7 +145,8 @@ def test_what_will_not_pass_is_said_at_once_and_without_the_key(monkeypatch, sta
         asked(server.url, key_env="SOME_KEY").answer(["a"], SETTINGS)
     assert "secret-1" not in str(caught.value)
     assert len(server.asked) <= 4  # 400: a poorer request might have done
-    assert server.headers[0]["authorization"] == "Bearer secret-1"
+    headers = {name.lower(): value for name, value in server.headers[0].items()}
+    assert headers["authorization"] == "Bearer secret-1"
 
 
 def test_what_has_come_is_handed_over_when_the_server_dies():

@@ -25,6 +25,15 @@ class ShardableTrainer(Trainer):
 
     shards: ShardedStudent | None = None
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator, which divides nothing: the loss is of the whole step already.
+
+        With some versions of transformers (5.4 is one) it would divide the gradients by the number
+        of micro-batches once more. AdamW hides that, but for its epsilon; the clipping does not.
+        """
+        super().create_accelerator_and_postprocess()
+        self.accelerator.gradient_accumulation_steps = 1
+
     def cut(self) -> None:
         """Cut the model over the processes, where that was asked and there are several."""
         args: Any = self.args
