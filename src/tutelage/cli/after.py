@@ -69,7 +69,7 @@ def chat_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Talk to a student beside its teacher, asked exactly as in training and evaluation.
+    """Talk to a student beside its teacher, asked as in training.
 
     At a terminal it is a conversation; /help lists its commands. Otherwise every line of standard
     input is a question of its own.
@@ -190,7 +190,9 @@ def export_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a student as a plain folder that any tool loads, and compare it with the run's own.
+    """Write a student as a plain folder that any tool loads.
+
+    It is loaded again and compared with the run's own before it gets its name.
 
     Weights in safetensors, tokenizer and chat template, what ends an answer, card and licence. It
     is loaded again before it is called done. Nothing is ever replaced.
@@ -242,7 +244,9 @@ def push_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Publish a student on the Hugging Face hub, in a private repository unless --public.
+    """Publish a student on the Hugging Face hub.
+
+    The repository is private unless --public.
 
     What goes is shown first. The token is that of `hf auth login` or HF_TOKEN; HF_ENDPOINT names
     another hub. The same command again updates what changed.
@@ -335,7 +339,9 @@ def import_command(
         Path | None, typer.Option(help="A new file for the recipe; printed when left out.")
     ] = None,
 ) -> None:
-    """Turn a configuration of another tool into a recipe, with where each line came from.
+    """Turn a configuration of another tool into a recipe.
+
+    Each line says where it came from.
 
     What the tool takes by default is written out where ours would be another value; what has no
     counterpart stands at the end with the reason.

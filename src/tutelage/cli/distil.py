@@ -33,7 +33,7 @@ def run_command(
         typer.Option("--replace", help="Replace finished students of another recipe in --run-dir."),
     ] = False,
 ) -> None:
-    """Carry out a recipe: data, difficulty, plan, students, evaluation, report.
+    """Carry out a recipe: data, plan, students, evaluation, report.
 
     The same command again continues where it was cut off, and does nothing that is done.
     """
@@ -62,7 +62,9 @@ def plan_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show what a run would do before it does it: stages, exposure, cost, and a picture.
+    """Show what a run would do before it does it.
+
+    Stages, exposure, cost, and a picture.
 
     Difficulty is measured first, unless it was before or --difficulty gives it.
     """
@@ -92,7 +94,7 @@ def profile_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure the difficulty of the training data with the untrained student."""
+    """Measure how hard the data is for the untrained student."""
     shown = pipeline_of(recipe, set_).profile(
         recipe, set_ or (), compare=compare or (), run_dir=run_dir, quiet=quiet or json_
     )
@@ -114,7 +116,9 @@ def cache_command(
         str, typer.Option(help="Make this part alone, for machines that share no folder: 1/2, 2/2.")
     ] = "1/1",
 ) -> None:
-    """Store once what the teachers say about the data; later runs need no teacher in memory.
+    """Store once what the teachers say about the data.
+
+    Later runs need no teacher in memory.
 
     A run does this by itself where it pays. Several processes share the work: those of a launcher,
     and those that give this command at the same time, each with a --run-dir of its own.
@@ -168,7 +172,7 @@ def report_command(
     ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Write the HTML report of a run folder again; or one about several runs side by side.
+    """Write a run's report again, or one about several runs.
 
     Of several the first is held against the others: recipes, test data, scores, curves, answers.
     """
@@ -215,7 +219,7 @@ def runs_command(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """List the runs: when, how far, how big, how good; or clean what is left of them."""
+    """List the runs, or clean what is left of them."""
     from dataclasses import asdict
 
     from tutelage.pipeline.context.display import size_text

@@ -56,7 +56,9 @@ def eval_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Evaluate models with suites of questions; several models are compared pair by pair.
+    """Evaluate models with suites of questions.
+
+    Several models are compared pair by pair.
 
     The same command again continues where it was cut off, and asks nothing twice.
     """
@@ -198,7 +200,9 @@ def judge_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Let a judge say whose answers are better, pair by pair and in both orders.
+    """Let a judge say whose answers are better.
+
+    Pair by pair, and in both orders.
 
     What it said is kept: the same pair is never paid for twice.
     """

@@ -15,8 +15,8 @@ def ls_command(
         str | None,
         typer.Argument(
             help="One of recipes, methods, divergences, targets, curricula, teacher_schedules,"
-            " schedules, controllers, text_controllers, difficulties, metrics, engines, suites; all"
-            " otherwise."
+            " schedules, controllers, text_controllers, difficulties, example_weights,"
+            " token_choices, averages, metrics, engines, suites; all otherwise."
         ),
     ] = None,
     json_: JsonOption = False,
@@ -30,7 +30,7 @@ def ls_command(
 
 @app.command("show")
 def show_command(recipe: RecipeArgument, set_: SetOption = None) -> None:
-    """Print a resolved recipe as YAML, with where each value came from."""
+    """Print a resolved recipe, with where each value came from."""
     from tutelage.recipe import load_recipe, to_yaml
 
     say(to_yaml(load_recipe(recipe, set_ or (), partial=True)).rstrip("\n"))
@@ -43,7 +43,7 @@ def validate_command(
     run_dir: RunDirOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Check a recipe, its models and its data as far as nothing needs to be loaded.
+    """Check a recipe, its models and its data; nothing is loaded.
 
     Everything that is wrong is named at once. `run` and `plan` begin with the same.
     """

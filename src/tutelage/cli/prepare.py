@@ -38,7 +38,9 @@ def doctor_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say all that could go wrong with a recipe on this machine, each with its way out.
+    """Say all that could go wrong with a recipe on this machine.
+
+    Each finding has its way out.
 
     It begins with what `validate` sees, and then loads tokenizers, data and both models. Nothing is
     written. Exit code 2 where something is wrong, 0 where all that was found may be lived with.
@@ -94,7 +96,9 @@ def init_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a first recipe for your models and data, with the reason of each setting beside it.
+    """Write a first recipe for your models and data.
+
+    Each setting has its reason beside it.
 
     Models and data are looked at without loading a weight. On a terminal what is missing is asked
     for. The recipe is one that `validate` accepts, or none is written.

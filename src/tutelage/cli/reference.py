@@ -32,7 +32,9 @@ def reference() -> str:
 
 def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
     """All commands below a group, with the words that call them."""
-    for name, command in group.commands.items():
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.commands[name]
         if command.hidden:
             continue
         if getattr(command, "commands", None):

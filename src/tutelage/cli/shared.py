@@ -6,11 +6,29 @@ from types import ModuleType
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tutelage.printing import Printable, printable
 
+ORDER = (
+    *("init", "import", "validate", "doctor", "plan", "profile", "cache", "run", "watch"),
+    *("report", "runs", "eval", "suites", "judge", "chat", "export", "push"),
+    *("study", "tune", "ls", "show"),
+)
+"""Commands as one comes to them: before a run, the run, after it, many runs, what there is."""
+
+
+class Ordered(TyperGroup):
+    """Commands in that order, whatever module they are in; others after them."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """The names of the commands."""
+        return [*(n for n in ORDER if n in self.commands), *sorted(self.commands.keys() - {*ORDER})]
+
+
 app = typer.Typer(
     name="tutelage",
+    cls=Ordered,
     help="Distil a large language model into a small one with a curriculum.",
     no_args_is_help=True,
     add_completion=False,

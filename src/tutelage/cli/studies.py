@@ -61,7 +61,7 @@ def study_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Carry out a study: arms x factors x seeds at equal cost, and what their numbers can tell.
+    """Carry out a study: arms x factors x seeds at equal cost.
 
     The same command again continues where it was cut off, and does nothing that is done.
     """
@@ -141,7 +141,7 @@ def tune_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Find the method and the learning rate for a recipe's models and data within some time.
+    """Find the method and learning rate for a recipe within some time.
 
     Ends with a recipe that is better than the given one, or says that the time cannot tell.
     """

@@ -32,7 +32,7 @@ def watch_command(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Look at a run while it goes on: where it is, time left, curves, answers so far.
+    """Look at a run while it goes on: time left, curves, answers.
 
     Writes live.html into the run folder again and again until the run is finished; the page
     refreshes itself. It only reads what the run writes, and ends with Ctrl-C, the run does not.
