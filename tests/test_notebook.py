@@ -15,7 +15,9 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     # As it is but for its length: all four arms still train and are judged.
-    first, short = notebook.cells[1], '["curriculum.total_steps=10", "data.test=20"]'
+    short = ["curriculum.total_steps=10", "data.train=200", "data.test=20"]
+    short += ["evaluation.suites=[test]", "evaluation.agreement=false"]
+    first = notebook.cells[1]
     assert first.source.count("SETTINGS = []") == 1
     first.source = first.source.replace("SETTINGS = []", f"SETTINGS = {short}")
     where = {"metadata": {"path": str(tmp_path)}}
