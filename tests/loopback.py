@@ -24,7 +24,34 @@ def chat_completion(text, *, finish="stop", tokens=1):
     return {"choices": [choice], "usage": {"completion_tokens": tokens}}
 
 
-class Hostile:
+class OnLoopback:
+    """A server in a thread, from entering to leaving.
+
+    Args:
+        handler: class of what answers a request.
+    """
+
+    def __init__(self, handler):
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 64
+
+            def handle_error(self, request, client_address):
+                pass
+
+        self._server = Quiet(("127.0.0.1", 0), handler)
+        self.root = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Hostile(OnLoopback):
     """A server that answers with what a function says.
 
     Args:
@@ -87,23 +114,8 @@ class Hostile:
                 with contextlib.suppress(OSError):
                     self.wfile.write(content)
 
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-            def handle_error(self, request, client_address):
-                pass
-
-        self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url = f"{self.root}/v1"
 
 
 def hang_up(handler):

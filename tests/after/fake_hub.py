@@ -3,14 +3,15 @@
 import base64
 import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from loopback import OnLoopback
 
 TOKEN = "hf_" + "secret" * 5
 
 
-class FakeHub:
+class FakeHub(OnLoopback):
     """Repositories in memory.
 
     Args:
@@ -56,19 +57,8 @@ class FakeHub:
                 if self.command != "HEAD":
                     self.wfile.write(content)
 
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-
-        self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url = self.root
 
     def files(self, name, branch="main"):
         """What a branch holds, by name."""

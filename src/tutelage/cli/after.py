@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tutelage.cli.shared import JsonOption, QuietOption, app, say
+from tutelage.cli.shared import JsonOption, QuietOption, TrustRemoteCodeOption, app, say
 from tutelage.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ def chat_command(
     dtype: Annotated[
         str, typer.Option(help="Type of the weights of a model that no run speaks of.")
     ] = "float32",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
-    ] = False,
+    trust_remote_code: TrustRemoteCodeOption = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

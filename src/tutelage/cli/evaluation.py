@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tutelage.cli.shared import JsonOption, QuietOption, app, say, show
+from tutelage.cli.shared import JsonOption, QuietOption, TrustRemoteCodeOption, app, say, show
 from tutelage.errors import ConfigError
 
 
@@ -50,9 +50,7 @@ def eval_command(
     dtype: Annotated[
         str, typer.Option(help="Type of the weights in memory: float32, bfloat16, float16, auto.")
     ] = "float32",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
-    ] = False,
+    trust_remote_code: TrustRemoteCodeOption = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

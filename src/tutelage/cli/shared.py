@@ -48,6 +48,9 @@ RunDirOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TrustRemoteCodeOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
+]
 
 
 @app.callback(invoke_without_command=True)
