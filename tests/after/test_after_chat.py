@@ -228,6 +228,7 @@ def interrupted(terminal, child):
     raise AssertionError("Ctrl-C did not end it")
 
 
+@pytest.mark.slow
 def test_at_a_terminal_it_is_a_conversation_that_ctrl_c_stops_and_leaves(asked):
     child, terminal = pty.fork()
     if child == 0:

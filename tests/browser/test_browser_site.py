@@ -30,6 +30,7 @@ def pages(site):
     return {path.relative_to(site).as_posix(): path for path in sorted(site.rglob("*.html"))}
 
 
+@pytest.mark.slow
 def test_pages_are_whole_on_a_telephone(site, served, looking):
     # Studies and shown sources are of two kinds, and each kind is looked at below; all: slow.
     many = ("results/studies/", "source/")

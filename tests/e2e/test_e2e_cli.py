@@ -95,7 +95,7 @@ def test_from_plan_to_report(pictures, monkeypatch, capsys, tmp_path, recipe_fil
     assert code == 0 and "report.html" in out
 
 
-@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("merge", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_lora_students_are_evaluated_merged_or_not(
     capsys, monkeypatch, tmp_path, recipe_file, merge
 ):

@@ -29,6 +29,8 @@ def refused(limit, work):
     child = os.fork()
     if child == 0:
         try:
+            # Python keeps what it compiles even where it was cut off, and breaks on it for ever.
+            sys.dont_write_bytecode = True
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             work()
             os._exit(0)
@@ -133,7 +135,7 @@ def full_at(command, disk, points):
     return met, operations
 
 
-@pytest.mark.parametrize(("name", "parts"), [("run", (0.2, 0.6)), ("eval", (0.5,))])
+@pytest.mark.parametrize(("name", "parts"), [("run", (0.6,)), ("eval", (0.5,))])
 def test_a_disk_that_is_full_from_some_operation_on(home, disk, name, parts):
     met, _ = full_at(
         COMMANDS[name](disk.path, home), disk, lambda count: [int(one * count) for one in parts]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from killing import make_models, small_recipe
 
@@ -19,6 +20,7 @@ main()
 """The command line, whose second process works in another folder, as on another host."""
 
 
+@pytest.mark.slow
 def test_hosts_without_a_common_folder_are_told_so(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):

@@ -71,6 +71,7 @@ POINTS = (
 )
 
 
+@pytest.mark.slow  # test_e2e_clock.py has the same kills, under a clock that moves
 def test_kills_where_one_thing_takes_the_place_of_another(tmp_path):
     make_models(tmp_path)
     killed, _ = run_to(small(tmp_path, "whole"), tmp_path / "whole/run", tmp_path)

@@ -148,6 +148,7 @@ def test_offline_on_policy_lets_its_teacher_go(tmp_path, recipe, monkeypatch):
     assert there == [int(one) for one in wrote]
 
 
+@pytest.mark.slow
 def test_kills_while_the_teacher_is_stored(tmp_path, recipe):
     recipe = with_teacher(recipe, signal="hidden")
     assert run_in_child(recipe, tmp_path / "whole")

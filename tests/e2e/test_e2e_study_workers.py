@@ -81,6 +81,7 @@ def assert_made_by_all(loaded, alone):
     assert not [*(loaded.folder / ".claims").iterdir()]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_leaves_its_run_to_the_other(home, alone, tmp_path):
     loaded = study(home, tmp_path)
     first, second = worker_of(loaded), worker_of(loaded)

@@ -114,7 +114,7 @@ def test_greedy_equals_generate_prompt_by_prompt(model, total, monkeypatch):
     expected = [generated(model, *row) for row in zip(prompts, limits, strict=True)]
     assert decodes(model)
     passes = watched(model, monkeypatch)
-    for budget in (1, 60, 140, 10_000):
+    for budget in (1, 60, 140, 10_000) if total is None else (60,):
         settings = GenerationSettings(
             max_new_tokens=18, max_total_tokens=total, batch_tokens=budget
         )

@@ -75,6 +75,7 @@ def test_jobs_of_this_machine_do_the_study_and_the_command_says_what_they_leave(
     assert again.finished and not lines  # nothing is submitted when nothing is due
 
 
+@pytest.mark.slow
 def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(path):
     (path.parent / "notes" / "hold").touch()
     lines = []
