@@ -40,6 +40,22 @@ def test_a_signal_at_the_start_of_training(tmp_path, number):
     assert "Traceback" not in said.read_text()
 
 
+@pytest.mark.parametrize(("command", "goes_on"), [("eval", True), ("chat", False)])
+def test_only_what_goes_on_says_so(monkeypatch, capsys, command, goes_on):
+    from tutelage import cli
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", stopped)
+    monkeypatch.setattr(sys, "argv", ["tutelage", command, "some"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 130 and said.startswith("interrupted")
+    assert ("the same command goes on" in said) == goes_on
+
+
 def test_what_a_library_swallows_is_raised_again():
     class Swallows:
         def __del__(self):
