@@ -23,14 +23,21 @@ from tutelage.studies.watch import StudyState, state_of
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "studies"
 
 
-def page(state: StudyState, analysis: Analysis, command: str) -> str:
-    """The page as Markdown; what was found is written by hand above the line."""
+def page(state: StudyState, analysis: Analysis, file: str, sets: str = "") -> str:
+    """The page as Markdown; what was found is written by hand above the line.
+
+    Args:
+        state: of the finished study.
+        analysis: of its runs.
+        file: of the study, in ``studies``.
+        sets: what its command has behind it.
+    """
     study = state.loaded.study
     lines = [f"# {analysis.title}", "", f"**Claim.** {study.claim}", ""]
     lines += [f"- {sentence}" for sentence in as_dict(analysis)["verdict"]]
     name = state.loaded.study.name
     lines += ["", f"![differences to the control]({name}.png)"]
-    lines += ["", *_table(analysis), "", *_how(state, analysis, command), ""]
+    lines += ["", *_table(analysis), "", *_how(state, analysis, file, sets), ""]
     return "\n".join(lines)
 
 
@@ -76,7 +83,7 @@ def _numbers(cell: CellAnalysis, measure: Any) -> list[str]:
     return [mean, f"{metric.text(found.interval.mean, sign=True)} ({between})", adjusted]
 
 
-def _how(state: StudyState, analysis: Analysis, command: str) -> list[str]:
+def _how(state: StudyState, analysis: Analysis, file: str, sets: str) -> list[str]:
     study = state.loaded.study
     results = [state.results[name] for name in state.due.wanted if name in state.results]
     finals = [one for one in results if one.role == "final"]
@@ -96,12 +103,29 @@ def _how(state: StudyState, analysis: Analysis, command: str) -> list[str]:
         f" ({study.equal.updates} updates of the control).",
         "",
         "```console",
-        f"$ {command}",
+        f"$ tutelage study studies/{file}{sets}",
         "```",
         "",
         f"{len(finals)} final runs and {len(results) - len(finals)} of the search,"
         f" {duration(spent)} of training in the final ones; {known}.",
+        "",
+        behind(study.name, file, [str(one["student"]) for one in seeds]),
     ]
+
+
+def behind(name: str, study: str, seeds: list[str]) -> str:
+    """Where every number of a page comes from.
+
+    Args:
+        name: of the page.
+        study: the file of the study, in ``studies``.
+        seeds: of the student, in order.
+    """
+    return (
+        f"Behind the numbers: recipes, factors and what they are laid over in"
+        f" [{study}](../../../studies/{study}), what every seed of every cell came to in"
+        f" [{name}.json]({name}.json); seeds {', '.join(seeds)}."
+    )
 
 
 def main() -> None:
@@ -118,7 +142,7 @@ def main() -> None:
     sets = "".join(f" --set {change}" for change in options.changes)
     name = state.loaded.study.name
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = page(state, analysis, f"tutelage study studies/{options.study.name}{sets}")
+    text = page(state, analysis, options.study.name, sets)
     (RESULTS / f"{name}.md").write_text(text)
     draw(analysis, RESULTS / f"{name}.png")
     (RESULTS / f"{name}.json").write_text(json.dumps(_rounded(as_dict(analysis)), indent=1) + "\n")

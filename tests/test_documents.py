@@ -70,6 +70,21 @@ def test_links_lead_somewhere():
             assert link.startswith("http") or (document.parent / link).exists(), (document, link)
 
 
+PAGES_OF_STUDIES = sorted((ROOT / "docs" / "results" / "studies").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES_OF_STUDIES, ids=lambda path: path.stem)
+def test_every_number_of_a_study_leads_to_its_recipe_and_its_seeds(page):
+    behind = page.read_text().rpartition("Behind the numbers: ")[2]
+    study = re.search(r"\[(\w+\.yaml)\]\(\.\./\.\./\.\./studies/(\w+\.yaml)\)", behind)
+    assert study and study[1] == study[2] and (ROOT / "studies" / study[1]).is_file()
+    numbers = page.with_suffix(".json")
+    assert numbers.is_file() == (f"({numbers.name})" in behind)
+    if numbers.is_file():
+        seeds = re.search(r"seeds ([\d, ]+)\.", behind)[1].split(", ")
+        assert all(cell["seeds"] == seeds for cell in read_json(numbers)["cells"])
+
+
 def test_numbers_of_recipes_are_those_that_there_are():
     names = [recipe.name for recipe in list_recipes() if recipe.name.startswith("cpd_")]
     ablations = set(names) - {"cpd_paper", "cpd_ladder", "cpd_on_policy"}
