@@ -24,9 +24,6 @@ GOES_ON = ("run", "plan", "profile", "cache", "eval", "study", "tune")
 
 def main() -> None:
     """Entry point: run a command and turn a user's mistakes into one message and exit code 2."""
-    # Large tensors on huge pages, where the kernel gives them to who asks: a training step on a
-    # processor is a tenth faster and takes no more memory. torch reads it when it is loaded.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         with interruptible():
             app()
