@@ -146,8 +146,22 @@ def test_ls(capsys):
     listed = json.loads(out)
     assert code == 0
     assert {"forward_kl", "reverse_kl"} <= {row["name"] for row in listed["divergences"]}
-    assert all(set(row) == {"name", "summary", "paper"} for rows in listed.values() for row in rows)
+    named = {"name", "summary", "paper"}
+    for family, rows in listed.items():
+        own = set() if family in ("recipes", "methods") else {"options"}
+        assert all(set(row) == named | own for row in rows)
+    (gsm8k,) = (row for row in listed["suites"] if row["name"] == "gsm8k")
+    assert gsm8k["options"][:2] == [{"name": "data"}, {"name": "shots", "default": 8}]
     assert tutelage(capsys, "ls", "divergnces")[0] == 2
+
+
+def test_one_family_is_listed_with_its_options_and_all_of_them_without(capsys):
+    code, out, _ = tutelage(capsys, "suites")
+    assert code == 0 and out == tutelage(capsys, "ls", "suites")[1]
+    assert 'options: data (required), shots=8, examples="", shots_seed=0, prompt=auto,' in out
+    assert "options:" not in tutelage(capsys, "ls")[1]
+    # The batch size takes the place of this one's default.
+    assert "min_examples" not in tutelage(capsys, "ls", "curricula")[1]
 
 
 JSONL = '{"prompt": "1+1", "completion": "2"}\n'

@@ -192,3 +192,25 @@ def test_cross_entropy_alone_needs_no_teacher_however_it_is_written():
     given = {"student": {"model": "a"}, "data": {"train": "b"}, "curriculum": {"kind": "random"}}
     for weight in (1, 1.0, {"kind": "constant", "value": 1}, {"kind": "constant", "value": 1.0}):
         assert load_recipe(given | {"loss": {"ce_weight": weight}}).recipe.teacher is None
+
+
+@pytest.mark.parametrize(
+    "temperature", ["0.5", "{kind: linear, start: 2.0, end: 0.9}"], ids=["number", "schedule"]
+)
+def test_likeliest_tokens_are_not_stored_for_temperatures_at_which_they_say_nothing(
+    temperature, tmp_path
+):
+    stored = (
+        "extends: kld\nteacher: {model: big, signal: topk}\n"
+        f"loss: {{distill_temperature: {temperature}}}\n"
+    )
+    said = message(tmp_path, stored)
+    assert "loss.distill_temperature" in said and "signal: hidden" in said
+    path = tmp_path / "mine.yaml"
+    for fine in (
+        stored.replace("topk", "hidden"),
+        stored + "on_policy: {fraction: 1.0}\n",  # has a live teacher
+        stored.replace("loss: {", "loss: {ce_weight: 1.0, "),  # asks no teacher
+    ):
+        path.write_text(fine)
+        load_recipe(str(path), partial=True)

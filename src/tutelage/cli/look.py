@@ -21,7 +21,7 @@ def ls_command(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """List what there is: name, one line, paper."""
+    """List what there is: name, one line, paper; of one family the options too."""
     from tutelage.catalogue import catalogue, catalogue_text
 
     listed = catalogue(family)

@@ -69,3 +69,27 @@ def check_states(loss: Loss, teachers: Collection[Teacher], schedule: Choice) ->
             "matches hidden states, and signal: topk stores the likeliest tokens alone. Use"
             " signal: hidden, or set it to 0.",
         )
+
+
+def check_stored_temperature(loss: Loss, teachers: Collection[Teacher], stages: int) -> None:
+    """A teacher that is stored as its likeliest tokens is not known at temperatures below 1.
+
+    Said here, because otherwise the store would be filled first.
+
+    Args:
+        loss: the loss.
+        teachers: from weak to strong.
+        stages: of the curriculum.
+
+    Raises:
+        SettingError: the temperature goes below 1.
+    """
+    if loss.is_cross_entropy_alone or all(teacher.signal != "topk" for teacher in teachers):
+        return
+    least = schedule_range(loss.distill_temperature, stages)[0]
+    if least < 1.0:
+        raise SettingError(
+            "loss.distill_temperature",
+            f"goes down to {least:g}, and signal: topk knows a teacher at temperatures from 1 on"
+            " alone. Keep it at 1 or above, or use signal: hidden.",
+        )

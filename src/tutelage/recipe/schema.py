@@ -10,7 +10,7 @@ from tutelage.generation.settings import GenerationSettings
 from tutelage.placeholders import shorten
 from tutelage.recipe.base import Choice, NotEmpty, Seed, Strict, given
 from tutelage.recipe.evaluation import EvaluationSection
-from tutelage.recipe.loss_checks import check_states, check_vouching
+from tutelage.recipe.loss_checks import check_states, check_stored_temperature, check_vouching
 from tutelage.recipe.names import (
     check_component,
     needs_of,
@@ -310,6 +310,8 @@ class Recipe(Strict):
                 raise SettingError(path, fault)
         check_vouching(self.loss, stages)
         check_states(self.loss, self.ladder.values(), self.teacher_schedule)
+        if not self.on_policy.is_used:  # such an arm has a live teacher
+            check_stored_temperature(self.loss, self.ladder.values(), stages)
         self._check_own_answers(stages)
 
     def _check_own_answers(self, stages: int) -> None:
