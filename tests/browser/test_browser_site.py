@@ -10,12 +10,17 @@ import pytest
 KINDS = (
     "index.html",  # words, code, a table and a picture
     "evidence.html",  # a table that is wider than a telephone
-    "commands.html",
     "api/divergences.html",  # signatures, maths, parameters
     "results/studies/states.html",
-    "source/studies/methods.yaml.html",
-    "results/smollm2_students.html",  # what `tutelage eval` made
     "404.html",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in (
+            "commands.html",
+            "source/studies/methods.yaml.html",
+            "results/smollm2_students.html",  # what `tutelage eval` made
+        )
+    ),
 )
 
 

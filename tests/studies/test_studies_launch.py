@@ -60,6 +60,7 @@ def wait_until(condition):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_jobs_of_this_machine_do_the_study_and_the_command_says_what_they_leave(path):
     lines = []
     state = launch.launch_study(path, launcher="local", workers=2, say=lines.append)

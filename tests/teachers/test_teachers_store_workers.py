@@ -49,6 +49,7 @@ def until(condition, seconds=200.0):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_of_a_lost_worker_the_other_one_makes_the_open_shard(make_store, teacher, rows, tmp_path):
     whole = make_store(teacher, rows, **SMALL)
     shards = len(whole_shards(whole.folder))
