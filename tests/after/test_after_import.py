@@ -153,6 +153,17 @@ def test_axolotl(tmp_path):
         assert said in text
 
 
+def test_several_data_sets_are_several_sources(tmp_path):
+    _, tree, recipe = imported(tmp_path, "llamafactory", "dataset: a.json, b.json\n")
+    assert tree["data"]["train"] == ["a.json", "b.json"]
+    assert [one.path for one in recipe.data.sources("train")] == ["a.json", "b.json"]
+    two = "datasets:\n  - {path: a/b, name: c, type: alpaca}\n  - {path: d.jsonl, type: %s}\n"
+    text, tree, recipe = imported(tmp_path, "axolotl", two % "alpaca")
+    assert tree["data"]["train"] == ["a/b:c", "d.jsonl"] and recipe.data.template == "alpaca"
+    text, tree, _ = imported(tmp_path, "axolotl", two % "chat_template")
+    assert "train" not in tree.get("data", {}) and "read in several ways" in text
+
+
 def test_distillkit(tmp_path):
     text, _, recipe = imported(tmp_path, "distillkit", DISTILLKIT)
     assert recipe.loss.ce_weight == 0.25 and recipe.loss.distill_temperature == 2.0

@@ -95,6 +95,10 @@ def test_nothing_is_wrong(home):
         ({"training__report_to": ["wandb"]}, "training.report_to: the tracker 'wandb' is not"),
         ({"data": {"train": "{home}/row.jsonl"}}, "data.train: .*Did you mean 'rows.jsonl'"),
         ({"data": {"train": "{home}/gap.jsonl"}}, "data.train: .*gap.jsonl', line 2: the column"),
+        ({"data": {"train": ["{home}/rows.jsonl", {"path": "{home}/gap.jsonl"}]}},
+         "data.train.1: .*gap.jsonl', line 2: the column"),
+        ({"data": {"train": [{"path": "{home}/rows.jsonl", "split": "all"}]}},
+         "data.train: .*a file without splits, so there is no 'all'"),
         ({"data": {"train": "{home}/a file"}}, "data.train: .*no known format"),
         ({"data__test": "{home}/no.csv"}, "data.test: .*no.csv' does not exist"),
         ({"data__columns": {"prompt": "pompt"}}, "data.train: .*Did you mean 'prompt'"),
@@ -119,6 +123,8 @@ def test_each_thing_is_found_and_named(home, changes, words):
     def at_home(value):
         if isinstance(value, dict):
             return {key: at_home(child) for key, child in value.items()}
+        if isinstance(value, list):
+            return [at_home(child) for child in value]
         return value.format(home=home) if isinstance(value, str) else value
 
     (text,) = texts(home, **at_home(changes))

@@ -293,6 +293,7 @@ ELSEWHERE = (
     "student.model", "student.revision", "student.trust_remote_code", "student.init_from",
     "student.layers", "student.finetune",  # start_inputs
     "supervision",  # written_inputs, texts_inputs
+    "data.train.", "data.validation.", "data.test.",  # sources_identity
     "data.kind", "data.lengths", "data.columns", "data.limit_", "data.long_prompts",
     "data.max_prompt_length", "data.system", "data.template", "data.test_share",
     "data.validation_share",  # data_inputs

@@ -1,14 +1,16 @@
 """The first rows of each data file: whether they make examples, and the ones that are asked for."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tutelage.checks.findings import Findings
 from tutelage.checks.models import SeenModel
-from tutelage.data.load import find_shape, named_rows
+from tutelage.data.load import find_shape, no_rows, source_rows
 from tutelage.data.read import looks_like_a_file
+from tutelage.data.row import Row
+from tutelage.data.sources import Source
 from tutelage.data.templates import STYLES, TEMPLATES
 from tutelage.errors import ConfigError, DataError, did_you_mean
 from tutelage.placeholders import placeholders
@@ -32,20 +34,27 @@ def check_data(findings: Findings, student: SeenModel | None) -> None:
         return
     columns = _columns_of_difficulties(findings)
     for split in ("train", "validation", "test"):
-        source = getattr(settings, split)
-        if not source:
-            continue
-        with findings.about(f"data.{split}"):
-            if not is_here(source):
-                findings.unseen(
-                    f"data.{split}", f"'{source}' is no file here, but a name on the hub"
+        sources = settings.sources(split)
+        for number, source in enumerate(sources):
+            key = f"data.{split}.{number}" if len(sources) > 1 else f"data.{split}"
+            with findings.about(key):
+                path = source.path
+                if not is_here(path):
+                    findings.unseen(key, f"'{path}' is no file here, but a name on the hub")
+                    continue
+                if _takes_long(Path(path).expanduser()):
+                    findings.unseen(key, f"'{path}' is large, and only read as a whole")
+                    continue
+                rows = source_rows(
+                    source,
+                    split,
+                    tuple(columns) if split == "train" else (),
+                    column_names(settings),
                 )
-                continue
-            if _takes_long(Path(source).expanduser()):
-                findings.unseen(f"data.{split}", f"'{source}' is large, and only read as a whole")
-                continue
-            content = _check_rows(findings, settings, split, columns if split == "train" else {})
-            _check_chat(findings, settings, split, student, conversations=bool(content.messages))
+                content = _check_rows(
+                    findings, settings, source, rows, columns if split == "train" else {}
+                )
+                _check_chat(findings, settings, key, student, conversations=bool(content.messages))
 
 
 def is_here(source: str) -> bool:
@@ -66,11 +75,13 @@ def _takes_long(path: Path) -> bool:
 
 
 def _check_rows(
-    findings: Findings, settings: FileData, split: str, columns: Mapping[str, str]
+    findings: Findings,
+    settings: FileData,
+    source: Source,
+    rows: Iterator[Row],
+    columns: Mapping[str, str],
 ) -> Any:
     """What the last row that was looked at says."""
-    source = getattr(settings, split)
-    rows = named_rows(source, split, tuple(columns), column_names(settings))
     shape = None
     content: Any = None
     row = None
@@ -78,7 +89,7 @@ def _check_rows(
         shape = shape or find_shape(row)
         content = shape.content(row)
     if row is None:
-        raise DataError(f"'{source}' has no rows, so there is nothing to learn from. Add examples.")
+        raise no_rows(source)
     for column, key in columns.items():
         if column not in row.columns:
             findings.add(
@@ -118,7 +129,7 @@ def _check_fields(findings: Findings, key: str, template: str, known: tuple[str,
 def _check_chat(
     findings: Findings,
     settings: FileData,
-    split: str,
+    key: str,
     student: SeenModel | None,
     *,
     conversations: bool,
@@ -130,7 +141,7 @@ def _check_chat(
     if tokenizer is not None and not tokenizer.has_chat_template:
         asks = "the rows are conversations" if conversations else "data.template is chat"
         findings.add(
-            "data.template" if settings.template == "chat" else f"data.{split}",
+            "data.template" if settings.template == "chat" else key,
             ConfigError(
                 f"{asks}, but the student's tokenizer has no chat template. Use a model that has"
                 " one, or data.template: plain, which takes one question and one answer."

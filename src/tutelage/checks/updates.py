@@ -75,13 +75,18 @@ def _most_rows(recipe: Recipe) -> int | None:
     data = recipe.data
     if not isinstance(data, FileData):
         return None if data is None else data.train
-    if not data.train or not is_here(data.train):
+    counts = []
+    for source in data.sources("train"):
+        if not is_here(source.path):
+            return None
+        try:
+            counts.append(_count(Path(source.path).expanduser()))
+        except (OSError, pa.ArrowException):
+            return None  # said by those who read it
+    if not counts or None in counts:
         return None
-    try:
-        rows = _count(Path(data.train).expanduser())
-    except (OSError, pa.ArrowException):
-        return None  # said by those who read it
-    return min(rows, data.limit_train) if rows is not None and data.limit_train else rows
+    rows = sum(counts)
+    return min(rows, data.limit_train) if data.limit_train else rows
 
 
 def _count(path: Path) -> int | None:

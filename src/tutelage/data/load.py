@@ -16,15 +16,17 @@ file is meant where its own are called otherwise.
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from tutelage.data.loaded import ExampleRows, LoadedExamples, draw_positions
-from tutelage.data.read import read_rows
+from tutelage.data.read import format_of, read_rows
 from tutelage.data.row import Row, wrong_type
-from tutelage.data.stored import Content
+from tutelage.data.sources import Source, SourceRows, are_drawn, check_sources, shares
+from tutelage.data.stored import Content, StoredExamples
 from tutelage.data.turns import read_tools, read_turns, turn_content
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
 from tutelage.proofs import fingerprint
@@ -44,7 +46,7 @@ def _digest(content: Content) -> str:
 
 
 def load_examples(
-    source: str,
+    source: str | Sequence[Source],
     *,
     split: str = "train",
     limit: int | None = None,
@@ -53,16 +55,19 @@ def load_examples(
     names: Mapping[str, str] | None = None,
     folder: str | Path | None = None,
 ) -> LoadedExamples:
-    """Read the examples of a file, a saved ``datasets`` folder or a hub data set.
+    """Read the examples of a file, a saved ``datasets`` folder, a hub data set, or several of them.
 
     Rows without an ``id`` column get an id made from their content, and exact copies among them are
     left out but named. Rows with different ids and the same content stay, and are named as well.
 
+    Of several sources all examples are taken, in the order of the sources. Where they have weights,
+    it is the most examples in these proportions (see ``sources.shares``), drawn with ``seed``.
+
     Args:
         source: a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``, ``.arrow``; text
             may be compressed), a folder written by ``datasets.save_to_disk``, or a hub name,
-            optionally ``name:config``.
-        split: the split to read, where the source has splits.
+            optionally ``name:config``; or a list of ``Source``.
+        split: the split to read, where the source has splits and names none.
         limit: keep this many examples, drawn without replacement with ``seed``, in file order.
         seed: seed of the draw.
         columns: further columns to keep with the examples, as text.
@@ -74,7 +79,7 @@ def load_examples(
         The examples, in file order, and the duplicates of the whole source.
 
     Raises:
-        ConfigError: ``limit`` is not positive.
+        ConfigError: ``limit`` is not positive, or the sources do not go together.
         DataError: the source is missing or malformed; the message names file and line. Or a column
             that was asked for is not there.
     """
@@ -82,12 +87,75 @@ def load_examples(
         raise ConfigError(
             f"`limit` must be at least 1, got {limit}. Leave it out to keep all rows."
         )
-    rows = named_rows(source, split, columns, names or {})
-    loaded = _build_examples(rows, source, columns, folder)
+    sources = [Source(source)] if isinstance(source, str) else list(source)
+    check_sources(sources)
+    found = ExampleRows(folder)
+    starts = [0]
+    for one in sources:
+        _add_rows(found, one, source_rows(one, split, columns, names), columns)
+        starts.append(len(found))
+    loaded = found.loaded()
+    if len(sources) > 1:
+        loaded = _mixed(loaded, sources, starts, seed)
     if limit is None or limit >= len(loaded.examples):
         return loaded
     drawn = draw_positions(random.Random(seed), len(loaded.examples), limit)
     return loaded.select(np.sort(drawn), duplicates=True)
+
+
+def _mixed(
+    loaded: LoadedExamples, sources: Sequence[Source], starts: Sequence[int], seed: int
+) -> LoadedExamples:
+    """The examples of several sources in the proportions of their weights, if they have any.
+
+    Args:
+        loaded: all examples of all sources.
+        sources: the sources.
+        starts: the first row of each, and the number of all.
+        seed: seed of the draw.
+    """
+    assert isinstance(loaded.examples, StoredExamples), "they were read from sources"
+    edges = loaded.examples.before(starts).tolist()
+    had = [stop - start for start, stop in pairwise(edges)]
+    rows = [
+        SourceRows(one, count, *ends)
+        for one, count, ends in zip(sources, had, pairwise(starts), strict=True)
+    ]
+    loaded = replace(loaded, sources=rows)
+    if not are_drawn(sources):
+        return loaded
+    # A stream of its own for each: sources of one length would else give the same places, and
+    # translations of one data set the same questions.
+    drawn = [
+        start + np.sort(draw_positions(random.Random(f"source {number} {seed}"), count, size))
+        for number, (start, count, size) in enumerate(
+            zip(edges, had, shares(sources, had), strict=False)
+        )
+    ]
+    return loaded.select(np.concatenate(drawn), duplicates=True)
+
+
+def source_rows(
+    source: Source, split: str, columns: Sequence[str] = (), names: Mapping[str, str] | None = None
+) -> Iterator[Row]:
+    """The rows of one of several sources, of the split that it names.
+
+    Args:
+        source: the source.
+        split: the split to read where the source names none.
+        columns: see :func:`named_rows`, and so is the other.
+        names: our name of a column to the file's.
+
+    Raises:
+        DataError: as :func:`named_rows`; or a split is named of a file that has none.
+    """
+    path = Path(source.path).expanduser()
+    if source.split and path.is_file() and format_of(path) != ".json":
+        raise DataError(
+            f"'{source.path}' is a file without splits, so there is no '{source.split}' in it."
+            " Leave `split` out, or name the folder."
+        )
+    yield from named_rows(source.path, source.split or split, columns, names)
 
 
 def named_rows(
@@ -129,21 +197,27 @@ def _renamed(row: Row, names: Mapping[str, str], strict: bool) -> Row:
     return Row(row.where, columns, row.found)
 
 
-def _build_examples(
-    rows: Iterable[Row], source: str, extra: Sequence[str], folder: str | Path | None
-) -> LoadedExamples:
-    """Turn rows into examples with unique ids, and find the duplicates."""
+def _add_rows(
+    found: ExampleRows, source: Source, rows: Iterable[Row], extra: Sequence[str]
+) -> None:
+    """Read what the rows of a source say; they have one shape."""
     shape: _Shape | None = None
-    found = ExampleRows(folder)
     for row in rows:
         shape = shape or find_shape(row)
         content = shape.content(row)
         own_id = _own_id(row)
         columns = _further_columns(row, extra)
-        found.add(own_id, content, _digest(content), row.where, _group(row), columns)
+        group = _group(row) or source.group
+        found.add(own_id, content, _digest(content), row.where, group, columns)
     if shape is None:
-        raise DataError(f"'{source}' has no rows, so there is nothing to learn from. Add examples.")
-    return found.loaded()
+        raise no_rows(source)
+
+
+def no_rows(source: Source) -> DataError:
+    """The error for a source without rows."""
+    return DataError(
+        f"'{source.title}' has no rows, so there is nothing to learn from. Add examples."
+    )
 
 
 def _further_columns(row: Row, names: Sequence[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tutelage.data.sources import SourceRows
 from tutelage.data.spool import Spool
 from tutelage.data.stored import (
     ROWS_AT_ONCE,
@@ -31,16 +32,18 @@ _BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class LoadedExamples:
-    """The examples of one source.
+    """The examples of one data set.
 
     Attributes:
         examples: in the order of the file; ids are unique. Those that were read are made when they
             are looked at, and any number of them takes little memory.
         duplicates: every row of the source whose content occurred before, and what became of it.
+        sources: where the rows of each are, when there are several.
     """
 
     examples: Sequence[Example]
     duplicates: Sequence[Duplicate] = ()
+    sources: Sequence[SourceRows] = ()
 
     @property
     def ids(self) -> Ids:
@@ -68,7 +71,30 @@ class LoadedExamples:
             chosen: Sequence[Example] = examples.take(positions)
         else:
             chosen = tuple(examples[place] for place in positions.tolist())
-        return LoadedExamples(chosen, self.duplicates if duplicates else ())
+        return LoadedExamples(chosen, self.duplicates if duplicates else (), self.sources)
+
+    def by_source(self, kept: Ids | None = None) -> list[dict[str, Any]]:
+        """What each of several sources had and gave; empty where there is only one.
+
+        Args:
+            kept: ids of the examples that are left of these, in their order; they are counted too.
+        """
+        examples = self.examples
+        if not self.sources or not isinstance(examples, StoredExamples):
+            return []
+        edges = examples.before([*(one.start for one in self.sources), self.sources[-1].stop])
+        counts = {"given": np.diff(edges)}
+        if kept is not None:
+            counts["kept"] = np.diff(np.searchsorted(self.ids.locate(kept), edges))
+        return [
+            {
+                "source": one.source.title,
+                **({} if one.source.weight is None else {"weight": one.source.weight}),
+                "had": one.had,
+                **{name: int(numbers[place]) for name, numbers in counts.items()},
+            }
+            for place, one in enumerate(self.sources)
+        ]
 
 
 class ExampleRows:
@@ -86,6 +112,9 @@ class ExampleRows:
         self._owns: list[bool] = []
         self._bytes = 0
         self._arrays: list[tuple[NDArray[np.uint64], NDArray[np.bool_]]] = []
+
+    def __len__(self) -> int:
+        return len(self._ids) + sum(len(keys) for keys, _ in self._arrays)
 
     def add(
         self,

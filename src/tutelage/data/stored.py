@@ -123,6 +123,10 @@ class StoredExamples(Sequence[Example]):
         chosen.__dict__.update(vars(self), _rows=self._rows[positions])
         return chosen
 
+    def before(self, rows: Sequence[int]) -> IntArray:
+        """How many of them come before each of some rows of the table."""
+        return np.searchsorted(self._rows, np.asarray(rows))
+
     def where(self, place: int) -> str:
         """The file and the line or row number of one of them."""
         return self._unpacked(place)[0]

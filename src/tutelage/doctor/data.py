@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tutelage.doctor.finding import Finding
 from tutelage.doctor.patient import ROWS, Patient
 from tutelage.models.positions import positions_of
-from tutelage.pipeline.stages.data import data_notes
+from tutelage.pipeline.stages.data import data_notes, source_notes
 from tutelage.pipeline.stages.metric import metric_lines
 from tutelage.placeholders import shorten
 from tutelage.proofs import fingerprint
@@ -35,6 +35,9 @@ def sizes(patient: Patient) -> Iterator[Finding]:
     said = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     drawn = f"; {ROWS:,} of a split are looked at closely" if max(counts.values()) > ROWS else ""
     yield Finding("ok", f"examples: {said}{drawn}", numbers=counts)
+    for split, loaded in patient.splits.items():
+        for line in source_notes({"sources": loaded.by_source()}):
+            yield Finding("ok", f"{split}: {line}")
     if counts["train"] < _FEW:
         yield Finding(
             "warning",

@@ -108,7 +108,7 @@ AXOLOTL = Tool(
         Row("base_model", "student.model"),
         Row("revision_of_model", "student.revision", "revision"),
         Row("trust_remote_code", "student.trust_remote_code"),
-        Row("datasets", "data.train, data.template", "datasets", "the first of them"),
+        Row("datasets", "data.train, data.template", "datasets", "where they come from"),
         Row("val_set_size", "data.validation_share", "share"),
         Row("sequence_len", "data.max_length, data.max_prompt_length", "lengths"),
         Row("kd_trainer", "extends", "switch", "the recipe kld; sft without it"),

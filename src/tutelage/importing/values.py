@@ -255,15 +255,27 @@ def _split(value: Any, row: Row, context: Context) -> Found:
 
 def _first(value: Any, row: Row, context: Context) -> Found:
     names = [one.strip() for one in value.split(",")] if isinstance(value, str) else list(value)
-    if len(names) > 1:
-        raise NoCounterpartError("one source here: put the files together and name that one")
-    return {row.to: names[0]}
+    return {row.to: names if len(names) > 1 else names[0]}
 
 
 def _datasets(value: Any, row: Row, context: Context) -> Found:
-    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
-        raise NoCounterpartError("one source here: put the files together and name that one")
-    one = dict(value[0])
+    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
+        raise NoCounterpartError("name the sources in data.train: see docs/data.md")
+    found = [_dataset(number, dict(one)) for number, one in enumerate(value)]
+    places = [one.pop("data.train") for one in found]
+    if len(places) > 1 and not all(places):
+        raise NoCounterpartError("one of these data sets has no path: give each one in data.train")
+    said = [text for one in found if (text := one.pop("?", None))]
+    if any(one != found[0] for one in found):
+        raise NoCounterpartError(
+            "these data sets are read in several ways, and here one template and one naming of"
+            " columns hold for all of data.train: give the files one shape"
+        )
+    train = places if len(places) > 1 else places[0]
+    return {"data.train": train, **found[0], **({"?": "; ".join(said)} if said else {})}
+
+
+def _dataset(number: int, one: Found) -> Found:
     kind = str(one.pop("type", ""))
     found: Found = {"data.train": one.pop("path", None)}
     if one.get("name"):
@@ -279,7 +291,7 @@ def _datasets(value: Any, row: Row, context: Context) -> Found:
     if one or not found["data.train"]:
         # What else it says must not be lost: it may be what the rows mean.
         found["?"] = (
-            f"datasets[0] also says {', '.join(sorted(one)) or 'no path'}: see docs/data.md"
+            f"datasets[{number}] also says {', '.join(sorted(one)) or 'no path'}: see docs/data.md"
         )
     return found
 

@@ -19,7 +19,7 @@ from tutelage.pipeline.context.models import device
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.run import prepared
 from tutelage.pipeline.stages.cost import Cost, cost_of
-from tutelage.pipeline.stages.data import rows_of
+from tutelage.pipeline.stages.data import rows_of, source_notes
 from tutelage.pipeline.stages.difficulty import measure_difficulty
 from tutelage.pipeline.stages.memory import memory_of, too_little
 from tutelage.pipeline.stages.metric import metric_lines
@@ -97,9 +97,18 @@ def _plan(session: Session, arm: str) -> Shown:
         unit = read_json(session.part("difficulty/summary.json"))["unit"]
         plan_png(picture, description, plan, unit, profile.scores)
     metrics = list(metric_lines(session.loaded, rows_of(session, "test")))
+    data = read_json(session.part("data") / "summary.json")
+    sources = {split: found["sources"] for split, found in data.items() if "sources" in found}
     return Shown(
-        {**description, "cost": cost.as_dict(), "signal": signal, "picture": str(picture)},
+        {
+            **description,
+            **({"sources": sources} if sources else {}),
+            "cost": cost.as_dict(),
+            "signal": signal,
+            "picture": str(picture),
+        },
         (
+            *(f"{split}: {line}" for split in sources for line in source_notes(data[split])),
             *description["notes"],
             *metrics,
             *([] if signal is None else [SIGNALS[signal]]),

@@ -18,6 +18,9 @@ def resolve_paths(tree: Node) -> Node:
     data = _DATA_PATHS if kind is not None and kind.value == "files" else ()
     for path in (*_PATHS, *data):
         node = tree.get(path)
+        if node is not None and path in data and isinstance(node.value, list):
+            sources = [_source(one) for one in node.value]
+            tree = tree.put(path, Node(sources, node.origin, node.folder))
         if node is None or not isinstance(node.value, str) or node.value in ("", "TEACHER"):
             continue
         tree = tree.put(path, _absolute(node))
@@ -35,6 +38,16 @@ def resolve_paths(tree: Node) -> Node:
         asked = [_with_files(suite) for suite in suites.value]
         tree = tree.put("evaluation.suites", Node(asked, suites.origin, suites.folder))
     return tree
+
+
+def _source(node: Node) -> Node:
+    """One of several sources of data, which is a text or a mapping with its path."""
+    if isinstance(node.value, str) and node.value:
+        return _absolute(node)
+    path = node.get("path")
+    if path is None or not isinstance(path.value, str) or not path.value:
+        return node
+    return node.put("path", _absolute(path))
 
 
 def _with_files(suite: Node) -> Node:

@@ -111,6 +111,9 @@ def _find_place(tree: Node, location: Sequence[Any], root: type[BaseModel]) -> _
             models = tagged or models  # the name of a union's member, not a key
             continue
         path.append(str(part))
+        if isinstance(part, int):  # one of a list is of the models that its field holds
+            section, node, nearest = models, below, below or nearest
+            continue
         section, meaning = models, (fields[0].description or "") if fields else ""
         models = [model for field in fields for model in models_in(field.annotation)]
         node, nearest = below, below or nearest

@@ -58,15 +58,17 @@ def _section(path: str, model: type[BaseModel]) -> list[str]:
     text = (model.__doc__ or "").strip().splitlines()[0]
     rows = [f"\n## {title}\n\n{text}\n\n| key | default | meaning |\n|---|---|---|\n"]
     below: list[str] = []
-    for name, field in model.model_fields.items():
+    fields = model.model_fields
+    for name, field in fields.items():
         # A component's only key of its own is its kind; its options are in the tables.
         models = [model for model in models_in(field.annotation) if len(model.model_fields) > 1]
         rows.append(f"| `{name}` | {_default(field, bool(models))} | {_meaning(field)} |\n")
-        for child in models:
-            place = f"{path}.{name}" if path else name
-            if len(models) > 1:
-                place += f" ({_kind(child)})"
-            below += _section(place, child)
+        # Keys that take the same are described at the first of them.
+        alike = [other for other, one in fields.items() if one.annotation == field.annotation]
+        for child in models if name == alike[0] else ():
+            places = [f"{path}.{other}" if path else other for other in alike]
+            kind = f" ({_kind(child)})" if len(models) > 1 else ""
+            below += _section(f"{', '.join(places)}{kind}", child)
     return rows + below
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tutelage.curriculum.options import LOSS_VALUES, CurriculumOptions, LearningRate, PlanSettings
+from tutelage.data.sources import Source
 from tutelage.recipe.base import (
     Choice,
     Count,
@@ -31,6 +32,7 @@ from tutelage.recipe.names import (
     check_schedule,
     check_template,
 )
+from tutelage.recipe.sources import Sources, plain_sources
 from tutelage.recipe.words import SettingError, below
 from tutelage.schedules import Course
 from tutelage.training.settings import DistillSettings
@@ -69,13 +71,15 @@ class FileData(Lengths):
     """Data of the user: files, saved data sets or hub names."""
 
     kind: Literal["files"] = "files"
-    train: str | None = Field(
-        default=None, description=".jsonl, .json, .csv, .parquet, .arrow, folder or hub name."
+    train: Sources | None = Field(
+        default=None,
+        description=".jsonl, .json, .csv, .parquet, .arrow, folder or hub name; or a list of these,"
+        " of which each may be a mapping with a weight.",
     )
-    validation: str | None = Field(
+    validation: Sources | None = Field(
         default=None, description="The same; for selecting a checkpoint."
     )
-    test: str | None = Field(default=None, description="The same; for the final evaluation.")
+    test: Sources | None = Field(default=None, description="The same; for the final evaluation.")
     columns: dict[ExampleColumn, str] = Field(
         default={},
         description="Where the files call a column otherwise, as in {prompt: text, completion:"
@@ -102,6 +106,14 @@ class FileData(Lengths):
         default="auto", description="auto, plain, alpaca, chat, or text with {field} placeholders."
     )
     system: str | None = Field(default=None, description="System text for every example.")
+
+    def sources(self, split: str) -> tuple[Source, ...]:
+        """The sources of a split; none where there is no such split, or it is held out."""
+        return plain_sources(getattr(self, split))
+
+    def named(self, split: str) -> str:
+        """The sources of a split as a text for people."""
+        return ", ".join(one.title for one in self.sources(split))
 
     @model_validator(mode="after")
     def _template_is_one(self) -> "FileData":

@@ -1,6 +1,6 @@
 """The tables of the HTML page as plain values: a caption, headers, and rows of cells."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,7 +170,18 @@ def data_view(run: Run) -> View | None:
         for name in sorted(names, key=natural) if field == "groups" else names:
             values = [(split.get(field) or {}).get(name, 0) for split in splits.values()]
             rows.append(Row(f"{label}: {name}", tuple(Cell(count(value)) for value in values)))
+    rows += _source_rows(list(splits.values()))
     return View("Examples and tokens by split", ("count", *splits), tuple(rows))
+
+
+def _source_rows(splits: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """How many examples came from each source, where there are several."""
+    kept = [{one["source"]: one["kept"] for one in split.get("sources") or ()} for split in splits]
+    names = dict.fromkeys(name for found in kept for name in found)
+    return [
+        Row(f"from {name}", tuple(Cell(count(found.get(name, 0))) for found in kept))
+        for name in names
+    ]
 
 
 def texts_view(run: Run) -> View | None:

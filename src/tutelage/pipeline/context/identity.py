@@ -2,10 +2,11 @@
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tutelage.data.sources import Source, are_drawn
 from tutelage.hashes import content_digests, content_sha256
 from tutelage.models.gate import model_files
 from tutelage.models.hub import hub_commit
@@ -69,6 +70,20 @@ def data_identity(source: str) -> dict[str, Any]:
         digests = content_digests(files)
         return {"files": {str(p.relative_to(path)): digests[p] for p in files}}
     return {"name": source}
+
+
+def sources_identity(sources: Sequence[Source]) -> dict[str, Any] | list[dict[str, Any]]:
+    """Of the sources of a split, and how they are read; of one source alone not as a list."""
+    found = [
+        {
+            "format": Path(source.path).suffix,
+            **data_identity(source.path),
+            **{name: value for name in ("group", "split") if (value := getattr(source, name))},
+            **({"weight": source.weight} if are_drawn(sources) else {}),
+        }
+        for source in sources
+    ]
+    return found[0] if len(found) == 1 else found
 
 
 def versions() -> dict[str, Any]:

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from tutelage.checks.data import difficulty_columns
 from tutelage.curriculum.options import LOSS_VALUES
+from tutelage.data.sources import are_drawn
 from tutelage.difficulty import needs
 from tutelage.evaluation import OWN, Suite, questions_fingerprint
 from tutelage.files import read_json
 from tutelage.generation import AskedModel
-from tutelage.pipeline.context.identity import data_identity, tokenizer_identity
+from tutelage.pipeline.context.identity import data_identity, sources_identity, tokenizer_identity
 from tutelage.pipeline.context.models import Models, loading
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.context.suites import chosen_suite
@@ -61,6 +62,7 @@ def data_inputs(session: Session) -> Inputs:
         values = {name: value for name, value in values.items() if name not in SPLITS}
         draws = any(value for name, value in values.items() if name.startswith("limit_"))
         draws = draws or settings.validation_share > 0 or settings.test_share > 0
+        draws = draws or any(are_drawn(settings.sources(split)) for split in SPLITS)
     return {
         "version": _ROWS_VERSION,
         "data": values,
@@ -82,8 +84,8 @@ def _sources(session: Session) -> Inputs:
     settings = session.recipe.data_section
     if settings.kind != "files":
         return {}
-    places = {split: place for split in SPLITS if (place := getattr(settings, split))}
-    return {s: {"format": Path(p).suffix, **data_identity(p)} for s, p in places.items()}
+    found = {split: sources_identity(settings.sources(split)) for split in SPLITS}
+    return {split: sources for split, sources in found.items() if sources}
 
 
 def split_of(session: Session, split: str) -> str:

@@ -13,6 +13,7 @@ from tutelage.checks.data import is_here
 from tutelage.files import atomic_write_text
 from tutelage.models.places import local_place
 from tutelage.pipeline.context.folder import CARD
+from tutelage.pipeline.context.inputs import SPLITS
 from tutelage.pipeline.context.session import Session
 from tutelage.recipe import Recipe
 from tutelage.report import Run, card_values, model_card
@@ -55,7 +56,7 @@ def _settings(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """What somebody who reads the card asks about the training."""
     data, training, loss = recipe.data, recipe.training, recipe.loss
     if data is not None and data.kind == "files":
-        yield "data", str(data.train)
+        yield "data", data.named("train")
         yield "prompt template", data.template
     elif data is not None:
         yield "data", "chained sums, made by Tutelage"
@@ -87,8 +88,8 @@ def _hub_data(recipe: Recipe) -> tuple[str, ...]:
     data = recipe.data
     if data is None or data.kind != "files":
         return ()
-    names = (data.train, data.validation, data.test)
-    hub = (name.partition(":")[0] for name in names if name and not is_here(name))
+    names = [one.path for split in SPLITS for one in data.sources(split)]
+    hub = (name.partition(":")[0] for name in names if not is_here(name))
     return tuple(dict.fromkeys(hub))
 
 
@@ -112,12 +113,16 @@ def _data_rows(recipe: Recipe, run: Run) -> Iterator[tuple[str, str, str, str]]:
     for split, found in run.data.items():
         if data is None or not isinstance(found, Mapping) or not found.get("kept"):
             continue
-        if data.kind == "files":
-            source = getattr(data, split, None) or f"held out of {data.train}"
-            licence = ""
-        else:
-            source, licence = "made by Tutelage", "none needed: made by a program"
-        yield split, str(source), count(found["kept"]), licence
+        if data.kind != "files":
+            licence = "none needed: made by a program"
+            yield split, "made by Tutelage", count(found["kept"]), licence
+            continue
+        held = "" if data.sources(split) else "held out of "
+        of_each = found.get("sources") or [
+            {"source": data.named("train" if held else split), "kept": found["kept"]}
+        ]
+        for one in of_each:
+            yield split, held + one["source"], count(one["kept"]), ""
 
 
 def _licences(session: Session, recipe: Recipe) -> Iterator[str]:
@@ -131,7 +136,8 @@ def _licences(session: Session, recipe: Recipe) -> Iterator[str]:
         if warning := licence_warning(part, found):
             yield warning
     if recipe.data is not None and recipe.data.kind == "files":
-        yield f"Of the data ({recipe.data.train}): see where they came from."
+        named = recipe.data.named("train")
+        yield f"Of the data ({named}): see where they came from."
 
 
 def _front_matter(source: str) -> dict[str, Any]:

@@ -79,8 +79,10 @@ def _make(session: Session, inputs: Inputs) -> None:
             with disk_checked(folder / split):
                 tokenized.dataset.save_to_disk(folder / split)
                 save_keys(folder / split)
-            kept = _kept(loaded.examples, Ids(tokenized.dataset.data["id"]))
-            summaries[split] = tokenized.summary
+            ids = Ids(tokenized.dataset.data["id"])
+            kept = _kept(loaded.examples, ids)
+            of_each = loaded.by_source(ids)
+            summaries[split] = tokenized.summary | ({"sources": of_each} if of_each else {})
             contents[split] = {
                 "rows": _content(folder / split, inputs["tokenizer"]),
                 **vars(write_examples(folder / split / EXAMPLES, kept)),
@@ -91,7 +93,7 @@ def _make(session: Session, inputs: Inputs) -> None:
     if note and any("chat" in summary["template"] for summary in summaries.values()):
         session.display.note(note)
     for split, summary in summaries.items():
-        for line in data_notes(summary):
+        for line in (*source_notes(summary), *data_notes(summary)):
             session.display.note(f"{split}: {line}")
 
 
@@ -196,6 +198,19 @@ def data_notes(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
+def source_notes(summary: Mapping[str, Any]) -> list[str]:
+    """What each of several sources gave to a split, in lines; none where there is one source."""
+    lines = []
+    for one in summary.get("sources", ()):
+        weight = f", weight {one['weight']:g}" if "weight" in one else ""
+        lost = one["given"] - one.get("kept", one["given"])
+        dropped = f", of which {lost:,} are dropped" if lost else ""
+        lines.append(
+            f"{one['given']:,} of {one['had']:,} examples of {one['source']}{weight}{dropped}"
+        )
+    return lines
+
+
 def _content(folder: Path, tokenizer: str) -> str:
     """Fingerprint of a split: its rows, and the tokenizer that they are read and answered with.
 
@@ -232,7 +247,7 @@ def read_splits(
         return _made_splits(settings)
     loaded = {
         split: load_examples(
-            source,
+            sources,
             split=split,
             limit=getattr(settings, f"limit_{split}"),
             seed=seed,
@@ -241,7 +256,7 @@ def read_splits(
             folder=folder,
         )
         for split in SPLITS
-        if (source := getattr(settings, split))
+        if (sources := settings.sources(split))
     }
     for split in ("validation", "test"):
         share = getattr(settings, f"{split}_share")
