@@ -16,6 +16,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from transformers.trainer_callback import TrainerCallback
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import in_slices
+
 from conftest_models import VOCAB, random_rows, tiny_model
 from tutelage import DistillConfig, DistillTrainer
 from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
@@ -205,4 +207,8 @@ if __name__ == "__main__":
             place.joinpath("found.json").write_text(json.dumps(said))
             torch.save(state, place / "weights.pt")
             print(name, said["log"][-1], flush=True)
+    if shard == "both":
+        rank = int(os.environ["RANK"])
+        sums = {name: in_slices.sliced(told, rank) for name, told in in_slices.CASES.items()}
+        torch.save(sums, Path(folder) / f"slices_{rank}.pt")
     torch.distributed.destroy_process_group()

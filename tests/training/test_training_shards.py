@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import in_slices
 import pytest
 import several
 import torch
@@ -86,6 +87,22 @@ def test_two_processes_train_as_one_in_every_way(others, tmp_path, name, shard):
 def test_the_head_is_gathered_and_reduced_once_a_step(both):
     counts = json.loads((both / "accumulated" / "counts.json").read_text())
     assert counts == {"gathered": [1] * 6, "reduced": [1] * 6}
+
+
+@pytest.mark.parametrize("name", in_slices.CASES)
+def test_a_head_in_slices_gives_the_loss_and_the_gradients_of_the_whole_one(both, name):
+    whole = in_slices.whole(in_slices.CASES[name])
+    first, second = (torch.load(both / f"slices_{rank}.pt")[name] for rank in (0, 1))
+    close = {"rtol": 1e-12, "atol": 1e-12} if whole["hidden"].dtype == torch.float64 else {}
+    for key in ("total", "parts", "hidden"):
+        for found in (first, second):
+            torch.testing.assert_close(found[key], whole[key], **close)
+    for key in ("weight", "bias"):
+        if whole[key] is None:
+            assert first[key] is None and second[key] is None
+        else:
+            torch.testing.assert_close(torch.cat([first[key], second[key]]), whole[key], **close)
+    assert whole["total"] > 0 or "(1.0, 1.0, 0.0)" in name
 
 
 def test_a_checkpoint_of_parts_goes_on_in_one_process(both, tmp_path):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tutelage.training.loss import DistillLoss, StepValues
     from tutelage.training.settings import DistillSettings
     from tutelage.training.trainer import DistillTrainer
+    from tutelage.training.vocabulary import VocabularyParallelLoss, VocabularySlice
 
 _HOMES = {
     "DistillConfig": "config",
@@ -19,6 +20,8 @@ _HOMES = {
     "DistillSettings": "settings",
     "DistillTrainer": "trainer",
     "StepValues": "loss",
+    "VocabularyParallelLoss": "vocabulary",
+    "VocabularySlice": "vocabulary",
 }
 
 __all__ = [
@@ -27,6 +30,8 @@ __all__ = [
     "DistillSettings",
     "DistillTrainer",
     "StepValues",
+    "VocabularyParallelLoss",
+    "VocabularySlice",
 ]
 
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -295,7 +295,7 @@ class DistillLoss:
             teacher_logp = tile.log_probs(rows, 1.0)
         return ce_r * vouched(teacher_logp, block.targets_r, how=self.ce_trust, kept=kept_rK)
 
-    def _distance(self, target: Tensor, soft_rV: Tensor, values: StepValues) -> Tensor:
+    def distance(self, target: Tensor, soft_rV: Tensor, values: StepValues) -> Tensor:
         """The divergence of each token: one of the two, or both by the step's share."""
         share = values.second_share
         if self.second is None or share == 0.0:
@@ -347,7 +347,7 @@ class DistillLoss:
         kd_r = (
             at_drawn_tokens(target, soft_rV, block.targets_r)
             if sampled
-            else self._distance(target, soft_rV, values)
+            else self.distance(target, soft_rV, values)
         )
         if block.weights_r is not None:
             kd_r = kd_r * block.weights_r

@@ -122,6 +122,7 @@ class TiledSum:
         tile_tokens: tokens of a tile.
         block_tokens: tokens of a block.
         weights_N: how much each token counts; None for all alike.
+        in_order: take one block after the other, because processes wait for each other in each.
     """
 
     head: Projection
@@ -133,6 +134,7 @@ class TiledSum:
     tile_tokens: int
     block_tokens: int
     weights_N: Tensor | None = None
+    in_order: bool = False
 
     def run(self, hidden_NH: Tensor, hidden_grad_NH: Tensor | None) -> tuple[Tensor, Tensor]:
         """Sum over all tokens; gradients are made when there is a place for that in the states.
@@ -145,7 +147,8 @@ class TiledSum:
             The float64 sum of the loss, shape ``[]``, and of its parts, shape ``[5]``.
         """
         totals = torch.zeros(6, dtype=torch.float64, device=hidden_NH.device)
-        with block_threads(hidden_NH.device) as pool:
+        threads = contextlib.nullcontext() if self.in_order else block_threads(hidden_NH.device)
+        with threads as pool:
             for start in range(0, len(hidden_NH), self.tile_tokens):
                 rows = slice(start, start + self.tile_tokens)
                 hidden_nH = hidden_NH[rows]

@@ -23,6 +23,11 @@ _FAR = 1e30
 """Times a gap of the teacher, it takes a token out of the search for the student's likeliest."""
 
 
+def underlying(function: Any) -> Any:
+    """The function of a component that may be bound to options."""
+    return function.func if isinstance(function, functools.partial) else function
+
+
 def is_plain(function: Any, wanted: Any) -> bool:
     """Whether a component, bound to options or not, is a certain function without any."""
     if isinstance(function, functools.partial):
