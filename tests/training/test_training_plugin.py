@@ -1,5 +1,7 @@
 """A plan inside other trainers: plain transformers, TRL's SFTTrainer and GKDTrainer."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,11 @@ def test_what_cannot_work_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="remainder='drop'"):
         small = plan_of(rows["id"], batch_size=1)
         follow_plan(foreign(tmp_path, rows), small)
+    with pytest.raises(ConfigError, match="has steps on the student's own answers"):
+        follow_plan(foreign(tmp_path, rows), plan_of(rows["id"], on_policy=0.5))
+    weighed = dataclasses.replace(plan, visit_weight=np.ones(len(plan.visits)))
+    with pytest.raises(ConfigError, match="has weights of examples"):
+        follow_plan(foreign(tmp_path, rows), weighed)
 
 
 # ---- TRL ---------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ def follow_plan(
         learning_rate: let the plan rule the learning rate; False keeps the trainer's schedule.
 
     Raises:
-        ConfigError: an unknown value or attribute, or steps that are too small to cut up.
+        ConfigError: an unknown value or attribute, steps that are too small to cut up, or a plan
+            with what no loss of another trainer does.
         DataError: rows cannot be told by id, or the plan names examples that the data lacks.
 
     Example:
@@ -56,6 +57,7 @@ def follow_plan(
         >>> follow_plan(trainer, plan, ids=rows["id"])  # doctest: +SKIP
         >>> trainer.train()  # doctest: +SKIP
     """
+    _check_alone(plan)
     args = trainer.args
     parts = args.gradient_accumulation_steps * args.world_size
     fewest = int(np.diff(plan.offsets).min())
@@ -84,6 +86,19 @@ def follow_plan(
         )
     hooks.log = _logging(trainer, plan, trainer.log)
     trainer.add_callback(_HandOver(trainer, plan, setters))
+
+
+def _check_alone(plan: Plan) -> None:
+    """Refuse what would be left out without a word: another trainer knows nothing of it."""
+    lost = {
+        "weights of examples (`curriculum.weights`)": len(plan.visit_weight) > 0,
+        "steps on the student's own answers (`on_policy`)": bool(plan.on_policy.any()),
+    }
+    for what in (what for what, is_planned in lost.items() if is_planned):
+        raise ConfigError(
+            f"The plan has {what}, which another trainer would leave out. Compile it without them,"
+            " or use DistillTrainer."
+        )
 
 
 class _Rows(Sampler[list[int]]):
