@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 # One thread for each of as many processes as there are cores: tiny models gain nothing from more.
 # Compiled files are kept, whatever the shell says: every program that a test starts would compile anew.
 test: $(VENV)/.installed-dev
-	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -86,17 +86,24 @@ setup: $(VENV)/.installed-dev
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
+# Without --no-compile pip compiles every file of every package, one after the other: a minute for
+# what nobody imports. What the program imports is compiled and kept by importing it.
+INSTALL := $(PIP) install --no-compile -c constraints.txt
+COMPILED := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c "import tutelage.cli, tutelage.pipeline"
+
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install -c constraints.txt -e .
+	$(INSTALL) -e .
+	$(COMPILED)
 	@touch $@
 
 # Everything at once: `dev` has the others. So a machine that has it makes no second round for them.
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
+	$(COMPILED)
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	$(PIP) install -c constraints.txt -e '.[docs]'
+	$(INSTALL) -e '.[docs]'
 	@touch $@
 
 clean:

@@ -21,7 +21,12 @@ def newest():
     """When a file was last changed that the site is made of."""
     files = [*ROOT.glob("*.md"), ROOT / "mkdocs.yml"]
     for name in SOURCES:
-        files += [path for path in (ROOT / name).rglob("*") if "__pycache__" not in path.parts]
+        # Not folders: one is changed too where what is compiled is kept in it.
+        files += [
+            path
+            for path in (ROOT / name).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        ]
     return max(path.stat().st_mtime for path in files)
 
 

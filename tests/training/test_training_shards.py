@@ -24,10 +24,13 @@ try:
     from torch.distributed.fsdp import FSDPModule
 except ImportError:
     FSDPModule = None
-pytestmark = pytest.mark.skipif(
-    not hasattr(FSDPModule, "set_reshard_after_forward"),
-    reason="shards are refused with this torch",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not hasattr(FSDPModule, "set_reshard_after_forward"),
+        reason="shards are refused with this torch",
+    ),
+    pytest.mark.xdist_group("shards"),  # two processes are started once, not by each worker
+]
 FAST = ("accumulated", "empty", "lora_head", "on_policy", "killed")
 SLOW = tuple(name for name in several.SCENARIOS if name not in FAST)
 
