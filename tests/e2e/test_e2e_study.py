@@ -51,6 +51,7 @@ def values(results):
     return found
 
 
+@pytest.mark.slow
 def test_a_run_that_a_search_stops_goes_on_bit_for_bit(home, tmp_path):
     search = {"factors": {"training.learning_rate": [1e-3, 3e-3, 1e-2]}, "rungs": 3, "least": 1}
     loaded = study(home, name="searched", search=search)

@@ -34,12 +34,14 @@ def test_the_page_of_evaluations_can_be_used_by_all(looking, tmp_path):
     assert looking.faults(path) == []
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_that_goes_on_can_be_used_by_all(looking, run_folder, tmp_path):
     page = tmp_path / "live.html"
     page.write_text(Watch(run_folder).page())
     assert looking.faults(page) == []
 
 
+@pytest.mark.slow
 def test_the_page_of_several_runs_can_be_used_by_all(looking, run_folder, new_ladder, tmp_path):
     path = write_runs_page(compare_runs([run_folder, new_ladder]), tmp_path / "runs.html")
     assert looking.faults(path) == []

@@ -133,6 +133,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_asks_for_the_same(alone, study, monkeypatch):
     """Also between asking and writing down what was asked for, and before any of its runs."""
     write, seen, kills = Board.write, Counter(), []

@@ -381,7 +381,13 @@ def test_a_step_too_small_for_its_micro_batches_learns_from_kept_answers(tmp_pat
     assert_alike(tmp_path / "whole", tmp_path / "cut", 1e-4)
 
 
-@pytest.mark.parametrize(("reuse", "importance"), [(1, None), (3, None), (3, 2.0)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("reuse", "importance"),
+    [pytest.param(1, None, marks=SLOW), pytest.param(3, None, marks=SLOW), (3, 2.0)],
+)
 def test_a_kill_after_any_step_changes_nothing(tmp_path, rows, reuse, importance):
     plan = many_passes(rows, on_policy=0.6)
     own = OwnAnswers(TOKENIZER, WARM, reuse=reuse, max_age=9, importance=importance)
