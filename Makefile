@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 # One thread for each of as many processes as there are cores: tiny models gain nothing from more.
 # Compiled files are kept, whatever the shell says: every program that a test starts would compile anew.
 test: $(VENV)/.installed-dev
-	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -10,6 +10,7 @@ import in_slices
 import pytest
 import several
 import torch
+from filelock import FileLock
 
 from conftest_models import random_rows, tiny_model
 from tutelage import DistillConfig
@@ -24,13 +25,10 @@ try:
     from torch.distributed.fsdp import FSDPModule
 except ImportError:
     FSDPModule = None
-pytestmark = [
-    pytest.mark.skipif(
-        not hasattr(FSDPModule, "set_reshard_after_forward"),
-        reason="shards are refused with this torch",
-    ),
-    pytest.mark.xdist_group("shards"),  # two processes are started once, not by each worker
-]
+pytestmark = pytest.mark.skipif(
+    not hasattr(FSDPModule, "set_reshard_after_forward"),
+    reason="shards are refused with this torch",
+)
 FAST = ("accumulated", "empty", "lora_head", "on_policy", "killed")
 SLOW = tuple(name for name in several.SCENARIOS if name not in FAST)
 
@@ -52,7 +50,14 @@ def in_two(folder, shard, names):
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    return in_two(tmp_path_factory.mktemp("both"), "both", FAST)
+    """Made by the first worker of pytest that needs it, for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "both"
+    with FileLock(f"{place}.lock"):
+        if not (place / "whole").exists():
+            in_two(place, "both", FAST)
+            (place / "whole").touch()
+    return place
 
 
 @pytest.fixture(scope="module")
