@@ -192,8 +192,8 @@ def export_command(
 
     It is loaded again and compared with the run's own before it gets its name.
 
-    Weights in safetensors, tokenizer and chat template, what ends an answer, card and licence. It
-    is loaded again before it is called done. Nothing is ever replaced.
+    Weights in safetensors, tokenizer and chat template, what ends an answer, card and licence.
+    Nothing is ever replaced.
     """
     from tutelage.exporting.export import export_student
     from tutelage.pipeline.context.display import Display, quiet_libraries, size_text

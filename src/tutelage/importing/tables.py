@@ -153,8 +153,8 @@ LLAMAFACTORY = Tool(
     (
         Row("model_name_or_path", "student.model"),
         Row("trust_remote_code", "student.trust_remote_code"),
-        Row("dataset", "data.train", "first", "give the file that dataset_info.json means"),
-        Row("eval_dataset", "data.validation", "first", "as for dataset"),
+        Row("dataset", "data.train", "sources", "give the file that dataset_info.json means"),
+        Row("eval_dataset", "data.validation", "sources", "as for dataset"),
         Row("max_samples", "data.limit_train", "count"),
         Row("val_size", "data.validation_share", "share"),
         Row("cutoff_len", "data.max_length, data.max_prompt_length", "lengths"),

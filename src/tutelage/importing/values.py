@@ -253,7 +253,7 @@ def _split(value: Any, row: Row, context: Context) -> Found:
     raise NoCounterpartError(row.note)
 
 
-def _first(value: Any, row: Row, context: Context) -> Found:
+def _sources(value: Any, row: Row, context: Context) -> Found:
     names = [one.strip() for one in value.split(",")] if isinstance(value, str) else list(value)
     return {row.to: names if len(names) > 1 else names[0]}
 
@@ -336,7 +336,7 @@ HOW: dict[str, How] = {
     "temperature": _temperature, "seq_kd": _seq_kd, "switch": _switch, "stage": _stage,
     "weights": _weights, "topk": _topk, "share": _share_held, "adapter": _adapter,
     "modules": _modules, "linear": _linear, "dtype": _dtype, "revision": _revision,
-    "config": _config, "split": _split, "first": _first, "datasets": _datasets,
+    "config": _config, "split": _split, "sources": _sources, "datasets": _datasets,
     "functions": _functions,
 }  # fmt: skip
 """What becomes of values, by name."""

@@ -30,9 +30,8 @@ def underlying(function: Any) -> Any:
 
 def is_plain(function: Any, wanted: Any) -> bool:
     """Whether a component, bound to options or not, is a certain function without any."""
-    if isinstance(function, functools.partial):
-        return function.func is wanted and not function.args and not function.keywords
-    return function is wanted
+    bound = isinstance(function, functools.partial) and (function.args or function.keywords)
+    return underlying(function) is wanted and not bound
 
 
 def can_be_written_out(divergence: Any, target: Any, share: float) -> bool:
