@@ -5,11 +5,13 @@ and all weights at the end.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
@@ -23,6 +25,10 @@ from tutelage import DistillConfig, DistillTrainer
 from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
 from tutelage.data.arithmetic import build_tokenizer
 from tutelage.generation import GenerationSettings
+from tutelage.models.shards import shard as cut
+from tutelage.pipeline.context.processes import Processes
+from tutelage.teachers import StoreSpec, begin_store, fill_store
+from tutelage.teachers.store import write
 from tutelage.training.callbacks import MetricsFile
 from tutelage.training.own_answers import OwnAnswers
 from tutelage.types import DifficultyProfile
@@ -197,6 +203,32 @@ def found(name, folder, shard="none"):
     return {"log": rows, "eval": evaluated["eval_loss"]}, weights(trainer)
 
 
+STORES = {"hidden": StoreSpec("hidden", {"is": "tiny"}, "letters", VOCAB, dtype="float32")}
+STORES["topk"] = dataclasses.replace(STORES["hidden"], kind="topk", top_k=5)
+
+
+def filled(kind, folder):
+    """Fill a store in batches of 8 tokens, by a teacher that is cut where there are several."""
+    spec, rows, teacher = STORES[kind], random_rows(61), tiny_model(seed=2, hidden=24, layers=3)
+    processes = Processes()
+    processes.by_first(begin_store, folder, spec, teacher)
+    several = processes.count > 1
+    if several:
+        cut(teacher, torch.device("cpu"))
+    with mock.patch.object(write, "SMALLEST_SHARD", 2048):  # so that each has other shards
+        fill_store(
+            folder,
+            spec,
+            teacher,
+            rows,
+            batch_tokens=8,
+            process=processes.index,
+            processes=processes.count,
+            by_first=processes.by_first if several else None,
+        )
+    processes.wait()
+
+
 if __name__ == "__main__":
     folder, shard, *names = sys.argv[1:]
     torch.set_num_threads(1)
@@ -211,4 +243,6 @@ if __name__ == "__main__":
         rank = int(os.environ["RANK"])
         sums = {name: in_slices.sliced(told, rank) for name, told in in_slices.CASES.items()}
         torch.save(sums, Path(folder) / f"slices_{rank}.pt")
+        for kind in STORES:
+            filled(kind, Path(folder) / kind)
     torch.distributed.destroy_process_group()

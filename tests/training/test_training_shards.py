@@ -18,6 +18,7 @@ from tutelage.data.arithmetic import build_tokenizer
 from tutelage.errors import ConfigError
 from tutelage.generation import GenerationSettings
 from tutelage.models.shards import layers_of
+from tutelage.teachers import TeacherStore
 from tutelage.training.on_policy import OnPolicySteps
 from tutelage.training.own_answers import OwnAnswers
 
@@ -111,6 +112,18 @@ def test_a_head_in_slices_gives_the_loss_and_the_gradients_of_the_whole_one(both
         else:
             torch.testing.assert_close(torch.cat([first[key], second[key]]), whole[key], **close)
     assert whole["total"] > 0 or "(1.0, 1.0, 0.0)" in name
+
+
+@pytest.mark.parametrize("kind", several.STORES)
+def test_a_teacher_in_parts_fills_a_store(both, tmp_path, kind):
+    several.filled(kind, tmp_path)
+    assert len(list(tmp_path.glob("shard-*.json"))) > 2
+    one, two = (TeacherStore(place, several.STORES[kind]) for place in (tmp_path, both / kind))
+    assert one.location.keys.tolist() == two.location.keys.tolist()
+    whole, parts = (store.read(range(store.examples)) for store in (one, two))
+    assert whole.keys() == parts.keys()
+    for name, values in whole.items():
+        torch.testing.assert_close(parts[name], values)
 
 
 def test_a_checkpoint_of_parts_goes_on_in_one_process(both, tmp_path):

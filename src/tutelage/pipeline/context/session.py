@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tutelage.errors import RunFolderError
 from tutelage.evaluation import Suite
@@ -24,6 +24,7 @@ from tutelage.proofs import fingerprint, read_sealed, write_sealed
 from tutelage.recipe import LoadedRecipe, Recipe
 from tutelage.teachers import TeacherStore
 from tutelage.teachers.store import Stamp
+from tutelage.training.settings import parts_of
 
 _ALIKE = 3
 """A part of another run is compared with when no more than so many of its inputs differ."""
@@ -86,6 +87,10 @@ class Session:
     def validation_suite(self) -> Suite:
         """What is asked in training, to select the best."""
         return validation_suite(self.recipe)
+
+    def cuts(self, whose: Literal["student", "teacher"]) -> bool:
+        """Whether a model that all arms share is cut over the processes, as the recipe says it."""
+        return parts_of(self.recipe.training.shard, whose, self.processes.count) > 1
 
     @property
     def main_arm(self) -> str:

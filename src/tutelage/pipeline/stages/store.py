@@ -1,5 +1,6 @@
 """The teacher stores of a run: where each is, what it must hold, filling it, opening it."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +10,10 @@ from typing import Any
 from tutelage.data import padding_id
 from tutelage.files import atomic_write_json, read_json_or
 from tutelage.models.head import check_head
+from tutelage.models.shards import shard
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.identity import tokenizer_identity
-from tutelage.pipeline.context.models import autocast_dtype
+from tutelage.pipeline.context.models import autocast_dtype, device
 from tutelage.pipeline.context.session import TIME, Session, call
 from tutelage.pipeline.context.suites import agreement_asked, own_suite
 from tutelage.pipeline.stages.data import rows_of, rows_to_compare, training_rows
@@ -143,9 +145,12 @@ def _fill(
     )
     first(check_space, place.folder, share)
     began = time.monotonic()
-    with session.timed(STORING), session.models.borrowed(place.teacher) as model:
+    cut = not alone and session.cuts("teacher")
+    with session.timed(STORING), _lent(session, place.teacher, cut) as model:
         check_head(model)
         first(begin_store, place.folders, place.spec, model, name=place.teacher)
+        if cut:
+            shard(model, device())
         with session.display.task("Storing what the teacher says") as report:
             fill_store(
                 place.folders,
@@ -158,6 +163,7 @@ def _fill(
                 process=0 if alone else session.processes.index,
                 processes=1 if alone else session.processes.count,
                 part=part,
+                by_first=first if cut else None,
                 progress=report,
                 tell=session.display.note,
             )
@@ -167,6 +173,14 @@ def _fill(
         _note_time(session, place, paid, time.monotonic() - began)
     session.stores.pop(place.folders, None)
     return need
+
+
+def _lent(session: Session, name: str, cut: bool) -> contextlib.AbstractContextManager[Any]:
+    """A teacher for a while; one that is about to be cut is on the CPU."""
+    if not cut:
+        return session.models.borrowed(name)
+    session.models.release_teacher()
+    return contextlib.nullcontext(session.models.loaded_teacher(name))
 
 
 def _pay(session: Session, place: StorePlace) -> float:

@@ -25,7 +25,6 @@ from tutelage.pipeline.stages.saved import save_checked
 from tutelage.pipeline.stages.tuning import fine_tune
 from tutelage.recipe.teaching import Heal
 from tutelage.teachers import TeacherLadder, live_teacher
-from tutelage.training.settings import parts_of
 
 STAGE = "student"
 
@@ -102,7 +101,7 @@ def _heal(session: Session, settings: Heal, inputs: dict[str, Any]) -> None:
         work=work,
         inputs=inputs,
         teacher=teacher,
-        cut=parts_of(session.recipe.training.shard, "student", session.processes.count) > 1,
+        cut=session.cuts("student"),
     )
     models.release_teacher()
     if not session.processes.is_first:

@@ -15,7 +15,6 @@ from tutelage.pipeline.stages.saved import save_checked
 from tutelage.pipeline.stages.tuning import fine_tune
 from tutelage.proofs import fingerprint
 from tutelage.recipe.teaching import FineTune
-from tutelage.training.settings import parts_of
 
 STAGE = "teacher"
 
@@ -106,7 +105,7 @@ def _fine_tune(
         seed=session.recipe.teacher_seed,
         work=work,
         inputs=inputs,
-        cut=parts_of(session.recipe.training.shard, "teacher", session.processes.count) > 1,
+        cut=session.cuts("teacher"),
     )
     if session.processes.is_first:
         with session.cache.making(part, inputs) as folder, disk_checked(folder):

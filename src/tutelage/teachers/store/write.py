@@ -107,6 +107,7 @@ def fill_store(
     process: int = 0,
     processes: int = 1,
     part: tuple[int, int] = (0, 1),
+    by_first: Callable[..., Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], Any] | None = None,
 ) -> None:
@@ -120,6 +121,9 @@ def fill_store(
     when every shard is there. Of a worker that is lost the others make the shard that it was at.
     Where the disk has no locks, each of ``processes`` makes its share alone.
 
+    A model that is cut over the processes is run by all of them at once: whoever has made its share
+    runs one row more for each batch that another one still has.
+
     Args:
         store: its folder; of several the first is filled with what none of them has.
         spec: what it holds.
@@ -132,6 +136,8 @@ def fill_store(
         processes: how many they are; each begins with other shards.
         part: number of a part (from 0) and how many there are: of the shards only those of one
             part are made, for machines that share no folder.
+        by_first: for a model that is cut over ``processes``: calls a function in the first of them
+            and gives all what it returned. All must call this with the same rows.
         progress: called with (tokens done, tokens in all).
         tell: called with a line when somebody is waited for.
 
@@ -143,6 +149,14 @@ def fill_store(
     work = _Pass(folder, spec, model, rows, asked, pad_token_id, autocast_dtype)
     cut = _shards(asked, batch_tokens, token_bytes(spec, read_manifest(folder)["hidden_size"]))
     cut = cut[part[0] :: part[1]]
+    if by_first is not None:
+        # What is there is looked for once: the shares must fit together.
+        shards = _left(cut, by_first(present_in, folders, asked.keys))
+        shares = [shards[number::processes] for number in range(processes)]
+        passes = [sum(map(len, share)) for share in shares]
+        mine, more = shares[process], max(passes) - passes[process]
+        work.make(mine, ((number, True) for number in range(len(mine))), progress, more)
+        return
     if not has_locks(folder):
         # Dealt out by their number among all, whatever other processes have finished by now.
         shards = _left(cut[process::processes], present_in(folders, asked.keys))
@@ -172,6 +186,7 @@ class _Pass:
         shards: Sequence[Sequence[NDArray[np.int64]]],
         numbers: Iterable[tuple[int, bool]],
         progress: Callable[[int, int], None] | None,
+        more: int = 0,
     ) -> None:
         """Make shards.
 
@@ -179,6 +194,8 @@ class _Pass:
             shards: batches of positions in ``asked``, by shard.
             numbers: of the shards as they come, and whether each is to be made here.
             progress: called with (tokens done, tokens in all).
+            more: so often the model is run once more at the end, for those who have other parts of
+                it.
         """
         lengths = self.asked.lengths
         sizes = [sum(int(lengths[batch].sum()) for batch in shard) for shard in shards]
@@ -199,6 +216,9 @@ class _Pass:
                         self._write(shards[number], packed, say)
                     else:
                         say(sizes[number])
+                shortest = np.argsort(lengths)[:1]
+                for _ in range(more):
+                    self._run(shortest, packed)
         finally:
             self.model.train(was_training)
 
@@ -207,12 +227,15 @@ class _Pass:
     ) -> None:
         parts, asked = [], self.asked
         for batch in shard:
-            inputs = collate(list(self.rows.select(asked.row[batch])), self.pad_token_id)
-            parts.append(_signal(self.model, inputs, self.spec, self.autocast_dtype, packed))
+            parts.append(self._run(batch, packed))
             say(int(asked.lengths[batch].sum()))
         members = np.concatenate(shard)
         arrays = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         write_shard(self.folder, asked.keys[members], asked.responses[members], arrays)
+
+    def _run(self, batch: NDArray[np.int64], packed: bool) -> dict[str, Tensor]:
+        inputs = collate(list(self.rows.select(self.asked.row[batch])), self.pad_token_id)
+        return _signal(self.model, inputs, self.spec, self.autocast_dtype, packed)
 
 
 def _shards(asked: Asked, batch_tokens: int, width: int) -> list[list[NDArray[np.int64]]]:
