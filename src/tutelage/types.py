@@ -51,6 +51,8 @@ class Example:
         group: a label by which results are reported (a level, a task); empty when there is none.
         tools: the functions that the conversation may call, handed to the chat template.
         columns: further columns of the file that were asked for, as text; no template names them.
+        system: a system text in place of the one that all examples get, empty for none; None where
+            its source names none.
     """
 
     id: str
@@ -61,6 +63,11 @@ class Example:
     group: str = ""
     tools: tuple[Mapping[str, Any], ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    system: str | None = None
+
+    def system_or(self, general: str | None) -> str | None:
+        """The system text that it gets where all get ``general``; None or empty for none."""
+        return general if self.system is None else self.system
 
 
 @dataclass(frozen=True)

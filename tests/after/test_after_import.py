@@ -162,6 +162,10 @@ def test_several_data_sets_are_several_sources(tmp_path):
     assert tree["data"]["train"] == ["a/b:c", "d.jsonl"] and recipe.data.template == "alpaca"
     text, tree, _ = imported(tmp_path, "axolotl", two % "chat_template")
     assert "train" not in tree.get("data", {}) and "read in several ways" in text
+    two = "datasets:\n  - {path: a, type: chat_template, field_messages: turns}\n"
+    _, tree, recipe = imported(tmp_path, "axolotl", two + "  - {path: b, type: chat_template}\n")
+    assert tree["data"]["train"] == [{"path": "a", "columns": {"messages": "turns"}}, "b"]
+    assert recipe.data.sources("train")[0].columns == {"messages": "turns"}
 
 
 def test_distillkit(tmp_path):

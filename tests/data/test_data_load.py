@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tutelage.data.load import load_examples
+from tutelage.data.sources import Source
 from tutelage.errors import ConfigError, DataError
 from tutelage.types import Message
 
@@ -301,14 +302,21 @@ def test_a_folder_of_files_is_no_saved_data_set(tmp_path):
 def test_hub_names(monkeypatch):
     calls = []
 
-    def fake(name, config, split):
-        calls.append((name, config, split))
-        return datasets.Dataset.from_list(ROWS)
+    def fake(name, config, split, **more):
+        calls.append((name, config, split, more))
+        return datasets.Dataset.from_list(ROWS).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", fake)
     assert len(load_examples("org/name:main", split="test").examples) == 4
     assert len(load_examples("name").examples) == 4
-    assert calls == [("org/name", "main", "test"), ("name", None, "train")]
+    assert len(load_examples([Source("name", name="de", revision="v2")]).examples) == 4
+    assert len(load_examples([Source("name", split="train[:4]")]).examples) == 4
+    assert calls == [
+        ("org/name", "main", "test", {"streaming": True}),
+        ("name", None, "train", {"streaming": True}),
+        ("name", "de", "train", {"streaming": True, "revision": "v2"}),
+        ("name", None, "train[:4]", {"streaming": False}),
+    ]
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no route\nmore"), ValueError("bad config")])

@@ -7,9 +7,10 @@ from typing import Any
 
 from tutelage.checks.findings import Findings
 from tutelage.checks.models import SeenModel
-from tutelage.data.load import find_shape, no_rows, source_rows
+from tutelage.data.load import no_rows, source_rows
 from tutelage.data.read import looks_like_a_file
 from tutelage.data.row import Row
+from tutelage.data.shapes import find_shape
 from tutelage.data.sources import Source
 from tutelage.data.templates import STYLES, TEMPLATES
 from tutelage.errors import ConfigError, DataError, did_you_mean

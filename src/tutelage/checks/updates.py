@@ -80,7 +80,8 @@ def _most_rows(recipe: Recipe) -> int | None:
         if not is_here(source.path):
             return None
         try:
-            counts.append(_count(Path(source.path).expanduser()))
+            count = _count(Path(source.path).expanduser())
+            counts.append(min(count, source.first or count) if count is not None else None)
         except (OSError, pa.ArrowException):
             return None  # said by those who read it
     if not counts or None in counts:

@@ -58,7 +58,7 @@ class PromptFormat:
         """The format of data.
 
         Args:
-            example: one of the examples, for the names of its fields.
+            example: one of the examples, for the names of its fields and its source's system text.
             template: of the data.
             system: of the data.
             opening: the one that most training answers have; None for the template's own.
@@ -77,6 +77,7 @@ class PromptFormat:
             )
         main = main or (named[0] if named else "prompt")
         others = tuple(dict.fromkeys(name for name in named if name != main))
+        system = example.system_or(system) or None
         return cls(template, main, others, {}, system, opening or Opening())
 
     def in_chat(self, tokenizer: PreTrainedTokenizerBase) -> bool:

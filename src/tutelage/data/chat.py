@@ -133,6 +133,7 @@ def request_text(example: Example) -> str:
 
 def chat_messages(example: Example, system: str | None) -> list[Message]:
     """The example as a conversation that ends with the answer."""
+    system = example.system_or(system)
     if example.messages:
         turns = list(example.messages)
     else:

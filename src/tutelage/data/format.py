@@ -90,7 +90,7 @@ def render(
         template: ``auto``, ``plain``, ``alpaca``, ``chat``, or a string with ``{field}``
             placeholders.
         tokenizer: needed for ``chat``.
-        system: a system text for every example.
+        system: a system text for every example whose source has none of its own.
 
     Returns:
         The text before the answer, and the answer.
@@ -108,7 +108,7 @@ def render(
     if name == "chat":
         return Rendered(write_chat(example, system, tokenizer).prompt, example.completion)
     prompt = _RENDERERS[name](example, template)
-    system = _own_system(example) or system
+    system = _own_system(example) or example.system_or(system)
     return Rendered(f"{system}\n\n{prompt}" if system else prompt, example.completion)
 
 

@@ -46,7 +46,7 @@ def write_examples(path: Path, examples: Iterable[Example]) -> KeptContent:
     ):
         while part := list(islice(rest, _ROWS_AT_ONCE)):
             ids = [example.id for example in part]
-            texts = [_json({**vars(example), "columns": {}}) for example in part]
+            texts = [_json(_said(example)) for example in part]
             columns = [_json(example.columns) for example in part]
             for example_id, text, column in zip(ids, texts, columns, strict=True):
                 hashes[0].update(f"{text}\n".encode())
@@ -79,6 +79,14 @@ def _read(path: Path, column: str) -> Iterator[str]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
             yield from batch.column(0).to_pylist()
+
+
+def _said(example: Example) -> dict[str, Any]:
+    """An example without its further columns, and as it was before its source could say more."""
+    said = {**vars(example), "columns": {}}
+    if example.system is None:
+        del said["system"]
+    return said
 
 
 def _json(value: Any) -> str:

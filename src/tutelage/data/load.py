@@ -1,23 +1,12 @@
 """Reading a user's examples: JSON Lines, JSON, CSV, parquet, Arrow, a saved folder, the hub.
 
-A file has one row shape, decided by the columns of its first row, in this fixed order:
-
-1. ``messages`` or ``conversations``: a list of ``{"role", "content"}``, or of ``{"from", "value"}``
-   as in ShareGPT, that ends with the assistant's turn; a column ``system`` may stand beside it;
-2. ``prompt`` + ``completion``: two texts, or two lists of messages;
-3. ``instruction`` (+ ``input``) + ``output``;
-4. ``question`` + ``answer``.
-
-An answer column may hold a list of accepted answers: the first one is learned, all count in
-evaluation. ``id`` names an example; the first of ``group``, ``level``, ``task`` and ``category``
-that exists labels it. Every other column is ignored. A mapping of names says which column of the
-file is meant where its own are called otherwise.
+What its rows are is in ``shapes``.
 """
 
+import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +14,13 @@ import numpy as np
 from tutelage.data.loaded import ExampleRows, LoadedExamples, draw_positions
 from tutelage.data.read import format_of, read_rows
 from tutelage.data.row import Row, wrong_type
+from tutelage.data.shapes import GROUP_COLUMNS, KNOWN_COLUMNS, Shape, find_shape
 from tutelage.data.sources import Source, SourceRows, are_drawn, check_sources, shares
 from tutelage.data.stored import Content, StoredExamples
-from tutelage.data.turns import read_tools, read_turns, turn_content
+from tutelage.data.turns import turn_content
 from tutelage.errors import ConfigError, DataError, did_you_mean, unknown_name
 from tutelage.proofs import fingerprint
-from tutelage.types import Message
 
-GROUP_COLUMNS = ("group", "level", "task", "category")
 _EXACT = 2.0**53  # whole numbers below it are exact as floats
 _ID_DIGITS = 16  # of SHA-256: two of a million different examples share one once in 40 million runs
 
@@ -42,7 +30,8 @@ def _digest(content: Content) -> str:
     turns = [turn_content(message) for message in content.messages]
     parts = [dict(content.fields), list(content.references), turns]
     tools = [list(content.tools)] if content.tools else []
-    return fingerprint([*parts, *tools])[:_ID_DIGITS]
+    system = [] if content.system is None else [{"system": content.system}]
+    return fingerprint([*parts, *tools, *system])[:_ID_DIGITS]
 
 
 def load_examples(
@@ -71,7 +60,8 @@ def load_examples(
         limit: keep this many examples, drawn without replacement with ``seed``, in file order.
         seed: seed of the draw.
         columns: further columns to keep with the examples, as text.
-        names: our name of a column to the file's, as in ``{"prompt": "text"}``.
+        names: our name of a column to the file's, as in ``{"prompt": "text"}``, for sources that
+            have no ``columns`` of their own.
         folder: where examples are kept that are too many for memory, in a file without a name that
             goes with them; by default where the system has such files.
 
@@ -116,10 +106,10 @@ def _mixed(
     """
     assert isinstance(loaded.examples, StoredExamples), "they were read from sources"
     edges = loaded.examples.before(starts).tolist()
-    had = [stop - start for start, stop in pairwise(edges)]
+    had = [stop - start for start, stop in itertools.pairwise(edges)]
     rows = [
         SourceRows(one, count, *ends)
-        for one, count, ends in zip(sources, had, pairwise(starts), strict=True)
+        for one, count, ends in zip(sources, had, itertools.pairwise(starts), strict=True)
     ]
     loaded = replace(loaded, sources=rows)
     if not are_drawn(sources):
@@ -138,61 +128,67 @@ def _mixed(
 def source_rows(
     source: Source, split: str, columns: Sequence[str] = (), names: Mapping[str, str] | None = None
 ) -> Iterator[Row]:
-    """The rows of one of several sources, of the split that it names.
+    """The rows of one source, with columns under the names that they have here.
 
     Args:
         source: the source.
         split: the split to read where the source names none.
-        columns: see :func:`named_rows`, and so is the other.
-        names: our name of a column to the file's.
-
-    Raises:
-        DataError: as :func:`named_rows`; or a split is named of a file that has none.
-    """
-    path = Path(source.path).expanduser()
-    if source.split and path.is_file() and format_of(path) != ".json":
-        raise DataError(
-            f"'{source.path}' is a file without splits, so there is no '{source.split}' in it."
-            " Leave `split` out, or name the folder."
-        )
-    yield from named_rows(source.path, source.split or split, columns, names)
-
-
-def named_rows(
-    source: str, split: str, columns: Sequence[str] = (), names: Mapping[str, str] | None = None
-) -> Iterator[Row]:
-    """The rows of a source, with columns under the names that they have here.
-
-    Args:
-        source: see :func:`load_examples`, and so are the others.
-        split: the split to read.
         columns: further columns that are wanted.
-        names: our name of a column to the file's.
+        names: our name of a column to the file's, where the source has no names of its own.
 
     Raises:
         ConfigError: a name of ours is none.
-        DataError: the source is missing or malformed, or has no such column.
+        DataError: the source is missing or malformed, has no such column, or no such split.
     """
-    names = names or {}
-    for ours in names:
+    given = names if source.columns is None else source.columns
+    named = "data.columns" if source.columns is None else f"`columns` of '{source.title}'"
+    given = given or {}
+    for ours in given:
         if ours not in KNOWN_COLUMNS:
             raise unknown_name("column of an example", ours, KNOWN_COLUMNS)
-    wanted = (*KNOWN_COLUMNS, *columns, *names.values())
-    for number, row in enumerate(read_rows(source, split, wanted)):
-        yield _renamed(row, names, strict=number == 0) if names else row
+    _check_place(source)
+    wanted = (*KNOWN_COLUMNS, *columns, *given.values())
+    rows = read_rows(
+        source.path, source.split or split, wanted, name=source.name, revision=source.revision
+    )
+    for number, row in enumerate(itertools.islice(rows, source.first)):
+        yield _renamed(row, given, named if number == 0 else "") if given else row
 
 
-def _renamed(row: Row, names: Mapping[str, str], strict: bool) -> Row:
-    """The row with some columns under our names, in place of any that were called so."""
+def _check_place(source: Source) -> None:
+    """Refuse what a source says that one of its kind does not have."""
+    path = Path(source.path).expanduser()
+    if path.is_file():
+        wrong = "name" if source.name else "split" if source.split else ""
+        if wrong == "name" or (wrong and format_of(path) != ".json"):
+            value, what = getattr(source, wrong), {"name": "configs", "split": "splits"}[wrong]
+            raise DataError(
+                f"'{source.path}' is a file without {what}, so there is no '{value}' in it."
+                f" Leave `{wrong}` out, or name the folder."
+            )
+    if source.revision and path.exists():
+        raise DataError(
+            f"'{source.path}' is on this machine, where there is no revision '{source.revision}' of"
+            " it. Leave `revision` out, or check it out there."
+        )
+
+
+def _renamed(row: Row, names: Mapping[str, str], named: str) -> Row:
+    """The row with some columns under our names, in place of any that were called so.
+
+    Args:
+        row: the row.
+        names: our names to the file's.
+        named: where the names are from, to be said where one is not there; empty: it may be so.
+    """
     columns = {name: value for name, value in row.columns.items() if name not in names}
     for ours, theirs in names.items():
         if theirs in row.columns:
             columns[ours] = row.columns[theirs]
-        elif strict:
+        elif named:
             raise DataError(
-                f"{row.where}: there is no column '{theirs}', which is to be `{ours}`"
-                f" (data.columns).{did_you_mean(theirs, row.found)} The columns are"
-                f" {', '.join(row.found)}."
+                f"{row.where}: there is no column '{theirs}', which is to be `{ours}` ({named})."
+                f"{did_you_mean(theirs, row.found)} The columns are {', '.join(row.found)}."
             )
     return Row(row.where, columns, row.found)
 
@@ -201,10 +197,12 @@ def _add_rows(
     found: ExampleRows, source: Source, rows: Iterable[Row], extra: Sequence[str]
 ) -> None:
     """Read what the rows of a source say; they have one shape."""
-    shape: _Shape | None = None
+    shape: Shape | None = None
     for row in rows:
         shape = shape or find_shape(row)
         content = shape.content(row)
+        if source.system is not None:
+            content = replace(content, system=source.system)
         own_id = _own_id(row)
         columns = _further_columns(row, extra)
         group = _group(row) or source.group
@@ -257,139 +255,3 @@ def _group(row: Row) -> str:
                 raise wrong_type(row, column, value, "text or a number")
             return str(value)
     return ""
-
-
-def _text(row: Row, column: str) -> str:
-    """The text in a column that must not be empty."""
-    value = row.columns[column]
-    if value is not None and not isinstance(value, str):
-        raise wrong_type(row, column, value, "text")
-    if value is None or not value.strip():
-        raise DataError(f"{row.where}: the column '{column}' is empty. Fill it or remove the row.")
-    return value
-
-
-def _answers(row: Row, column: str) -> tuple[str, ...]:
-    """The accepted answers in a column: one text, or a list of texts."""
-    value = row.columns[column]
-    if not isinstance(value, list):
-        return (_text(row, column),)
-    if not value or not all(isinstance(answer, str) and answer.strip() for answer in value):
-        raise wrong_type(row, column, value, "a text or a list of texts that are not empty")
-    return tuple(value)
-
-
-def _conversation(row: Row, turns: tuple[Message, ...]) -> Content:
-    """A conversation that ends with an answer of the assistant to something."""
-    answer = turns[-1] if turns else Message("", "")
-    says = bool(answer.content.strip())
-    if answer.role != "assistant" or not (says or answer.extra.get("tool_calls")):
-        raise DataError(
-            f"{row.where}: the conversation must end with a message of the assistant that is not"
-            " empty, because that is the answer to learn. Remove the last turn or the row."
-        )
-    asked = [turn.content for turn in turns if turn.role == "user"]
-    if not asked:
-        raise DataError(
-            f"{row.where}: the conversation has no message of the user, so the answer has no"
-            " prompt. Add one or remove the row."
-        )
-    # What a call alone looks like as text, only the chat template knows.
-    references = (answer.content,) if says else ()
-    return Content({"prompt": asked[-1]}, references, turns, read_tools(row))
-
-
-def _from_messages(row: Row) -> Content:
-    return _conversation(row, _with_system(row, read_turns(row, "messages")))
-
-
-def _from_conversations(row: Row) -> Content:
-    return _conversation(row, _with_system(row, read_turns(row, "conversations")))
-
-
-def _with_system(row: Row, turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    """A conversation whose system text has a column of its own begins with it."""
-    if row.columns.get("system") is None or row.columns["system"] == "":
-        return turns
-    begins = bool(turns) and turns[0].role in ("system", "developer")
-    return turns if begins else (Message("system", _text(row, "system")), *turns)
-
-
-def _from_prompt(row: Row) -> Content:
-    # Under `completion`, a list of texts is a list of references; one of objects, a conversation.
-    completion = row.columns["completion"]
-    if isinstance(row.columns["prompt"], list):
-        return _conversation(row, read_turns(row, "prompt") + read_turns(row, "completion"))
-    if isinstance(completion, list) and any(isinstance(turn, Mapping) for turn in completion):
-        raise wrong_type(row, "completion", completion, "a text, like the prompt,")
-    return Content({"prompt": _text(row, "prompt")}, _answers(row, "completion"))
-
-
-def _from_instruction(row: Row) -> Content:
-    given = row.columns.get("input")
-    if given is not None and not isinstance(given, str):
-        raise wrong_type(row, "input", given, "text")
-    fields = {"instruction": _text(row, "instruction"), "input": given or ""}
-    return Content(fields, _answers(row, "output"))
-
-
-def _from_question(row: Row) -> Content:
-    return Content({"question": _text(row, "question")}, _answers(row, "answer"))
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """A set of columns that makes an example, and how."""
-
-    required: tuple[str, ...]
-    build: Callable[[Row], Content]
-
-    @property
-    def name(self) -> str:
-        return " + ".join(self.required)
-
-    def content(self, row: Row) -> Content:
-        """What a row of this shape says.
-
-        Raises:
-            DataError: the row is of another shape, or a value does not fit.
-        """
-        missing = [column for column in self.required if column not in row.columns]
-        if missing:
-            raise DataError(
-                f"{row.where}: the column '{missing[0]}' is missing; the first row has the shape"
-                f" {self.name}, and a file has one shape. Found: {', '.join(row.found) or 'none'}."
-                " Add the column or remove the row."
-            )
-        return self.build(row)
-
-
-_SHAPES = (
-    _Shape(("messages",), _from_messages),
-    _Shape(("conversations",), _from_conversations),
-    _Shape(("prompt", "completion"), _from_prompt),
-    _Shape(("instruction", "output"), _from_instruction),
-    _Shape(("question", "answer"), _from_question),
-)
-KNOWN_COLUMNS = (
-    *(column for shape in _SHAPES for column in shape.required),
-    "input",
-    "system",
-    "tools",
-    "id",
-    *GROUP_COLUMNS,
-)
-
-
-def find_shape(row: Row) -> _Shape:
-    """The first shape whose columns the row has."""
-    for shape in _SHAPES:
-        if all(column in row.columns for column in shape.required):
-            return shape
-    accepted = "; ".join(shape.name for shape in _SHAPES)
-    found = ", ".join(row.found) or "none"
-    raise DataError(
-        f"{row.where}: these columns make no example. Found: {found}. Accepted: {accepted}."
-        " Rename or add columns, or say which is which, as in data.columns: {prompt: text,"
-        " completion: code}."
-    )

@@ -4,19 +4,21 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tutelage.data.row import Row, check_columns_differ
+from tutelage.data.hub import dataset_rows, read_hub
+from tutelage.data.row import Row, check_columns_differ, columns_to_read
 from tutelage.data.text_files import check_content, read_csv, read_json, read_jsonl
 from tutelage.errors import DataError, did_you_mean, first_line
 
 _CHUNK = 4096  # rows that are Python objects at once
 
 
-def read_rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
+def read_rows(
+    source: str, split: str, wanted: Sequence[str], *, name: str = "", revision: str = ""
+) -> Iterator[Row]:
     """The rows of a file, a saved folder or a hub data set, in order.
 
     Args:
@@ -24,20 +26,26 @@ def read_rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
             files named after the splits, or a hub name, optionally ``name:config``.
         split: the split to read where the source has several.
         wanted: columns to read from formats that store columns apart; other columns are skipped.
+        name: the config of a hub data set, or of a folder that is laid out as one.
+        revision: branch, tag or commit of a hub data set.
 
     Raises:
         DataError: the source does not exist, cannot be reached, or is malformed.
     """
     try:
-        yield from _rows(source, split, wanted)
+        yield from _rows(source, split, wanted, name, revision)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"'{source}' cannot be read: {reason}. Check the path.") from error
 
 
-def _rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
+def _rows(
+    source: str, split: str, wanted: Sequence[str], name: str, revision: str
+) -> Iterator[Row]:
     path = Path(source).expanduser()
     if path.is_dir():
+        if name:
+            return read_hub(str(path.resolve()), split, wanted, name=name)
         return _read_folder(path, split, wanted)
     suffix = format_of(path)
     reader = _READERS.get(suffix)
@@ -50,7 +58,7 @@ def _rows(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
         return reader(path, split, wanted)
     if looks_like_a_file(source):
         raise _missing_file(source, path)
-    return _read_hub(source, split, wanted)
+    return read_hub(source, split, wanted, name=name, revision=revision)
 
 
 def format_of(path: Path) -> str:
@@ -85,7 +93,7 @@ def _read_parquet(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             check_columns_differ(names, f"'{path}'")
-            for batch in file.iter_batches(columns=_columns_to_read(names, wanted)):
+            for batch in file.iter_batches(columns=columns_to_read(names, wanted)):
                 for columns in batch.to_pylist():
                     number += 1
                     yield Row(f"'{path}', row {number}", columns, names)
@@ -105,7 +113,7 @@ def _read_arrow(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
             table = _arrow_table(file)
             names = table.column_names
             check_columns_differ(names, f"'{path}'")
-            for batch in table.select(_columns_to_read(names, wanted)).to_batches(_CHUNK):
+            for batch in table.select(columns_to_read(names, wanted)).to_batches(_CHUNK):
                 batch.validate(full=True)  # Arrow trusts offsets, and damaged ones lead anywhere
                 for columns in batch.to_pylist():
                     number += 1
@@ -169,7 +177,7 @@ def _files_of(path: Path, split: str) -> list[Path]:
 
 
 def _read_saved(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
-    # Imported here and below: it costs a second, and most data are files.
+    # Imported here: it costs a second, and most data are files.
     import datasets
 
     try:
@@ -196,39 +204,7 @@ def _read_saved(path: Path, split: str, wanted: Sequence[str]) -> Iterator[Row]:
         raise DataError(
             f"'{path}' is damaged: {first_line(error)}. Save the data set again."
         ) from error
-    return _dataset_rows(data, str(path), wanted)
-
-
-def _read_hub(source: str, split: str, wanted: Sequence[str]) -> Iterator[Row]:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    name, _, config = source.partition(":")
-    try:
-        data = datasets.load_dataset(name, config or None, split=split)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise DataError(
-            f"'{source}' is no file here, and as a data set of the hub (split '{split}') it cannot"
-            f" be loaded: {first_line(error)}. Check the name, its config (`name:config`), the"
-            " split and the network, or give a local file."
-        ) from error
-    if not isinstance(data, datasets.Dataset):
-        raise DataError(f"'{source}' has no single split '{split}'. Name one split.")
-    return _dataset_rows(data, source, wanted)
-
-
-def _dataset_rows(data: Any, name: str, wanted: Sequence[str]) -> Iterator[Row]:
-    found = data.column_names
-    columns = data.select_columns(_columns_to_read(found, wanted))
-    for start in range(0, len(columns), _CHUNK):
-        chunk = columns.select(range(start, min(start + _CHUNK, len(columns))))
-        for number, row in enumerate(chunk.to_list(), start=start + 1):
-            yield Row(f"'{name}', row {number}", row, found)
-
-
-def _columns_to_read(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The columns that are wanted; one of the others when none is, so that there are still rows."""
-    return [column for column in found if column in wanted] or list(found[:1])
+    return dataset_rows(data, str(path), wanted)
 
 
 _READERS: dict[str, Callable[[Path, str, Sequence[str]], Iterator[Row]]] = {

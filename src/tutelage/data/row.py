@@ -46,6 +46,11 @@ def check_columns_differ(columns: Sequence[str], where: str) -> None:
         )
 
 
+def columns_to_read(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The columns that are wanted; one of the others when none is, so that there are still rows."""
+    return [column for column in found if column in wanted] or list(found[:1])
+
+
 def wrong_type(row: Row, column: str, value: Any, expected: str) -> DataError:
     """The error for a value that is of another type than is needed."""
     shown = repr(value)

@@ -1,7 +1,7 @@
 """Several sources of one data set: what each is, and how many examples it gives."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,17 +17,30 @@ class Source:
         weight: its part of the data set, beside the weights of the others; None takes all rows.
         group: group of the rows that name none themselves.
         split: the split to read; the one that is asked for when empty.
+        name: the config of a hub data set, or of a folder that is laid out as one.
+        revision: branch, tag or commit of a hub data set.
+        first: read so many rows, the first ones; None for all.
+        columns: our names of columns to the file's; None: as for the other sources.
+        system: a system text for its rows, empty for none; None: as for the other sources.
     """
 
     path: str
     weight: float | None = None
     group: str = ""
     split: str = ""
+    name: str = ""
+    revision: str = ""
+    first: int | None = None
+    columns: Mapping[str, str] | None = None
+    system: str | None = None
 
     @property
     def title(self) -> str:
         """What to call it."""
-        return f"{self.path} ({self.split})" if self.split else self.path
+        version = f"@{self.revision}" if self.revision else ""
+        config = f":{self.name}" if self.name else ""
+        split = f" ({self.split})" if self.split else ""
+        return f"{self.path}{version}{config}{split}"
 
 
 @dataclass(frozen=True)
@@ -51,19 +64,24 @@ def check_sources(sources: Sequence[Source]) -> None:
     """Refuse sources that make no data set together.
 
     Raises:
-        ConfigError: there are none, one is named twice, or weights are not positive numbers or not
-            those of all.
+        ConfigError: there are none, one is named twice or has two configs, or weights are not
+            positive numbers or not those of all.
     """
     if not sources:
         raise ConfigError("there is no source in the list. Name a file, a folder or a hub name.")
     seen = set()
     for one in sources:
-        if (one.path, one.split) in seen:
+        if one.title in seen:
             raise ConfigError(
                 f"the source '{one.title}' is named twice, and no row is taken twice. Name it once;"
                 " a weight says how much of the data it is to be."
             )
-        seen.add((one.path, one.split))
+        seen.add(one.title)
+        if one.first is not None and one.first < 1:
+            raise ConfigError(
+                f"`first` of '{one.title}' must be at least 1, not {one.first}. Leave it out to"
+                " read all rows."
+            )
         if one.weight is not None and not (math.isfinite(one.weight) and one.weight > 0):
             raise ConfigError(
                 f"the weight of '{one.title}' must be greater than 0, not {one.weight}. Leave a"

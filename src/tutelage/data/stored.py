@@ -53,12 +53,14 @@ class Content:
         references: accepted answers; the first one is learned.
         messages: the conversation.
         tools: what it may call.
+        system: see ``Example``.
     """
 
     fields: Mapping[str, str]
     references: tuple[str, ...]
     messages: tuple[Message, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
+    system: str | None = None
 
 
 def pack(where: str, content: Content, group: str, columns: Mapping[str, str]) -> bytes:
@@ -71,7 +73,8 @@ def pack(where: str, content: Content, group: str, columns: Mapping[str, str]) -
         columns: see ``Example``.
     """
     turns = [(turn.role, turn.content, turn.extra, turn.learned) for turn in content.messages]
-    said = (content.fields, content.references, turns, content.tools)
+    system = () if content.system is None else (content.system,)
+    said = (content.fields, content.references, turns, content.tools, *system)
     return _JSON.encode((where, group, columns, said)).encode("utf-8", "surrogatepass")
 
 
@@ -230,7 +233,7 @@ def _unpacked(packed: bytes) -> tuple[str, str, dict[str, str], list[Any]]:
 
 
 def _example(example_id: str, packed: bytes) -> Example:
-    _, group, columns, (fields, references, turns, tools) = _unpacked(packed)
+    _, group, columns, (fields, references, turns, tools, *system) = _unpacked(packed)
     return Example(
         id=example_id,
         fields=fields,
@@ -240,4 +243,5 @@ def _example(example_id: str, packed: bytes) -> Example:
         group=group,
         tools=tuple(tools),
         columns=columns,
+        system=system[0] if system else None,
     )

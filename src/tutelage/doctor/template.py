@@ -12,6 +12,7 @@ from tutelage.data.pieces import token_ids
 from tutelage.doctor.finding import Finding, Piece, Shown
 from tutelage.doctor.patient import Patient
 from tutelage.errors import TutelageError
+from tutelage.pipeline.context.inputs import SPLITS
 from tutelage.placeholders import shorten
 from tutelage.types import Message
 
@@ -106,7 +107,10 @@ def system_role(patient: Patient) -> Iterator[Finding]:
     """Whether the template takes a system turn, as Gemma's does not."""
     if not in_chats(patient):
         return
-    wanted = bool(getattr(patient.recipe.data, "system", None))
+    data = patient.recipe.data_section
+    wanted = bool(getattr(data, "system", None))
+    if data.kind == "files":
+        wanted = wanted or any(one.system for split in SPLITS for one in data.sources(split))
     turns = [Message("system", f"s{MARK}"), Message("user", "u")]
     try:
         written = request_chat(turns, patient.tokenizer, "doctor")

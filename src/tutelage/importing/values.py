@@ -266,11 +266,17 @@ def _datasets(value: Any, row: Row, context: Context) -> Found:
     if len(places) > 1 and not all(places):
         raise NoCounterpartError("one of these data sets has no path: give each one in data.train")
     said = [text for one in found if (text := one.pop("?", None))]
-    if any(one != found[0] for one in found):
+    if any(one.get("data.template") != found[0].get("data.template") for one in found):
         raise NoCounterpartError(
-            "these data sets are read in several ways, and here one template and one naming of"
-            " columns hold for all of data.train: give the files one shape"
+            "these data sets are read in several ways, and here one template holds for all of"
+            " data.train: give the files one shape"
         )
+    if any(one != found[0] for one in found):
+        named = [one.pop("data.columns", None) for one in found]
+        places = [
+            place if columns is None else {"path": place, "columns": columns}
+            for place, columns in zip(places, named, strict=True)
+        ]
     train = places if len(places) > 1 else places[0]
     return {"data.train": train, **found[0], **({"?": "; ".join(said)} if said else {})}
 

@@ -32,26 +32,10 @@ from tutelage.recipe.names import (
     check_schedule,
     check_template,
 )
-from tutelage.recipe.sources import Sources, plain_sources
+from tutelage.recipe.sources import ExampleColumn, Sources, plain_sources
 from tutelage.recipe.words import SettingError, below
 from tutelage.schedules import Course
 from tutelage.training.settings import DistillSettings
-
-ExampleColumn = Literal[
-    "messages",
-    "conversations",
-    "system",
-    "tools",
-    "prompt",
-    "completion",
-    "instruction",
-    "input",
-    "output",
-    "question",
-    "answer",
-    "id",
-    "group",
-]
 
 
 class Lengths(Strict):
@@ -73,8 +57,8 @@ class FileData(Lengths):
     kind: Literal["files"] = "files"
     train: Sources | None = Field(
         default=None,
-        description=".jsonl, .json, .csv, .parquet, .arrow, folder or hub name; or a list of these,"
-        " of which each may be a mapping with a weight.",
+        description=".jsonl, .json, .csv, .tsv, .parquet, .arrow, folder or hub name; or a list of"
+        " these, of which each may be a mapping with settings of its own.",
     )
     validation: Sources | None = Field(
         default=None, description="The same; for selecting a checkpoint."

@@ -1,7 +1,7 @@
 """Where the examples of a split come from: one source, or a list of them."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,11 +13,27 @@ from pydantic import (
 )
 
 from tutelage.data.sources import Source, check_sources
-from tutelage.recipe.base import NotEmpty, Strict
+from tutelage.recipe.base import NotEmpty, Positive, Strict
+
+ExampleColumn = Literal[
+    "messages",
+    "conversations",
+    "system",
+    "tools",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "question",
+    "answer",
+    "id",
+    "group",
+]
 
 
 class DataSource(Strict):
-    """One of several sources; a text alone is its `path`."""
+    """One of several sources; a text alone is its `path`. What it leaves out is as in `data`."""
 
     path: NotEmpty = Field(description="A file, a folder or a hub name.")
     weight: float | None = Field(
@@ -32,11 +48,34 @@ class DataSource(Strict):
     split: NotEmpty | None = Field(
         default=None, description="Split to read of a folder, a .json file or a hub name."
     )
+    name: NotEmpty | None = Field(
+        default=None, description="Config of a hub data set, or of a folder that is laid out so."
+    )
+    revision: NotEmpty | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    first: Positive | None = Field(
+        default=None, description="Read only its first so many rows, and nothing after them."
+    )
+    columns: dict[ExampleColumn, str] | None = Field(
+        default=None, description="What it calls its columns, in place of data.columns."
+    )
+    system: str | None = Field(
+        default=None, description="System text for its examples, in place of data.system."
+    )
 
     @property
     def plain(self) -> Source:
         """The source as those who read it take it."""
-        return Source(self.path, self.weight, self.group or "", self.split or "")
+        return Source(
+            self.path,
+            self.weight,
+            group=self.group or "",
+            split=self.split or "",
+            name=self.name or "",
+            revision=self.revision or "",
+            first=self.first,
+            columns=None if self.columns is None else {**self.columns},
+            system=self.system,
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -197,7 +197,8 @@ def card_values(
     title = _title(str(student.get("name") or run.title), teachers, arm)
     evaluated = evaluations_of(run, arm)
     sources = {split: source for split, source, *_ in data}
-    asked = sources.get("test", "").removeprefix("held out of ").partition(":")[0]
+    # A title goes on with the revision, the config and the split.
+    asked = re.split(r"[@:]| \(", sources.get("test", "").removeprefix("held out of "))[0]
     hub_data = {next(iter(evaluated), ""): asked} if asked in datasets else {}
     return CardValues(
         title=title,

@@ -72,13 +72,19 @@ def data_identity(source: str) -> dict[str, Any]:
     return {"name": source}
 
 
+_HOW_READ = ("group", "split", "name", "revision", "first")
+"""Of a source: what counts where it is given."""
+
+
 def sources_identity(sources: Sequence[Source]) -> dict[str, Any] | list[dict[str, Any]]:
     """Of the sources of a split, and how they are read; of one source alone not as a list."""
     found = [
         {
             "format": Path(source.path).suffix,
             **data_identity(source.path),
-            **{name: value for name in ("group", "split") if (value := getattr(source, name))},
+            **{name: value for name in _HOW_READ if (value := getattr(source, name))},
+            **({} if source.columns is None else {"columns": {**source.columns}}),
+            **({} if source.system is None else {"system": source.system}),
             **({"weight": source.weight} if are_drawn(sources) else {}),
         }
         for source in sources
