@@ -1,5 +1,6 @@
 """Evaluation from prompts to files, with a model whose answers are known or random."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -281,3 +282,48 @@ def test_a_file_of_questions_is_read_once(tmp_path):
     questions = suite.questions()
     path.write_text('{"prompt": "2?", "completion": "two"}\n')
     assert suite.questions() == questions
+
+
+NAMES = {"prompt": "text", "completion": "code"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "recipe", "asked"),
+    [
+        (("text", "code"), {"columns": NAMES}, {}, ("t", "k")),
+        (("text", "code"), {}, NAMES, ("t", "k")),
+        (("text", "code", "prompt", "completion"), {}, NAMES, ("t", "k")),
+        (("text", "code", "prompt", "completion"), {"columns": {}}, NAMES, ("p", "c")),
+        (("prompt", "completion", "text"), {}, NAMES, ("p", "c")),
+        (("text", "prompt", "completion"), {}, {}, ("p", "c")),
+    ],
+)
+@pytest.mark.parametrize("kind", ["file", "perplexity"])
+def test_columns_of_a_file_are_named_as_those_of_the_data(
+    tmp_path, kind, columns, options, recipe, asked
+):
+    values = {"text": "t", "code": "k", "prompt": "p", "completion": "c"}
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({name: values[name] for name in columns}))
+    general = dataclasses.replace(suite_of(EXACT), columns=recipe)
+    question = make_suite(kind, {"data": str(path), **options}, general).questions()[0]
+    unnamed = "code" not in columns or options.get("columns") == {}
+    if kind == "perplexity" and unnamed:
+        asked = ("", "t")  # a text of its own
+    assert (question.prompt.strip(), *question.references) == asked
+
+
+def test_columns_that_are_missing_are_said(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"txt": "t", "code": "k"}\n')
+    data, general = {"data": str(path)}, dataclasses.replace(suite_of(EXACT), columns=NAMES)
+    with pytest.raises(
+        DataError, match=r"no column 'text'.*\(data\.columns\)\. Did you mean 'txt'"
+    ):
+        make_suite("file", data, general).questions()
+    with pytest.raises(DataError, match=r"'txxt'.*`columns` of .* The columns are txt, code\."):
+        make_suite("perplexity", {**data, "columns": {"prompt": "txxt"}}, general).questions()
+    with pytest.raises(
+        DataError, match=r"Found: txt, code\..*which data, a source of them or a su"
+    ):
+        make_suite("file", data, suite_of(EXACT)).questions()

@@ -158,6 +158,6 @@ def find_shape(row: Row) -> Shape:
     found = ", ".join(row.found) or "none"
     raise DataError(
         f"{row.where}: these columns make no example. Found: {found}. Accepted: {accepted}."
-        " Rename or add columns, or say which is which, as in data.columns: {prompt: text,"
-        " completion: code}."
+        " Rename or add columns, or say which is which, as in columns: {prompt: text, completion:"
+        " code}, which data, a source of them or a suite may have."
     )

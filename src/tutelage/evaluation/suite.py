@@ -33,6 +33,8 @@ class Suite:
             are generated and scored.
         ks: pass@k of the leading metric for each of these numbers: whether one of k answers is
             right, estimated without bias from the answers of all seeds.
+        columns: what a recipe's data call the columns of an example; counts for suites that read
+            such data, from files that have them.
 
     Raises:
         ConfigError: no metric or no seed, or a k above the number of answers.
@@ -49,6 +51,7 @@ class Suite:
     ks: tuple[int, ...] = ()
     measure: Measure | None = None
     text_ends: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.seeds:

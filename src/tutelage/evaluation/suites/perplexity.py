@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Literal
 
 from tutelage.components import Limits
@@ -26,6 +26,7 @@ def perplexity(
     max_length: Annotated[int, Limits(2, 1_000_000)] = 2048,
     template: str = "auto",
     system: str | None = None,
+    columns: Mapping[str, str] | None = None,
     prompt: PromptForm = "auto",
     group: str = "",
 ) -> Suite:
@@ -37,10 +38,14 @@ def perplexity(
         max_length: longest window in tokens; a longer text is read in several.
         template: how prompts are written as text; see the data section of a recipe.
         system: a system text for prompts.
+        columns: our names of the columns of prompts and answers to the file's, as in
+            ``data.columns``; ``{}`` for none. Left out, those of the recipe's data count if the
+            file has them.
         prompt: prompts as conversations, as text, or as the model can.
         group: a column to report by.
     """
-    return _suite(asked, HeldOut(max_length=max_length), data, template, system, prompt, group)
+    read = functools.partial(_read, data, template, system, group, columns, asked.columns)
+    return _suite(asked, HeldOut(max_length=max_length), read, prompt)
 
 
 def agreement(
@@ -52,6 +57,7 @@ def agreement(
     max_length: Annotated[int, Limits(2, 1_000_000)] = 2048,
     template: str = "auto",
     system: str | None = None,
+    columns: Mapping[str, str] | None = None,
     prompt: PromptForm = "auto",
     group: str = "",
 ) -> Suite:
@@ -65,21 +71,17 @@ def agreement(
         max_length: longest window.
         template: how prompts are written.
         system: a system text.
+        columns: names of columns.
         prompt: in which form.
         group: a column to report by.
     """
     measure = HeldOut(teacher, max_length, teacher_dtype)
-    return _suite(asked, measure, data, template, system, prompt, group)
+    read = functools.partial(_read, data, template, system, group, columns, asked.columns)
+    return _suite(asked, measure, read, prompt)
 
 
 def _suite(
-    asked: Suite,
-    measure: HeldOut,
-    data: str,
-    template: str,
-    system: str | None,
-    prompt: PromptForm,
-    group: str,
+    asked: Suite, measure: HeldOut, read: Callable[[], list[Question]], prompt: PromptForm
 ) -> Suite:
     names = (*AGREEMENT, *ALONE) if measure.teacher else ALONE
     return dataclasses.replace(
@@ -89,20 +91,29 @@ def _suite(
         seeds=(0,),
         ks=(),
         prompt=prompt,
-        read=functools.partial(_read, data, template, system, group),
+        read=read,
     )
 
 
-def _read(data: str, template: str, system: str | None, group: str) -> list[Question]:
+def _read(
+    data: str,
+    template: str,
+    system: str | None,
+    group: str,
+    columns: Mapping[str, str] | None,
+    general: Mapping[str, str],
+) -> list[Question]:
     from tutelage.data.read import read_rows
-    from tutelage.evaluation.suites.file import questions_of_examples
+    from tutelage.evaluation.suites.file import has_columns, questions_of_examples
 
-    wanted = [name for names in _LAYOUT.needed.values() for name in names]
-    first = next(iter(read_rows(data, "test", wanted)), None)
-    if first is not None and not set(wanted) & set(first.found):
-        return questions_of_examples(data, template, system)
-    names = Names()
-    return list(_texts(data, group, names))
+    texts = [name for names in _LAYOUT.needed.values() for name in names]
+    first = next(read_rows(data, "test", (*texts, *general.values())), None)
+    if first is not None:
+        # A column `text` may be what the data call a prompt.
+        named = bool(columns) if columns is not None else has_columns(first.found, general)
+        if named or not set(texts) & set(first.found):
+            return questions_of_examples(data, template, system, columns, general)
+    return list(_texts(data, group, Names()))
 
 
 def _texts(data: str, group: str, names: Names) -> Iterable[Question]:

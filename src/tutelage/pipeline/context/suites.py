@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from tutelage.checks.data import column_names
 from tutelage.errors import unknown_name
 from tutelage.evaluation import OWN, Suite, bound_metrics, make_suite
 from tutelage.generation import GenerationSettings
@@ -18,6 +19,7 @@ def own_suite(recipe: Recipe) -> Suite:
         generation=section.values_of(GenerationSettings),
         seeds=tuple(section.seeds),
         limit=section.limit,
+        columns=column_names(recipe.data),
     )
 
 
