@@ -8,8 +8,10 @@ from killing import make_models
 from tutelage.data.arithmetic import arithmetic_examples
 from tutelage.files import read_json
 from tutelage.pipeline import show_plan
-from tutelage.pipeline.context.inputs import data_inputs
+from tutelage.pipeline.context.identity import data_identity
+from tutelage.pipeline.context.inputs import data_inputs, start_inputs
 from tutelage.pipeline.run import open_session, run
+from tutelage.pipeline.stages.student import healing_rows
 from tutelage.recipe import load_recipe
 
 
@@ -72,3 +74,19 @@ def test_what_the_rows_are_made_from(recipe, tmp_path):
     assert "seed" not in both and mixed["seed"] == inputs("seeds.student=7")["seed"]
     assert inputs("seeds.data=7")["seed"] != mixed["seed"]
     assert inputs(f"data.train=[{b}, {a}]") != both
+
+
+def test_a_student_is_healed_on_several_sources(recipe, tmp_path):
+    def healed(*changes, rows=False):
+        loaded = load_recipe(recipe, [f"student.finetune.{change}" for change in changes])
+        with open_session(loaded, tmp_path / "run", True) as session:
+            own = loaded.recipe.student.finetune.sources
+            return healing_rows(session, own) if rows else start_inputs(session)
+
+    weighted = "data=[{path: a.jsonl, weight: 1}, {path: test.jsonl, weight: 1}]"
+    assert len(healed(weighted, rows=True)) == 20
+    assert len(healed("data=[a.jsonl, {path: b.jsonl, first: 6}]", rows=True)) == 30
+    alone = healed("data=a.jsonl")
+    assert alone["sources"] == data_identity(str(tmp_path / "a.jsonl")) and "draws" not in alone
+    assert healed("data=[a.jsonl, b.jsonl]")["sources"] != alone["sources"]
+    assert healed(weighted)["draws"] == 0

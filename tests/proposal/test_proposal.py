@@ -13,7 +13,7 @@ from tutelage.errors import ConfigError, DataError
 from tutelage.models import load_model, load_tokenizer
 from tutelage.proposal import look, propose, recipe_text
 from tutelage.proposal.choose import fitting, learning_rate
-from tutelage.proposal.look import guess_columns
+from tutelage.proposal.columns import look_at_columns
 from tutelage.recipe import list_recipes, load_recipe
 
 
@@ -168,7 +168,8 @@ def test_tables(home, tmp_path):
     import pyarrow.parquet as pq
 
     (tmp_path / "a.csv").write_text("query;response\n1?;2\n3?;4\n")
-    assert guess_columns(str(tmp_path / "a.csv")) == {"prompt": "query", "completion": "response"}
+    names = look_at_columns(str(tmp_path / "a.csv")).names
+    assert names == {"prompt": "query", "completion": "response"}
     table = pa.table({"question": ["1?", "2?"], "answer": ["1#1", "2#2"]})
     pq.write_table(table, tmp_path / "a.parquet")
     seen = look(str(home / "large"), str(home / "small"), None, str(tmp_path / "a.parquet"))
@@ -190,6 +191,34 @@ def test_broken_data_is_named(home, tmp_path, content, words):
     path.write_text(content)
     with pytest.raises(DataError, match=words):
         look(str(home / "large"), str(home / "small"), None, str(path))
+
+
+def test_several_files_are_a_list_each_with_its_columns(home, tmp_path):
+    rows = [json.loads(line) for line in (home / "answers.jsonl").read_text().splitlines()]
+    for name, part, names in (
+        ("a", rows[:30], ("prompt", "completion")),
+        ("b", rows[30:60], ("query", "response")),
+        ("test", rows[60:], ("query", "response")),
+    ):
+        renamed = [dict(zip(names, row.values(), strict=True)) for row in part]
+        lines = "".join(json.dumps(row) + "\n" for row in renamed)
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+    path = tmp_path / "mine.yaml"
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("a", "b", "test")}
+    words = ["init", str(path), "--teacher", str(home / "large"), "--layers", "2", "--quiet"]
+    result, said = command(
+        *words, "--data", files["a"], "--data", files["b"], "--test", files["test"], "--yes"
+    )
+    assert result.exit_code == 0, said
+    other = {"prompt": "query", "completion": "response"}
+    data = yaml.safe_load(path.read_text())["data"]
+    assert data["train"] == ["./a.jsonl", {"path": "./b.jsonl", "columns": other}]
+    assert data["test"] == [{"path": "./test.jsonl", "columns": other}] and "columns" not in data
+    assert "prompt + completion and query + response" in path.read_text()
+    # What the first one calls its columns holds for all, and the usual names are said of others.
+    seen = look(str(home / "large"), None, 2, [files["b"], files["a"]], test=files["test"]).data
+    assert seen.columns == other and seen.test.columns is None
+    assert [one.columns for one in seen.train] == [None, {}] and seen.rows == 60
 
 
 def test_models_of_other_tokens_are_taught_by_text(home, tmp_path):

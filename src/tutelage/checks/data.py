@@ -34,28 +34,39 @@ def check_data(findings: Findings, student: SeenModel | None) -> None:
     if not isinstance(settings, FileData):
         return
     columns = _columns_of_difficulties(findings)
-    for split in ("train", "validation", "test"):
-        sources = settings.sources(split)
+    asked = [
+        (f"data.{split}", settings.sources(split), split, columns if split == "train" else {})
+        for split in ("train", "validation", "test")
+    ]
+    learner = findings.loaded.recipe.student
+    if learner is not None and learner.finetune is not None:
+        asked.append(("student.finetune.data", learner.finetune.sources, "train", {}))
+    for key, sources, split, further in asked:
         for number, source in enumerate(sources):
-            key = f"data.{split}.{number}" if len(sources) > 1 else f"data.{split}"
-            with findings.about(key):
-                path = source.path
-                if not is_here(path):
-                    findings.unseen(key, f"'{path}' is no file here, but a name on the hub")
-                    continue
-                if _takes_long(Path(path).expanduser()):
-                    findings.unseen(key, f"'{path}' is large, and only read as a whole")
-                    continue
-                rows = source_rows(
-                    source,
-                    split,
-                    tuple(columns) if split == "train" else (),
-                    column_names(settings),
-                )
-                content = _check_rows(
-                    findings, settings, source, rows, columns if split == "train" else {}
-                )
-                _check_chat(findings, settings, key, student, conversations=bool(content.messages))
+            own = f"{key}.{number}" if len(sources) > 1 else key
+            with findings.about(own):
+                _check_source(findings, settings, student, source, split, further, own)
+
+
+def _check_source(
+    findings: Findings,
+    settings: FileData,
+    student: SeenModel | None,
+    source: Source,
+    split: str,
+    columns: Mapping[str, str],
+    key: str,
+) -> None:
+    path = source.path
+    if not is_here(path):
+        findings.unseen(key, f"'{path}' is no file here, but a name on the hub")
+        return
+    if _takes_long(Path(path).expanduser()):
+        findings.unseen(key, f"'{path}' is large, and only read as a whole")
+        return
+    rows = source_rows(source, split, tuple(columns), column_names(settings))
+    content = _check_rows(findings, settings, source, rows, columns)
+    _check_chat(findings, settings, key, student, conversations=bool(content.messages))
 
 
 def is_here(source: str) -> bool:

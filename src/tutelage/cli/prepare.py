@@ -84,7 +84,8 @@ def init_command(
         typer.Option(min=1, help="Instead of --student: cut it from so many of the teacher's."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Training data: .jsonl, .csv, .parquet, folder or hub name.")
+        list[str] | None,
+        typer.Option(help="Training data: .jsonl, .csv, .parquet, folder or hub name; repeatable."),
     ] = None,
     validation: Annotated[str | None, typer.Option(help="Validation data.")] = None,
     test: Annotated[str | None, typer.Option(help="Test data.")] = None,
@@ -111,8 +112,9 @@ def init_command(
             student, layers = _student(
                 typer.prompt("Student (folder, hub name, or a number: so many teacher layers)")
             )
-        data = data or typer.prompt("Training data (a file, folder or hub name)")
-    wanted = {"--teacher": teacher, "--student or --layers": student or layers, "--data": data}
+        data = data or [typer.prompt("Training data (a file, folder or hub name)")]
+    given = data or None
+    wanted = {"--teacher": teacher, "--student or --layers": student or layers, "--data": given}
     if missing := [name for name, value in wanted.items() if value is None]:
         raise ConfigError(
             f"Without a terminal nothing can be asked, and {', '.join(missing)} is missing. For"

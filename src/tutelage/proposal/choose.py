@@ -1,12 +1,13 @@
 """From what was seen to settings, each with its reason."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from tutelage.data.sources import Source
 from tutelage.models import ModelSize
 from tutelage.models.products import fast_in
 from tutelage.pipeline.context.display import size_text
@@ -97,10 +98,13 @@ def _described(size: ModelSize) -> str:
 def _data(seen: Seen, validates: bool) -> Iterator[Setting]:
     data = seen.data
     copies = f", {data.copies:,} copies among them" if data.copies else ""
+    mixed = "; all rows of all of them: weights mix them (docs/data.md)" * (len(data.train) > 1)
+    own = "; columns guessed, look whether they are right" * any(one.columns for one in data.train)
     yield Setting(
         "data.train",
-        data.train,
-        f"{data.form}: {data.rows:,} examples of {data.shape}{copies}; template: {data.template}",
+        _written(data.train),
+        f"{data.form}: {data.rows:,} examples of {data.shape}{copies}; template: {data.template}"
+        f"{mixed}{own}",
     )
     if data.columns:
         yield Setting(
@@ -109,7 +113,8 @@ def _data(seen: Seen, validates: bool) -> Iterator[Setting]:
             "guessed from the names of the columns: look whether it is right",
         )
     if data.validation:
-        yield Setting("data.validation", data.validation, "selects the checkpoint")
+        written = _written([data.validation])
+        yield Setting("data.validation", written, "selects the checkpoint")
     elif validates:
         yield Setting(
             "data.validation_share",
@@ -117,7 +122,7 @@ def _data(seen: Seen, validates: bool) -> Iterator[Setting]:
             "held out, to select the checkpoint",
         )
     if data.test:
-        yield Setting("data.test", data.test, f"{data.test_rows:,} examples")
+        yield Setting("data.test", _written([data.test]), f"{data.test_rows:,} examples")
     else:
         share = _share(0.1, 1000, data.rows)
         yield Setting(
@@ -135,6 +140,15 @@ def _data(seen: Seen, validates: bool) -> Iterator[Setting]:
             spoken = f"{spoken}; the models have {limits.positions:,} positions"
         what = "prompt and answer" if key == "max_length" else "the prompt"
         yield Setting(f"data.{key}", length, f"tokens of {what}: {spoken}")
+
+
+def _written(sources: Sequence[Source]) -> Any:
+    """Sources as a recipe says them: one that is a path alone, or a list."""
+    found = [
+        one.path if one.columns is None else {"path": one.path, "columns": {**one.columns}}
+        for one in sources
+    ]
+    return found[0] if len(found) == 1 and isinstance(found[0], str) else found
 
 
 @dataclass(frozen=True)

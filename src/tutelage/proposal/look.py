@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from tutelage.data import ends_alike, tokenize_examples
-from tutelage.data.load import KNOWN_COLUMNS, find_shape, load_examples
+from tutelage.data.load import load_examples
 from tutelage.data.loaded import draw_positions
-from tutelage.data.read import format_of, read_rows
-from tutelage.data.row import Row
-from tutelage.errors import ConfigError, DataError, ModelError
+from tutelage.data.read import format_of
+from tutelage.data.sources import Source
+from tutelage.errors import ConfigError, ModelError
 from tutelage.models import (
     ModelSize,
     check_same_tokenizer,
@@ -28,18 +28,10 @@ from tutelage.models.places import find_model, local_place
 from tutelage.models.positions import Positions, positions_of
 from tutelage.pipeline.context.display import Display
 from tutelage.pipeline.stages.metric import fitting_metric
+from tutelage.proposal.columns import SeenColumns, look_at_columns
 
 ROWS = 2000
 """Examples that are tokenized, drawn at random."""
-
-_QUESTIONS = (
-    "prompt", "question", "instruction", "query", "problem", "input", "context", "source", "src",
-    "user", "request", "task", "text", "article", "document", "en", "sentence",
-)  # fmt: skip
-_ANSWERS = (
-    "completion", "answer", "output", "response", "solution", "target", "tgt", "chosen",
-    "assistant", "reply", "label", "summary", "highlights", "code", "canonical_solution",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,12 +56,13 @@ class SeenData:
     """The user's data, looked through.
 
     Attributes:
-        train: the file, folder or hub name.
+        train: files, folders or hub names; with columns of their own where they are called
+            otherwise than in ``columns``.
         validation: the same for validation; None to hold some out.
         test: likewise.
-        form: its format.
+        form: their formats.
         shape: the columns that make an example.
-        columns: our names of columns to the file's, where they had to be guessed.
+        columns: our names of columns to the files', where they had to be guessed.
         rows: examples, copies left out.
         copies: how many were.
         total: quantiles of the tokens of prompt and answer, by their shares.
@@ -81,9 +74,9 @@ class SeenData:
         test_rows: examples of the test file; None without one.
     """
 
-    train: str
-    validation: str | None
-    test: str | None
+    train: tuple[Source, ...]
+    validation: Source | None
+    test: Source | None
     form: str
     shape: str
     columns: Mapping[str, str]
@@ -121,7 +114,7 @@ def look(
     teacher: str,
     student: str | None,
     layers: int | None,
-    data: str,
+    data: str | Sequence[str],
     *,
     validation: str | None = None,
     test: str | None = None,
@@ -133,7 +126,7 @@ def look(
         teacher: a folder, hub name, .gguf file or ``embedded:NAME``.
         student: the same; None for some layers of the teacher.
         layers: how many.
-        data: training data, as ``data.train``.
+        data: training data, as ``data.train``: one source, or several.
         validation: as ``data.validation``.
         test: as ``data.test``.
         display: shows progress.
@@ -159,6 +152,7 @@ def look(
             except ModelError as error:
                 foreign = str(error)
     with display.task("Looking at the data"):
+        data = [data] if isinstance(data, str) else data
         found = look_at_data(data, tokens, validation=validation, test=test)
     return Seen(teacher_seen, student_seen, layers, foreign, found)
 
@@ -176,12 +170,12 @@ def _model(name: str, layers: int | None = None) -> tuple[SeenModel, Any]:
 
 
 def look_at_data(
-    source: str, tokenizer: Any, *, validation: str | None = None, test: str | None = None
+    paths: Sequence[str], tokenizer: Any, *, validation: str | None = None, test: str | None = None
 ) -> SeenData:
     """Columns, rows, lengths and answers of the data.
 
     Args:
-        source: the training data.
+        paths: the training data.
         tokenizer: the student's.
         validation: validation data, read to see that they can be.
         test: test data, likewise.
@@ -189,12 +183,18 @@ def look_at_data(
     Raises:
         DataError: something is missing, broken, or makes no examples.
     """
-    columns = guess_columns(source)
-    loaded = load_examples(source, names=columns)
-    others = {
-        split: load_examples(path, split=split, names=columns)
+    first_seen = look_at_columns(paths[0])
+    columns = first_seen.names
+    seen = [first_seen, *(look_at_columns(path, usual=columns) for path in paths[1:])]
+    sources = tuple(_source(path, one, columns) for path, one in zip(paths, seen, strict=True))
+    loaded = load_examples(sources, names=columns)
+    apart = {
+        split: _source(path, look_at_columns(path, split, columns), columns)
         for split, path in (("validation", validation), ("test", test))
         if path is not None
+    }
+    others = {
+        split: load_examples([one], split=split, names=columns) for split, one in apart.items()
     }
     count = len(loaded.examples)
     some = loaded
@@ -211,14 +211,13 @@ def look_at_data(
         example.references or (example.completion,)
         for example in itertools.islice(judged.examples, 200)
     ]
-    row = next(iter(read_rows(source, "train", (*KNOWN_COLUMNS, *columns.values()))))
     asked = "\n".join(text for text in first.fields.values() if text)
     return SeenData(
-        source,
-        validation,
-        test,
-        format_of_source(source),
-        " + ".join(columns.values()) or find_shape(row).name,
+        sources,
+        apart.get("validation"),
+        apart.get("test"),
+        ", ".join(dict.fromkeys(map(format_of_source, paths))),
+        " and ".join(dict.fromkeys(one.shape for one in seen)),
         columns,
         count,
         len(loaded.duplicates),
@@ -236,50 +235,14 @@ def _quantiles(values: Any) -> dict[float, int]:
     return {q: int(np.quantile(values, q, method="higher")) for q in (0.5, 0.9, 0.99, 1.0)}
 
 
+def _source(path: str, seen: SeenColumns, columns: Mapping[str, str]) -> Source:
+    """A source, with columns of its own where they are not those of all."""
+    return Source(path, columns=None if seen.names == columns else seen.names)
+
+
 def format_of_source(source: str) -> str:
     """What a source is, in a word."""
     path = Path(source).expanduser()
     if path.is_dir():
         return "folder"
     return format_of(path) if path.is_file() else "hub"
-
-
-def guess_columns(source: str) -> dict[str, str]:
-    """Which columns of a source are question and answer, where they are not called as usual.
-
-    Args:
-        source: a file, folder or hub name.
-
-    Returns:
-        Our names to the file's; empty where the file's own do.
-
-    Raises:
-        DataError: the source is missing or broken, or no columns look like a question and an
-            answer; the message names the columns that there are.
-    """
-    row = next(iter(read_rows(source, "train", KNOWN_COLUMNS)), None)
-    if row is None:
-        raise DataError(f"'{source}' has no rows, so there is nothing to learn from. Add examples.")
-    try:
-        find_shape(row)
-    except DataError as error:
-        found = _guessed(row)
-        if found is None:
-            raise DataError(
-                f"{error} (In a recipe: data.columns; a look at the names told nothing.)"
-            ) from error
-        return found
-    return {}
-
-
-def _guessed(row: Row) -> dict[str, str] | None:
-    by_name = {name.lower().strip(): name for name in row.found}
-    question = _first(_QUESTIONS, by_name)
-    answer = _first(_ANSWERS, by_name)
-    if question is None or answer is None or question == answer:
-        return None
-    return {"prompt": question, "completion": answer}
-
-
-def _first(names: Sequence[str], there: Mapping[str, str]) -> str | None:
-    return next((there[name] for name in names if name in there), None)

@@ -65,8 +65,17 @@ def _comment(reason: str, depth: int) -> list[str]:
 def _line(setting: Setting, name: str, folder: Path, depth: int) -> str:
     value = setting.value
     if setting.key in _PATHS:
-        value = _from(folder, value)
+        value = _placed(folder, value)
     return f"{' ' * depth}{name}: {_scalar(value)}"
+
+
+def _placed(folder: Path, value: Any) -> Any:
+    """A path, or a list of them or of mappings with one, as found from the recipe's folder."""
+    if isinstance(value, list):
+        return [_placed(folder, one) for one in value]
+    if isinstance(value, dict):
+        return {**value, "path": _from(folder, value["path"])}
+    return _from(folder, value)
 
 
 def _scalar(value: Any) -> str:

@@ -6,6 +6,7 @@ from tutelage.recipe.merge import default_kinds
 from tutelage.recipe.nodes import Node
 
 _PATHS = ("student.model", "student.init_from", "student.finetune.data", "teacher.model")
+_SOURCES = ("student.finetune.data",)
 _DATA_PATHS = ("data.train", "data.validation", "data.test")
 
 
@@ -18,7 +19,8 @@ def resolve_paths(tree: Node) -> Node:
     data = _DATA_PATHS if kind is not None and kind.value == "files" else ()
     for path in (*_PATHS, *data):
         node = tree.get(path)
-        if node is not None and path in data and isinstance(node.value, list):
+        several = path in (*_SOURCES, *data)
+        if node is not None and several and isinstance(node.value, list):
             sources = [_source(one) for one in node.value]
             tree = tree.put(path, Node(sources, node.origin, node.folder))
         if node is None or not isinstance(node.value, str) or node.value in ("", "TEACHER"):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from tutelage.curriculum.options import LearningRate, PlanSettings
+from tutelage.data.sources import Source
 from tutelage.generation.settings import GenerationSettings
 from tutelage.recipe.base import (
     Choice,
@@ -19,6 +20,7 @@ from tutelage.recipe.base import (
     section_of,
 )
 from tutelage.recipe.names import check_component, check_schedule, check_style
+from tutelage.recipe.sources import Sources, plain_sources
 from tutelage.recipe.words import below
 from tutelage.schedules import TEXT_CONTROLLERS, Course
 from tutelage.training.alarms import Alarms
@@ -46,12 +48,18 @@ class Heal(FineTune):
 
     epochs: float = Field(default=1.0, gt=0, le=1e5, description="Passes over the data.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Peak learning rate.")
-    data: str | None = Field(
-        default=None, description="A file like data.train; the training data when left out."
+    data: Sources | None = Field(
+        default=None,
+        description="A file or a list like data.train; the training data when left out.",
     )
     objective: Literal["sft", "kl"] = Field(
         default="sft", description="sft: the answers. kl: the teacher's distributions on them."
     )
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Its own data; none where it trains on those of the recipe."""
+        return plain_sources(self.data)
 
 
 class Student(Strict):

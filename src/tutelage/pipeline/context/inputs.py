@@ -134,7 +134,10 @@ def start_inputs(session: Session) -> Inputs:
         else:
             found["tokenized"] = _tokenized(session, "columns")
             found["tokenizer"] = tokenizer_identity(models.tokenizer)
-            found["sources"] = data_identity(settings.data)
+            # A file alone counts as it did when there were no lists.
+            alone, own = isinstance(settings.data, str), settings.sources
+            found["sources"] = data_identity(own[0].path) if alone else sources_identity(own)
+            found |= {"draws": session.recipe.data_seed} if are_drawn(own) else {}
         if settings.objective == "kl":
             found["teacher"] = models.teacher_identity(models.strongest)
     return found

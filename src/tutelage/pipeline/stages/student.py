@@ -6,6 +6,7 @@ it and its cost, and before difficulty is measured.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from tutelage.checks.data import column_names
 from tutelage.data.load import load_examples
+from tutelage.data.sources import Source
 from tutelage.files import atomic_write_json, remove_directory
 from tutelage.models import keep_layers
 from tutelage.models.saving import disk_checked
@@ -81,7 +83,7 @@ def _save(session: Session, model: Any, folder: Any) -> None:
 def _heal(session: Session, settings: Heal, inputs: dict[str, Any]) -> None:
     """Train the student on answers, or on the teacher's distributions, before anything else."""
     models = session.models
-    rows = _rows(session, settings.data)
+    rows = healing_rows(session, settings.sources)
     work = _work(session)
     teacher = None
     if settings.objective == "kl":
@@ -121,11 +123,17 @@ def _work(session: Session) -> Path:
     return session.part(f"{PART}-training")
 
 
-def _rows(session: Session, source: str | None) -> Any:
-    """What a student is healed on: the training data, or a file of its own."""
-    if source is None:
+def healing_rows(session: Session, sources: Sequence[Source]) -> Any:
+    """What a student is healed on.
+
+    Args:
+        session: the run.
+        sources: files of its own; none for the training data.
+    """
+    if not sources:
         return rows_of(session, "train")
     with session.display.task("Reading the data that the student is healed on") as report:
         names = column_names(session.recipe.data)
-        examples = load_examples(source, split="train", names=names)
+        seed = session.recipe.data_seed
+        examples = load_examples(sources, split="train", names=names, seed=seed)
         return tokenize(session, examples, progress=report).dataset
