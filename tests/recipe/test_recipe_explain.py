@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tutelage.curriculum import CURRICULA
 from tutelage.errors import ConfigError
-from tutelage.recipe import load_recipe, to_yaml
+from tutelage.recipe import controls_text, load_recipe, to_yaml
 from tutelage.recipe.explain import _scalar
 from tutelage.recipe.merge import merge
 from tutelage.recipe.nodes import from_value, parse
@@ -50,6 +50,62 @@ def test_every_value_says_where_it_came_from():
     assert all("  # " in line for line in values)
     (rate,) = [line for line in lines if line.strip().startswith("learning_rate: 0.001")]
     assert rate.endswith("# --set")
+
+
+def test_what_controls_change_is_said_resolved(tmp_path):
+    controls = {
+        "plain": {"extends": "kld"},
+        "jsd": {"loss": {"divergence": {"kind": "jsd", "jsd_beta": 0.2}}},
+        "same": {},
+    }
+    loaded = load_recipe({"extends": "embedded_cpd", "controls": controls})
+    text = controls_text(loaded)
+    head, *lines = text.splitlines()
+    assert head == (
+        "# What each control changes, resolved; in brackets what cpd has, whose number of updates"
+        " all make:"
+    )
+    # Of the three that `plain` inherits, none stands in its own words.
+    assert lines[:3] == [
+        "# sft:",
+        "#   curriculum.kind: random  (calibrated)",
+        "#   loss.ce_weight: 1.0  (0.3)",
+    ]
+    plain = lines[lines.index("# plain:") + 1 : lines.index("# jsd:")]
+    assert "#   curriculum.kind: random  (calibrated)" in plain
+    jsd = lines[lines.index("# jsd:") + 1 : lines.index("# same: nothing")]
+    assert jsd == [
+        "#   loss.divergence.kind: jsd  (forward_kl)",
+        "#   loss.divergence.jsd_beta: 0.2  (-)",
+    ]
+    path = tmp_path / "shown.yaml"
+    path.write_text(to_yaml(loaded) + text)
+    assert load_recipe(path).fingerprint == loaded.fingerprint
+    assert controls_text(load_recipe("embedded_cpd", ["controls={}"])) == ""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("curriculum.passes=2", "curriculum.total_steps=9"),
+        ("curriculum={total_steps: 9}", "curriculum.iteration_ratio=0.5"),
+        ("student.layers=2", "student.model=a"),
+        ("teacher.model=a", "teachers=[{name: b, model: b}]"),
+    ],
+)
+def test_two_changes_by_hand_do_not_undo_each_other(first, second):
+    with pytest.raises(ConfigError, match=r"--set \S+ and --set \S+ answer the same question"):
+        load_recipe("embedded_cpd", [first, second])
+
+
+def test_the_last_change_by_hand_to_one_key_counts():
+    def course(*changes):
+        return load_recipe("embedded_cpd", changes).recipe.curriculum
+
+    assert course("curriculum.passes=2", "curriculum.passes=3").passes == 3
+    again = course("curriculum.passes=2", "curriculum.passes=null", "curriculum.total_steps=30")
+    assert (again.passes, again.total_steps) == (None, 30)
+    assert course("curriculum.total_steps=30").total_steps == 30
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,11 @@ def ls_command(
 
 @app.command("show")
 def show_command(recipe: RecipeArgument, set_: SetOption = None) -> None:
-    """Print a resolved recipe, with where each value came from."""
-    from tutelage.recipe import load_recipe, to_yaml
+    """Print a resolved recipe, with where each value came from, and what each control changes."""
+    from tutelage.recipe import controls_text, load_recipe, to_yaml
 
-    say(to_yaml(load_recipe(recipe, set_ or (), partial=True)).rstrip("\n"))
+    loaded = load_recipe(recipe, set_ or (), partial=True)
+    say(f"{to_yaml(loaded)}{controls_text(loaded)}".rstrip("\n"))
 
 
 @app.command("validate")

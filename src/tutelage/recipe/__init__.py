@@ -1,7 +1,7 @@
 """Recipes: YAML in, a validated value out. Read by checks, pipeline and cli alone."""
 
 from tutelage.recipe.effects import effective
-from tutelage.recipe.explain import to_yaml
+from tutelage.recipe.explain import controls_text, to_yaml
 from tutelage.recipe.load import LoadedRecipe, RecipeInfo, list_recipes, load_recipe, shipped
 from tutelage.recipe.schema import Recipe
 
@@ -9,6 +9,7 @@ __all__ = [
     "LoadedRecipe",
     "Recipe",
     "RecipeInfo",
+    "controls_text",
     "effective",
     "list_recipes",
     "load_recipe",

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -22,6 +23,45 @@ def to_yaml(loaded: LoadedRecipe) -> str:
     width = min(max((len(text) for text, origin in lines if origin), default=0), 60)
     rows = [f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines]
     return "\n".join(rows) + "\n"
+
+
+_OF_THE_ARM = {"name", "arm", "title", "description", "paper", "differs_from_paper", "controls"}
+"""What is said of an arm, and makes nothing else of it."""
+
+_ABSENT = object()
+"""In place of an option that another component does not have."""
+
+
+def controls_text(loaded: LoadedRecipe) -> str:
+    """What each control is beside the main arm once all that it extends is resolved.
+
+    Every line is a comment, so that it can stand behind the recipe; empty without controls.
+    """
+    main, *controls = loaded.arms.items()
+    if not controls:
+        return ""
+    values = main[1].model_dump(mode="json")
+    lines = [
+        f"# What each control changes, resolved; in brackets what {main[0]} has, whose number of"
+        " updates all make:"
+    ]
+    for name, arm in controls:
+        changes = list(_changes(values, arm.model_dump(mode="json"), ""))
+        lines.append(f"# {name}:" if changes else f"# {name}: nothing")
+        lines += [f"#   {text}" for text in changes]
+    return "\n".join(lines) + "\n"
+
+
+def _changes(main: Any, other: Any, path: str) -> Iterator[str]:
+    """Keys at which two recipes differ, with the value of the second and that of the first."""
+    if isinstance(main, dict) and isinstance(other, dict):
+        for key in dict.fromkeys((*main, *other)):
+            if path or key not in _OF_THE_ARM:
+                where = f"{path}.{key}" if path else key
+                yield from _changes(main.get(key, _ABSENT), other.get(key, _ABSENT), where)
+    elif main != other:
+        said, before = ("-" if one is _ABSENT else _scalar(one) for one in (other, main))
+        yield f"{path}: {said}  ({before})"
 
 
 def _lines(

@@ -19,7 +19,7 @@ from tutelage.placeholders import shorten
 from tutelage.proofs import fingerprint
 from tutelage.recipe.effects import effective
 from tutelage.recipe.files import is_there, resolve_paths
-from tutelage.recipe.merge import merge
+from tutelage.recipe.merge import merge, undone
 from tutelage.recipe.nodes import Node, checked, from_value, parse
 from tutelage.recipe.problems import problems
 from tutelage.recipe.schema import LONGEST_NAME, Recipe
@@ -162,8 +162,7 @@ def load_recipe(
             lacks something; the message says where and what to do.
     """
     tree, method = read_layers(source)
-    for override in overrides:
-        tree = _apply(tree, override)
+    tree = _with_overrides(tree, overrides)
     tree = _anchor_controls(resolve_paths(tree))
     if not tree.get("name"):
         stem = "recipe" if isinstance(source, Mapping) else Path(str(source)).stem
@@ -252,7 +251,28 @@ def _find(name: str, asked_by: Node | None = None) -> Path:
     )
 
 
-def _apply(tree: Node, override: str) -> Node:
+def _with_overrides(tree: Node, overrides: Sequence[str]) -> Node:
+    """A tree with what ``--set`` changes, one after another.
+
+    Raises:
+        ConfigError: one is no key with a value, or undoes what another asks for.
+    """
+    changes: list[Node] = []
+    for override in overrides:
+        change = _change(override)
+        if lost := undone(changes, change):
+            raise ConfigError(
+                f"--set {lost[0]} and --set {lost[1]} answer the same question, and the second"
+                " would undo the first. Give one of them."
+            )
+        changes.append(change)
+        # A section that another kind replaces in a file is replaced in the same way here.
+        tree = merge(tree, change)
+    return tree
+
+
+def _change(override: str) -> Node:
+    """What one ``--set`` asks for, as a tree."""
     path, equals, text = override.partition("=")
     path = path.strip()
     if not equals or not path or path.count(".") > _DEEPEST_KEY:
@@ -262,9 +282,7 @@ def _apply(tree: Node, override: str) -> Node:
         )
     checked(path, "--set")
     value = parse(text, f"--set {path[:80]}", lines=False)
-    over = Node({}, "--set").put(path, _relabel(value))
-    # A section that another kind replaces in a file is replaced in the same way here.
-    return merge(tree, over)
+    return Node({}, "--set").put(path, _relabel(value))
 
 
 def _relabel(node: Node) -> Node:

@@ -1,7 +1,7 @@
 """How one tree of a recipe is laid over another: what a file says over what it extends."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -66,6 +66,34 @@ def merge(base: Node, over: Node, key: str = "") -> Node:
     for name, child in over.value.items():
         merged[name] = merge(merged[name], child, name) if name in merged else child
     return Node(merged, base.origin if key == "" else over.origin, base.folder)
+
+
+def undone(earlier: Sequence[Node], later: Node) -> tuple[str, str] | None:
+    """What was asked for and is void by what is asked for after it, though both come from one hand.
+
+    Args:
+        earlier: trees that were laid one over another.
+        later: the tree that follows.
+
+    Returns:
+        The key that would be void and the key that makes it so; None where there is none.
+    """
+    for section, table in _REPLACES.items():
+        inside = f"{section}." if section else ""
+        for name, others in table.items():
+            if not _says(later, inside + name):
+                continue
+            for other in others:
+                last = next((one for one in reversed(earlier) if one.get(inside + other)), None)
+                if last is not None and _says(last, inside + other):
+                    return inside + other, inside + name
+    return None
+
+
+def _says(tree: Node, path: str) -> bool:
+    """Whether a tree has something at a path, and not null."""
+    node = tree.get(path)
+    return node is not None and node.value is not None
 
 
 def _of_the_kind(kind: Any) -> tuple[str, ...]:
