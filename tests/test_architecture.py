@@ -16,7 +16,7 @@ LAYERS = [
     {
         "errors", "types", "components", "files", "proofs", "hashes", "interrupts", "lazy",
         "numerics", "ids", "placeholders", "printing", "settings", "statistics", "growing",
-        "locks", "devices", "overdue",
+        "locks", "devices", "overdue", "addresses",
     },
     {"verifiers", "divergences", "targets", "schedules"},
     {"teachers", "generation", "data", "models"},

@@ -47,7 +47,7 @@ class SpendingLimitError(TutelageError, RuntimeError):
 
 
 class StoreError(TutelageError, ValueError):
-    """A teacher store is missing, damaged, incomplete, or was made from another teacher."""
+    """A teacher store is missing, out of reach, damaged, or was made from another teacher."""
 
 
 class SandboxError(TutelageError, RuntimeError):

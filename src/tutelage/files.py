@@ -28,7 +28,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tutelage.errors import RunFolderError
 
@@ -111,6 +111,17 @@ def _is_about(error: OSError, path: Path) -> bool:
 
 def atomic_write_bytes(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path``, wholly or not at all."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Yield an empty temporary file that takes the place of ``path`` when the block ends well.
+
+    When the block raises, the temporary file goes and ``path`` stays as it was. Who writes files by
+    name may write the temporary one (``file.name``).
+    """
     path = Path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +129,7 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
         try:
             with temporary.open("xb") as file:
                 _hold(file.fileno())
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -1,20 +1,19 @@
 """Whether a run folder can be made where it is wanted."""
 
 import os
-import re
 from pathlib import Path
 
+from tutelage.addresses import file_system_class, is_address
 from tutelage.checks.findings import Findings
 from tutelage.errors import RunFolderError
 
 _NOT_DISKS = ("/proc", "/sys", "/dev")
 _LONGEST = 255  # bytes of a name, on all usual file systems
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path makes one slash of two
 _ROOM = 150  # of a path, for what is written below it
 
 
 def check_places(findings: Findings, run_dir: str | Path | None) -> None:
-    """The run folder and the folder of all runs are folders, or can become some."""
+    """Run folder and folder of all runs are folders or can become some; stores may be elsewhere."""
     if run_dir is not None:
         with findings.about("--run-dir"):
             check_folder_can_be(Path(run_dir))
@@ -23,7 +22,10 @@ def check_places(findings: Findings, run_dir: str | Path | None) -> None:
     for name, teacher in findings.loaded.recipe.ladder.items():
         for folder in teacher.store_folders:
             with findings.about(f"{findings.teacher_key(name)}.store"):
-                check_folder_can_be(Path(folder))
+                if is_address(folder):
+                    file_system_class(folder)
+                else:
+                    check_folder_can_be(Path(folder))
 
 
 def check_folder_can_be(path: Path) -> None:
@@ -32,10 +34,11 @@ def check_folder_can_be(path: Path) -> None:
     Raises:
         RunFolderError: says what is in the way.
     """
-    if _ADDRESS.match(str(path)):
+    if is_address(path):
         raise RunFolderError(
             f"'{str(path).replace(':/', '://', 1)}' is an address, and what is made is written to a"
-            " folder. Name one: on a file system that is mounted here, or copy it afterwards."
+            " folder. Name one: on a file system that is mounted here, or copy it afterwards. (A"
+            " teacher's store alone may be at an address: teacher.store.)"
         )
     absolute = Path(os.path.abspath(path.expanduser()))
     text = str(absolute)

@@ -140,7 +140,8 @@ def cache_command(
         say(
             f"{store.teacher}: {store.kind}, {store.examples:,} examples ({store.added:,} new),"
             f" {store.response_tokens:,} response tokens, {store.bytes / 1e6:.1f} MB"
-            f" ({store.bytes / max(store.response_tokens, 1):.0f} bytes a token): {store.folder}"
+            f" ({store.bytes / max(store.response_tokens, 1):.0f} bytes a token):"
+            f" {f'{store.address}, kept in ' if store.address else ''}{store.folder}"
         )
         if store.errors:
             say(f"  {topk_error_text(store.errors)}")

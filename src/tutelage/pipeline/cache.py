@@ -11,7 +11,6 @@ from tutelage.pipeline.run import prepared
 from tutelage.pipeline.stages.room import check_room
 from tutelage.pipeline.stages.store import (
     LIVE,
-    StorePlace,
     asked_signal,
     fill,
     may_store,
@@ -19,6 +18,7 @@ from tutelage.pipeline.stages.store import (
     stores_wanted,
 )
 from tutelage.pipeline.stages.store_error import TopKError, topk_error
+from tutelage.pipeline.stages.store_place import StorePlace
 from tutelage.teachers import Need, join_rows, store_need
 
 
@@ -28,13 +28,14 @@ class Cached:
 
     Attributes:
         teacher: the teacher's name.
-        folder: where the store is.
+        folder: where the store is; of one at an address, the folder in which it is kept here.
         kind: hidden or topk.
         examples: what it holds.
         response_tokens: what it holds.
         bytes: what it takes on disk.
         added: examples that were stored just now.
         errors: for topk, what it loses beside the whole teacher.
+        address: where the store is, if it is at an address.
     """
 
     teacher: str
@@ -45,6 +46,7 @@ class Cached:
     bytes: int
     added: int
     errors: tuple[TopKError, ...] = ()
+    address: str = ""
 
 
 def cache(
@@ -70,7 +72,7 @@ def cache(
         run_dir: the run folder.
         quiet: show no progress; None shows it on a terminal and in a notebook.
         part: number (from 0) and count of the parts of which this makes one, for machines that
-            share no folder: ``teacher.store`` then names the folders of all.
+            share no folder: ``teacher.store`` then names the folders of all, or an address.
 
     Raises:
         ConfigError: no arm learns from distributions that can be stored.
@@ -120,4 +122,5 @@ def _cached(
         store.bytes_on_disk(),
         added,
         tuple(errors),
+        "" if place.filled is None else place.filled.address,
     )

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from tutelage.addresses import checked_address, is_address
 from tutelage.curriculum.options import LearningRate, PlanSettings
 from tutelage.data.sources import Source
 from tutelage.generation.settings import GenerationSettings
@@ -131,14 +132,23 @@ class Teacher(Strict):
     store: NotEmpty | Annotated[list[NotEmpty], Field(min_length=1)] | None = Field(
         default=None,
         description=(
-            "Folder of the stored signal; by default one below output/cache. Of a list all folders"
-            " are read as one store, and what none has is written to the first."
+            "Folder of the stored signal, or its address (s3://bucket/folder); by default a folder"
+            " below output/cache. Of a list all are read as one store, and what none has is written"
+            " to the first."
         ),
     )
 
+    @field_validator("store")
+    @classmethod
+    def _no_password(cls, given: Any) -> Any:
+        """Addresses without what must not be shown, which is refused before anything shows it."""
+        if isinstance(given, list):
+            return [cls._no_password(one) for one in given]
+        return checked_address(given) if given and is_address(given) else given
+
     @property
     def store_folders(self) -> list[str]:
-        """The folders that it names, none or some."""
+        """The folders and addresses that it names, none or some."""
         return [self.store] if isinstance(self.store, str) else self.store or []
 
     @property

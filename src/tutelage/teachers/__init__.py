@@ -5,6 +5,7 @@ from tutelage.teachers.ladder import TeacherLadder
 from tutelage.teachers.live import LiveTeacher, live_teacher
 from tutelage.teachers.signal import TeacherSignal, TeacherTile
 from tutelage.teachers.store import (
+    Mirror,
     Need,
     StoredTeacher,
     StoreSpec,
@@ -22,6 +23,7 @@ from tutelage.teachers.store import (
 __all__ = [
     "EnsembleTeacher",
     "LiveTeacher",
+    "Mirror",
     "Need",
     "StoreSpec",
     "StoredTeacher",

@@ -22,7 +22,7 @@ from tutelage.pipeline.context.shared import SharedParts
 from tutelage.pipeline.context.suites import suites_of, validation_suite
 from tutelage.proofs import fingerprint, read_sealed, write_sealed
 from tutelage.recipe import LoadedRecipe, Recipe
-from tutelage.teachers import TeacherStore
+from tutelage.teachers import Mirror, TeacherStore
 from tutelage.teachers.store import Stamp
 from tutelage.training.settings import parts_of
 
@@ -55,6 +55,8 @@ class Session:
         processes: who works and who waits.
         clock: who pays how much time.
         stores: teacher stores that were opened, by their folders.
+        mirrors: folders of stores at addresses, by their address.
+        brought: addresses of which everything is here, with the key of what they hold.
         verified: by what their shards are known again that were compared with their checksums.
         draws: whether plans are drawn, and a report is written; both can be done later.
         replaced: what the parts were made from that this run replaced in another recipe's folder.
@@ -68,6 +70,8 @@ class Session:
     processes: Processes
     clock: Clock
     stores: dict[tuple[Path, ...], TeacherStore] = field(default_factory=dict)
+    mirrors: dict[str, Mirror] = field(default_factory=dict)
+    brought: set[tuple[str, str]] = field(default_factory=set)
     verified: set[Stamp] = field(default_factory=set)
     draws: bool = True
     replaced: dict[str, Mapping[str, Any]] = field(default_factory=dict)

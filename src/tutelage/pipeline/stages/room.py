@@ -13,13 +13,8 @@ from tutelage.files import nearest_folder
 from tutelage.pipeline.context.display import size_text
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.stages.data import rows_of
-from tutelage.pipeline.stages.store import (
-    LIVE,
-    StorePlace,
-    asked_signal,
-    may_store,
-    strongest_place,
-)
+from tutelage.pipeline.stages.store import LIVE, asked_signal, may_store, strongest_place
+from tutelage.pipeline.stages.store_place import StorePlace, bring
 from tutelage.recipe import Recipe
 from tutelage.teachers.store import ROOM, free_bytes, store_bytes, store_need, token_bytes
 
@@ -154,6 +149,7 @@ def stores_ahead(session: Session, recipe: Recipe) -> bool:
 
 
 def _lacks(session: Session, place: StorePlace, parts: Sequence[Any]) -> int:
+    bring(session, place)
     size = session.models.size_of(place.teacher)
     return sum(store_need(place.folders, place.spec, size.hidden_size, one).bytes for one in parts)
 

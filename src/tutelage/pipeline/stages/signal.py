@@ -18,12 +18,12 @@ from tutelage.pipeline.stages.store import (
     learns_distributions,
     may_store,
     open_store,
-    store_place,
     stores_wanted,
     tested_rows,
     verify_store,
 )
 from tutelage.pipeline.stages.store_error import topk_error, topk_error_text
+from tutelage.pipeline.stages.store_place import store_place
 from tutelage.recipe import Recipe
 from tutelage.teachers import (
     LiveTeacher,

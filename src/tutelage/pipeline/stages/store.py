@@ -1,9 +1,10 @@
-"""The teacher stores of a run: where each is, what it must hold, filling it, opening it."""
+"""The teacher stores of a run: what each must hold, filling it, opening it."""
 
 import contextlib
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,15 @@ from tutelage.files import atomic_write_json, read_json_or
 from tutelage.models.head import check_head
 from tutelage.models.shards import shard
 from tutelage.pipeline.context.display import size_text
-from tutelage.pipeline.context.identity import tokenizer_identity
 from tutelage.pipeline.context.models import autocast_dtype, device
 from tutelage.pipeline.context.session import TIME, Session, call
 from tutelage.pipeline.context.suites import agreement_asked, own_suite
 from tutelage.pipeline.stages.data import rows_of, rows_to_compare, training_rows
+from tutelage.pipeline.stages.store_place import StorePlace, bring, send, sending, store_place
 from tutelage.proofs import fingerprint
 from tutelage.recipe import Recipe
 from tutelage.teachers import (
     Need,
-    StoreSpec,
     TeacherStore,
     begin_store,
     check_folders,
@@ -30,49 +30,12 @@ from tutelage.teachers import (
     join_rows,
     store_need,
 )
-from tutelage.teachers.store import Stamp, beginning
+from tutelage.teachers.store import SPENT, Stamp, beginning
 
 LIVE = "live"
 
 STORING = "teacher store"
 """What the clock calls the filling of stores."""
-
-
-@dataclass(frozen=True)
-class StorePlace:
-    """A store of a run.
-
-    Attributes:
-        teacher: the teacher's name.
-        folders: where it is; of several the first is filled, and all are read.
-        spec: what it holds.
-    """
-
-    teacher: str
-    folders: tuple[Path, ...]
-    spec: StoreSpec
-
-    @property
-    def folder(self) -> Path:
-        """The folder that is filled."""
-        return self.folders[0]
-
-
-def store_place(session: Session, name: str, recipe: Recipe, kind: str) -> StorePlace:
-    """Where a teacher's signal is stored for an arm, and what that store must hold."""
-    teacher = session.recipe.ladder[name]
-    half = "bfloat16" in (teacher.dtype, recipe.training.precision)
-    spec = StoreSpec(
-        kind="topk" if kind == "topk" else "hidden",
-        teacher=session.models.teacher_identity(name),
-        tokenizer=tokenizer_identity(session.models.tokenizer),
-        vocab_size=session.models.vocab_size,
-        # What the head's product reads: rounding it when it is stored changes nothing.
-        dtype="bfloat16" if half else "float32",
-        top_k=teacher.top_k if kind == "topk" else None,
-    )
-    own = tuple(map(Path, teacher.store_folders))
-    return StorePlace(name, own or (session.cached(f"store-{spec.key}"),), spec)
 
 
 def learns_distributions(recipe: Recipe) -> bool:
@@ -131,7 +94,11 @@ def _fill(
     rows = join_rows(parts)
     size = session.models.size_of(place.teacher)
     first = call if alone else session.processes.by_first
+    if place.mirrors:
+        first(bring, session, place)
     first(check_folders, place.folders, place.spec)
+    if place.mirrors:
+        first(send, session, place)  # what a run that was stopped had left
     need = first(store_need, place.folders, place.spec, size.hidden_size, rows)
     paid = first(_pay, session, place)
     if not need.examples:
@@ -140,7 +107,7 @@ def _fill(
     what = "hidden states" if place.spec.kind == "hidden" else f"top {place.spec.top_k} tokens"
     session.display.note(
         f"teacher store: {what} of '{place.teacher}' at {need.response_tokens:,} response tokens of"
-        f" {need.examples:,} examples need {size_text(need.bytes)} in {place.folder}"
+        f" {need.examples:,} examples need {size_text(need.bytes)} in {place.title}"
         + (f", of which this part is 1 of {part[1]}" if part[1] > 1 else "")
     )
     first(check_space, place.folder, share)
@@ -149,9 +116,14 @@ def _fill(
     with session.timed(STORING), _lent(session, place.teacher, cut) as model:
         check_head(model)
         first(begin_store, place.folders, place.spec, model, name=place.teacher)
+        if place.mirrors:
+            first(send, session, place, ())  # whoever may not write there knows it before the pass
         if cut:
             shard(model, device())
-        with session.display.task("Storing what the teacher says") as report:
+        with (
+            sending(session, place) as made,
+            session.display.task("Storing what the teacher says") as report,
+        ):
             fill_store(
                 place.folders,
                 place.spec,
@@ -166,11 +138,14 @@ def _fill(
                 by_first=first if cut else None,
                 progress=report,
                 tell=session.display.note,
+                made=made,
             )
     if not alone:
         session.processes.wait()
     if session.processes.is_first:
         _note_time(session, place, paid, time.monotonic() - began)
+    if place.mirrors:
+        first(send, session, place)
     session.stores.pop(place.folders, None)
     return need
 
@@ -185,7 +160,7 @@ def _lent(session: Session, name: str, cut: bool) -> contextlib.AbstractContextM
 
 def _pay(session: Session, place: StorePlace) -> float:
     """Charge what filling a store took so far, whoever did it: the run reads what is there."""
-    spent = [read_json_or(folder / TIME, {}).get("seconds", 0.0) for folder in place.folders]
+    spent = [_spent(folder) for folder in place.folders]
     for folder, seconds in zip(place.folders, spent, strict=True):
         # Of several folders two may have one name.
         what = folder.name if folder == place.folder else str(folder)
@@ -193,11 +168,21 @@ def _pay(session: Session, place: StorePlace) -> float:
     return spent[0]
 
 
+def _spent(folder: Path) -> float:
+    """What filling a folder took, here and on the hosts that filled its address."""
+    records = [folder / TIME, *sorted(folder.glob(SPENT))]
+    return sum(read_json_or(record, {}).get("seconds", 0.0) for record in records)
+
+
 def _note_time(session: Session, place: StorePlace, paid: float, seconds: float) -> None:
     """Note in a store what this run spent on it: others may have spent time on it meanwhile."""
     with beginning(place.folder):
-        before = read_json_or(place.folder / TIME, {}).get("seconds", 0.0)
-        atomic_write_json(place.folder / TIME, {"seconds": round(before + seconds, 3)})
+        if place.filled is not None:
+            record, before = place.folder / SPENT.replace("*", secrets.token_hex(8)), 0.0
+        else:
+            record = place.folder / TIME
+            before = read_json_or(record, {}).get("seconds", 0.0)
+        atomic_write_json(record, {"seconds": round(before + seconds, 3)})
     session.clock.made(place.folder.name, STORING, round(paid + seconds, 3))
 
 
@@ -213,6 +198,7 @@ def open_store(session: Session, place: StorePlace) -> TeacherStore:
     not verified again.
     """
     if place.folders not in session.stores:
+        bring(session, place)
         with session.display.task("Verifying the teacher store"):
             store = TeacherStore(place.folders, place.spec, verified=session.verified)
         session.verified.update(store.stamps)
@@ -303,6 +289,7 @@ def store_needs(session: Session, arm: str, kind: str) -> list[Need]:
     """What the stores of an arm still lack, before anything is computed."""
     found = []
     for place, rows in _wanted(session, arm, kind):
+        bring(session, place)
         size = session.models.size_of(place.teacher)
         found.append(store_need(place.folders, place.spec, size.hidden_size, rows))
     return found

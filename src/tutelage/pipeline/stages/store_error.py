@@ -13,7 +13,8 @@ from tutelage.files import atomic_write_json, read_json
 from tutelage.models.head import batch_hidden
 from tutelage.pipeline.context.models import device, on_device
 from tutelage.pipeline.context.session import Session
-from tutelage.pipeline.stages.store import StorePlace, open_store
+from tutelage.pipeline.stages.store import open_store
+from tutelage.pipeline.stages.store_place import StorePlace
 from tutelage.targets import probability_mix
 from tutelage.teachers import LiveTeacher, StoredTeacher, join_rows
 from tutelage.teachers.store.keys import describe_rows

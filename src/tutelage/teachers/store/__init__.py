@@ -2,6 +2,7 @@
 
 from tutelage.teachers.store.claims import beginning
 from tutelage.teachers.store.keys import join_rows, row_key, save_keys
+from tutelage.teachers.store.mirror import SPENT, Mirror
 from tutelage.teachers.store.need import (
     ROOM,
     Need,
@@ -19,6 +20,8 @@ from tutelage.teachers.store.write import begin_store, fill_store
 
 __all__ = [
     "ROOM",
+    "SPENT",
+    "Mirror",
     "Need",
     "Stamp",
     "StoreSpec",

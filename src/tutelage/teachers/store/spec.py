@@ -1,5 +1,6 @@
 """What a store holds, and what must agree before anything in it is used."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from tutelage.errors import ConfigError, StoreError
-from tutelage.files import atomic_write_json, read_json
+from tutelage.files import atomic_write_json
 from tutelage.proofs import fingerprint
 
 MANIFEST = "manifest.json"
@@ -82,27 +83,45 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         StoreError: there is none, or it is of another version.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    return parsed_manifest(path.read_bytes() if path.is_file() else None, folder)
+
+
+def parsed_manifest(content: bytes | None, place: Path | str) -> dict[str, Any]:
+    """A manifest from what is in its file.
+
+    Args:
+        content: of the file; None where there is none.
+        place: folder or address of the store.
+
+    Raises:
+        StoreError: there is none, or it is of another version.
+    """
+    if content is None:
         raise StoreError(
-            f"'{folder}' is no teacher store: it has no {MANIFEST}. Make one with `tutelage cache`."
+            f"'{place}' is no teacher store: it has no {MANIFEST}. Make one with `tutelage cache`."
         )
     try:
-        manifest = read_json(path)
+        manifest = json.loads(content)
     except ValueError:
         raise StoreError(
-            f"The manifest of the teacher store '{folder}' cannot be read. Delete the folder; it is"
+            f"The manifest of the teacher store '{place}' cannot be read. Delete the folder; it is"
             " made again."
         ) from None
     if manifest.get("format") != FORMAT:
         raise StoreError(
-            f"The teacher store '{folder}' has format {manifest.get('format')}, and this version of"
+            f"The teacher store '{place}' has format {manifest.get('format')}, and this version of"
             f" Tutelage reads {FORMAT}. Delete the folder; it is made again."
         )
     return manifest
 
 
-def check_spec(folder: Path, manifest: Mapping[str, Any], wanted: StoreSpec) -> None:
+def check_spec(folder: Path | str, manifest: Mapping[str, Any], wanted: StoreSpec) -> None:
     """Refuse a store that is not what is wanted.
+
+    Args:
+        folder: its folder, or its address.
+        manifest: what it says of itself.
+        wanted: what it must hold.
 
     Raises:
         StoreError: teacher, tokenizer, vocabulary, type or kind differ; the message names which.
@@ -132,14 +151,19 @@ def check_same(
     Raises:
         StoreError: what they hold differs; the message names how.
     """
+    if word := difference(manifest, expected):
+        raise StoreError(
+            f"The teacher store '{folder}' {word} than '{first}', so they cannot be read as one"
+            " (teacher.store). Name folders that were filled by the same teacher, in the same"
+            " type of numbers."
+        )
+
+
+def difference(manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """How what one store holds differs from what another does; empty where it does not."""
     words = {**_WORDS, "transform": _OTHER_HEAD, "head_crc32": _OTHER_HEAD}
-    for field, word in words.items():
-        if manifest.get(field) != expected.get(field):
-            raise StoreError(
-                f"The teacher store '{folder}' {word} than '{first}', so they cannot be read as one"
-                " (teacher.store). Name folders that were filled by the same teacher, in the same"
-                " type of numbers."
-            )
+    found = (word for field, word in words.items() if manifest.get(field) != expected.get(field))
+    return next(found, "")
 
 
 _OTHER_HEAD = "has another output head"

@@ -110,6 +110,7 @@ def fill_store(
     by_first: Callable[..., Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     tell: Callable[[str], Any] | None = None,
+    made: Callable[[str], Any] | None = None,
 ) -> None:
     """Store the teacher's signal for every row that lacks it; :func:`begin_store` comes first.
 
@@ -140,13 +141,14 @@ def fill_store(
             and gives all what it returned. All must call this with the same rows.
         progress: called with (tokens done, tokens in all).
         tell: called with a line when somebody is waited for.
+        made: called with the name of each shard that this worker has made, once it is whole.
 
     Raises:
         RunFolderError: the disk is full; whole shards stay.
     """
     folders = folders_of(store)
     folder, asked = folders[0], Asked.of(rows)
-    work = _Pass(folder, spec, model, rows, asked, pad_token_id, autocast_dtype)
+    work = _Pass(folder, spec, model, rows, asked, pad_token_id, autocast_dtype, made)
     cut = _shards(asked, batch_tokens, token_bytes(spec, read_manifest(folder)["hidden_size"]))
     cut = cut[part[0] :: part[1]]
     if by_first is not None:
@@ -180,6 +182,7 @@ class _Pass:
     asked: Asked
     pad_token_id: int
     autocast_dtype: torch.dtype | None
+    made: Callable[[str], Any] | None
 
     def make(
         self,
@@ -232,6 +235,8 @@ class _Pass:
         members = np.concatenate(shard)
         arrays = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         write_shard(self.folder, asked.keys[members], asked.responses[members], arrays)
+        if self.made is not None:
+            self.made(shard_name(asked.keys[members]))
 
     def _run(self, batch: NDArray[np.int64], packed: bool) -> dict[str, Tensor]:
         inputs = collate(list(self.rows.select(self.asked.row[batch])), self.pad_token_id)
