@@ -111,7 +111,7 @@ def test_nothing_is_wrong(home):
          "controls.cpd.curriculum.stages: 20 stages, but .* makes 6 at most"),
         ({"output": "{home}/a file"}, "output: .*is a file, and a folder is needed"),
         ({"output": "s3://bucket/runs"}, "output: 's3://bucket/runs' is an address"),
-        ({"teacher__store": "gs://bucket/x"}, "teacher.store: 'gs://bucket/x' is an address"),
+        ({"teacher__store": "nope://bucket/x"}, "teacher.store: 'nope://bucket/x': 'nope' is no k"),
         ({"output": "{home}/a file/below"}, "output: .*below .*a file', which is a file"),
         ({"output": "/proc/runs"}, "output: .*/proc/runs' is no place for files"),
         ({"output": "o" * 400}, "output: .*is too long for a path"),

@@ -86,10 +86,14 @@ def bring(session: Session, place: StorePlace) -> None:
         return
     for mirror in place.mirrors:
         here = mirror.address, place.spec.key
-        if here not in session.brought:
+        if here in session.brought:
+            continue
+        # Runs that share a cache bring it once: who comes second finds it there.
+        lock = f"bring-{mirror.folder.name}"
+        with session.holding(lock, alone=True, title=f"a copy of {mirror.address}"):
             must = mirror is not place.filled
             mirror.bring(place.spec, must=must, task=session.display.task)
-            session.brought.add(here)
+        session.brought.add(here)
 
 
 def send(session: Session, place: StorePlace, names: Sequence[str] | None = None) -> None:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tutelage.errors import StoreError
+from tutelage.addresses import is_address
+from tutelage.errors import ConfigError, StoreError
 from tutelage.teachers.store.head import StoredHead, read_head
 from tutelage.teachers.store.index import Location, read_location
 from tutelage.teachers.store.keys import Keys
@@ -27,8 +28,19 @@ Folders = str | Path | Sequence[str | Path]
 
 
 def folders_of(store: Folders) -> tuple[Path, ...]:
-    """The folders of a store, one or several."""
-    return (Path(store),) if isinstance(store, str | Path) else tuple(map(Path, store))
+    """The folders of a store, one or several.
+
+    Raises:
+        ConfigError: one is no folder, but an address.
+    """
+    named = (store,) if isinstance(store, str | Path) else tuple(store)
+    for one in named:
+        if is_address(one):
+            raise ConfigError(
+                f"'{one}' is an address, and stores are read and filled in folders."
+                " `Mirror(address, folder)` keeps a folder the same as an address."
+            )
+    return tuple(map(Path, named))
 
 
 def check_folders(store: Folders, spec: StoreSpec) -> None:
