@@ -26,7 +26,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "Models and tokenizers": ("models/", "overdue"),
     "Difficulty, curriculum, plan, schedules": ("difficulty/", "curriculum/", "schedules/"),
     "Divergences and targets": ("divergences/", "targets/"),
-    "Teachers and what is stored of them": ("teachers/",),
+    "Teachers and what is stored of them": ("teachers/", "addresses"),
     "Answers: engines, servers, texts": ("generation/", "growing"),
     "Training": ("training/",),
     "Runs and run folders": ("pipeline/", "files", "locks"),

@@ -64,8 +64,8 @@ def file_system_class(address: str) -> Any:
         ) from None
     except ImportError as error:
         package = known_implementations.get(kind, {}).get("class", "").partition(".")[0]
-        way = f"Install it: pip install {package}." if package not in ("", "fsspec") else ""
+        named = package if package not in ("", "fsspec") else "what it names"
         raise MissingDependencyError(
             f"'{address}' is reached through a package that is not installed"
-            f" ({first_line(error)}). {way}".rstrip()
+            f" ({first_line(error)}). Install it: pip install {named}."
         ) from error
