@@ -37,6 +37,7 @@ READ_ONLY = {
     r"^(run|plan|eval) .*smollm2": "needs the weights of SmolLM2",
     r"^study ": "takes minutes; tests/studies and tests/e2e carry studies out, and forecast them",
     r"^tune ": "takes minutes; tests/studies tunes",
+    r"s3://": "a bucket, and a package for it",
     r"/data/|/mnt/": "folders of other machines",
     r"^eval runs/": "a run folder of a long run; tests/e2e evaluates one",
     r"^plan mine.yaml --arm opd4": "an arm of a longer recipe",
