@@ -129,6 +129,18 @@ def test_what_no_folder_has_goes_to_the_first(folders, teacher, rows):
     assert both.location.shard.max() < len(both._paths)
 
 
+def test_a_first_folder_need_not_be_there_where_others_have_all(folders, rows, tmp_path):
+    new = tmp_path / "new"
+    assert store_need([new, *folders], spec_of(), 24, rows).examples == 0
+    for make in (lambda: None, new.mkdir):
+        make()
+        store = TeacherStore([new, *folders], spec_of())
+        assert store.examples == len(rows) and store.folders == tuple(folders)
+    (new / "notes.txt").write_text("of somebody")
+    with pytest.raises(StoreError, match="is no teacher store"):
+        TeacherStore([new, *folders], spec_of())
+
+
 def test_folders_of_different_teachers_are_refused(folders, rows, tmp_path):
     with pytest.raises(StoreError, match=r"'.*none' is no teacher store"):
         check_folders([folders[0], tmp_path / "none"], spec_of())

@@ -24,9 +24,12 @@ from conftest_models import VOCAB, random_rows, tiny_model
 from tutelage import DistillConfig, DistillTrainer
 from tutelage.curriculum import CurriculumOptions, LearningRate, PlanSettings, compile_plan
 from tutelage.data.arithmetic import build_tokenizer
+from tutelage.errors import ConfigError
 from tutelage.generation import GenerationSettings
 from tutelage.models.shards import shard as cut
+from tutelage.pipeline.context.copies import HostCopies
 from tutelage.pipeline.context.processes import Processes
+from tutelage.proofs import write_sealed
 from tutelage.teachers import StoreSpec, begin_store, fill_store
 from tutelage.teachers.store import write
 from tutelage.training.callbacks import MetricsFile
@@ -229,6 +232,63 @@ def filled(kind, folder):
     processes.wait()
 
 
+def listing(folder):
+    """What is in a folder, by name, with its size."""
+    return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+
+
+def copied(base, rank):
+    """What a host that sees another folder has after each step; the first one's beside it."""
+    run, cache = base / "run", base / "cache"
+    group = torch.distributed.new_group(backend="gloo")
+    found = []
+
+    def note(*folders):
+        found.append([listing(folder) for folder in folders or (run, cache)])
+
+    def write(path, content):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    run.mkdir(parents=True)
+    copies = HostCopies(run, cache, rank, [0, 1], group, group)
+    work = run / "training"
+    if rank == 0:
+        write_sealed(run / "cache.json", {"names": ["store"]})
+        write(run / "part" / "large", bytes(40_000_000))
+        write(run / "part" / "empty", b"")
+        write(cache / "store" / "shard", b"12345")
+        write(cache / "of_another_run" / "shard", b"12345")
+    else:
+        write(run / "old", b"1")
+        write(cache / "own" / "shard", b"1")
+    copies.bring()
+    note()
+    if rank == 0:
+        (run / "part" / "empty").unlink()
+        write(run / "part" / "large", b"now small")
+        write(work / "checkpoint-2" / "model", b"123")
+    else:
+        write(work / "checkpoint-1" / "random_1", b"1")
+        write(work / "checkpoint-2" / "random_1", b"12")
+        write(work / "rollouts" / "of_1", b"1")
+    copies.collect(work / "checkpoint-2", work / "rollouts")
+    copies.bring()
+    note()
+    copies.bring_work(work)
+    note(work)
+    write(work / "rollouts" / f"later_{rank}", b"123")
+    copies.collect(work / "rollouts", everywhere=True)
+    note(work / "rollouts")
+    if rank == 0:
+        write(run / ".scratch", b"")
+    try:
+        copies.bring()
+    except ConfigError as error:
+        found.append(str(error))
+    return found
+
+
 if __name__ == "__main__":
     folder, shard, *names = sys.argv[1:]
     torch.set_num_threads(1)
@@ -243,6 +303,8 @@ if __name__ == "__main__":
         rank = int(os.environ["RANK"])
         sums = {name: in_slices.sliced(told, rank) for name, told in in_slices.CASES.items()}
         torch.save(sums, Path(folder) / f"slices_{rank}.pt")
+        base = Path(folder) / f"host_{rank}"
+        base.with_suffix(".json").write_text(json.dumps(copied(base, rank)))
         for kind in STORES:
             filled(kind, Path(folder) / kind)
     torch.distributed.destroy_process_group()

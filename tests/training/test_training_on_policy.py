@@ -316,11 +316,12 @@ def test_rollouts_are_what_was_written(tmp_path):
         assert one.tokens == many[place].tokens and one.id == f"r{place}"
         assert one.truncated == many[place].truncated and one.prompt == (1, 2)
         assert torch.equal(one.states, many[place].states)
-    # Another process finds them too, and removes its own alone.
-    assert RolloutStore(tmp_path / "rollouts", 0).read([(7, 1)])[7, 1].id == "r1"
-    RolloutStore(tmp_path / "rollouts", 0).forget([7])
+    # Another process finds and removes them, too.
+    other = RolloutStore(tmp_path / "rollouts", 0)
+    assert other.read([(7, 1)])[7, 1].id == "r1"
+    other.forget([6])
     assert store.steps == [7]
-    store.forget([7])
+    other.forget([7])
     assert store.steps == [] and store.read([(7, 1)]) == {}
 
 

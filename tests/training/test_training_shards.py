@@ -126,6 +126,29 @@ def test_a_teacher_in_parts_fills_a_store(both, tmp_path, kind):
         torch.testing.assert_close(parts[name], values)
 
 
+def test_a_host_that_sees_another_folder_has_what_it_needs(both):
+    first, second = (json.loads((both / f"host_{rank}.json").read_text()) for rank in (0, 1))
+    (run, cache), (copy, cached) = first[0], second[0]
+    assert copy.pop(".scratch") and copy == run
+    assert run.keys() == {"cache.json", "part/large", "part/empty"}
+    assert run["part/large"] == 40_000_000
+    assert cached == {"store/shard": 5, "own/shard": 1} and "of_another_run/shard" in cache
+    # Of another checkpoint nothing is collected, and no checkpoint is sent while training goes on.
+    (run, _), (copy, _) = first[1], second[1]
+    kept = {"training/checkpoint-2/random_1": 2, "training/rollouts/of_1": 1}
+    assert run == {
+        **kept,
+        "cache.json": run["cache.json"],
+        "part/large": len(b"now small"),
+        "training/checkpoint-2/model": 3,
+    }
+    assert copy.pop(".scratch") and copy == {k: run[k] for k in ("cache.json", "part/large", *kept)}
+    assert first[2] == [{"checkpoint-2/model": 3, "checkpoint-2/random_1": 2, "rollouts/of_1": 1}]
+    assert first[3] == [{"of_1": 1, "later_0": 3, "later_1": 3}]
+    assert first[2:4] == second[2:4]
+    assert all("that several hosts share" in said[4] for said in (first, second))
+
+
 def test_a_checkpoint_of_parts_goes_on_in_one_process(both, tmp_path):
     work = both / "killed" / "work"
     whole = work / "checkpoint-4"

@@ -207,7 +207,7 @@ def open_session(
     sharing = used(cache.path) if processes.is_first else nullcontext()
     # The cache first: whoever cleans it, and run folders beside it, keeps runs out of both.
     with _garbage_found_fast(), room_errors(path), _leaves_nothing_new(path), sharing, folder:
-        processes.see(path, cache.path)
+        processes.see(path, cache.path, display.note)
         clock = Clock(path, keeps=processes.is_first, tell=folder.tell)
         display.beat = clock.beat
         models = Models(loaded, folder.part(STUDENT_START), display)

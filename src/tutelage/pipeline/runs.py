@@ -11,8 +11,8 @@ from typing import Any
 from tutelage.errors import RunFolderError
 from tutelage.files import TEMPORARY_PREFIX, disk_errors, read_json_or, remove_directory
 from tutelage.locks import taken, unused
-from tutelage.pipeline.context.folder import RECORD, kind_of
-from tutelage.pipeline.context.session import USED, USERS
+from tutelage.pipeline.context.folder import RECORD, USED, kind_of
+from tutelage.pipeline.context.session import USERS
 from tutelage.proofs import MANIFEST, changed_since, read_sealed
 
 _STAGES = ("data", "difficulty", "arms", "references")

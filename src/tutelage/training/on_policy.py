@@ -21,7 +21,7 @@ from tutelage.errors import ConfigError
 from tutelage.generation import Answer, SpeculativeEngine
 from tutelage.training.importance import drawn_log_probs, prefix_weights, with_mean_one
 from tutelage.training.own_answers import EngineOf, OwnAnswers
-from tutelage.training.rollouts import Place, Rollout, RolloutStore
+from tutelage.training.rollouts import ROLLOUTS, Place, Rollout, RolloutStore
 from tutelage.training.settings import parts_of
 from tutelage.training.text_source import TextSource
 from tutelage.training.visits import Visit, visits_of
@@ -107,7 +107,7 @@ class OnPolicySteps:
                 " all of them equally often, and with `reuse`, `adaptive` or `teacher_top_k` each"
                 " asks by what its own answers need. Leave these out, or cut the student alone."
             )
-        folder = Path(str(args.output_dir)) / "rollouts"
+        folder = Path(str(args.output_dir)) / ROLLOUTS
         place = (folder, args.process_index, pad_token_id, args.device)
         return cls(own, plan, *place, sampled=args.sampled)
 
@@ -121,6 +121,8 @@ class OnPolicySteps:
         step = batches[0]["step"]
         keeps = self.own.reuse > 1 or self.source is not None
         asks = keeps and trainer.step_values(step).needs_teacher
+        if keeps and trainer.hosts is not None:
+            trainer.hosts.share(self.folder)
         made = self.answered_by(
             trainer.student,
             batches,
@@ -134,6 +136,11 @@ class OnPolicySteps:
         if asks and step > self._last_asked and not self.written:
             trainer.step_loss.rest(step)
         return made
+
+    @property
+    def folder(self) -> Path:
+        """Where rollouts are kept."""
+        return self._store.folder
 
     def _last_step_that_asks(self) -> int:
         """After this step no teacher has anything to read, unless an answer is lost.
@@ -183,7 +190,7 @@ class OnPolicySteps:
             self.written, self.learned = [], []
             return list(batches)
         found = self._kept(step, {s for place, s in sources.items() if s != (step, place)})
-        # What is damaged or in another machine's folder is written anew.
+        # What is damaged is written anew.
         missing = [visit for visit in visits if sources[visit.place] not in found]
         self.written = self._write(model, engine or self.own.engine, step, missing)
         again = [found[sources[visit.place]] for visit in visits if sources[visit.place] in found]

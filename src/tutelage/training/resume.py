@@ -74,6 +74,9 @@ def saving_checkpoint(trainer: Any, logs: Sequence[str | Path]) -> Iterator[None
         yield
         _save_beside(trainer, folder)
     wait()
+    if trainer.hosts is not None:
+        kept = [] if trainer.on_policy is None else [trainer.on_policy.folder]
+        trainer.hosts.collect(folder, *kept)
     if args.should_save:
         _close(trainer, folder, logs)
 

@@ -24,6 +24,9 @@ from tutelage.files import atomic_write_bytes, remove_directory
 
 LOG = logging.getLogger(__name__)
 
+ROLLOUTS = "rollouts"
+"""What their folder is called, beside the checkpoints."""
+
 Place = tuple[int, int]
 """Step, and number of the visit within it: they name a rollout."""
 
@@ -124,15 +127,16 @@ class RolloutStore:
         return found
 
     def forget(self, steps: Iterable[int]) -> None:
-        """Remove what this process wrote at some steps."""
+        """Remove what all processes wrote at some steps; they may all do so."""
         for step in steps:
-            self._file(step, self.process).unlink(missing_ok=True)
+            for file in self.folder.glob(f"step-{step:08d}-*.safetensors"):
+                file.unlink(missing_ok=True)
 
     @property
     def steps(self) -> list[int]:
-        """The steps at which this process wrote what is there."""
-        files = self.folder.glob(f"step-*-{self.process:04d}.safetensors")
-        return sorted(int(file.name.split("-")[1]) for file in files)
+        """The steps at which what is there was written."""
+        files = self.folder.glob("step-*.safetensors")
+        return sorted({int(file.name.split("-")[1]) for file in files})
 
     def clear(self) -> None:
         """Remove everything, of all processes."""

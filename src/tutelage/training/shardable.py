@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,18 @@ from tutelage.training.budget import fillers
 from tutelage.training.settings import parts_of
 
 
+class Hosts(Protocol):
+    """Hosts that see no common folder; all processes call these together."""
+
+    def collect(self, *folders: str | Path) -> None:
+        """Let the first process have what others wrote into folders."""
+        ...
+
+    def share(self, folder: str | Path) -> None:
+        """Let every host have what any of them has in a folder."""
+        ...
+
+
 class ShardableTrainer(Trainer):
     """``transformers.Trainer`` whose model may be cut, see ``ShardedStudent``.
 
@@ -21,9 +33,11 @@ class ShardableTrainer(Trainer):
 
     Attributes:
         shards: how the model is cut; None: every process has all of it.
+        hosts: for processes that see other files in the output folder; None: there are none.
     """
 
     shards: ShardedStudent | None = None
+    hosts: Hosts | None = None
 
     def create_accelerator_and_postprocess(self) -> None:
         """Make the accelerator, which divides nothing: the loss is of the whole step already.

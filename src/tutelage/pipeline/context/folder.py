@@ -36,6 +36,8 @@ RECORD = "recipe.json"
 """What makes a folder the run folder of a recipe."""
 STOPPED = "stopped.json"
 """Beside it, when the last process did not end well: ``kind`` and ``message``, for who looks on."""
+USED = "cache.json"
+"""Beside it: what the run has used in the cache, but for parts."""
 CARD = "README.md"
 """Written into a finished student by the report, and again by each; no manifest vouches for it."""
 BESIDE = {"student": ("student_last", "metrics.jsonl", "validation.jsonl", "replanned")}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tutelage.errors import ConfigError
+from tutelage.pipeline.context.copies import SCRATCH, HostCopies, why_no_copy
 
 _LONG = timedelta(days=7)
 """The others may wait this long while the first process measures, evaluates and writes."""
@@ -54,6 +55,7 @@ class Processes:
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.index = int(os.environ.get("RANK", "0"))
         self._state: Any = None
+        self._copies: HostCopies | None = None
         if self.count > 1:
             import torch
             from accelerate import PartialState
@@ -74,44 +76,98 @@ class Processes:
         return self.index == 0
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process is here, and sees what the first one wrote."""
         if self._state is not None:
             from torch import distributed
 
             distributed.barrier(group=self._waiting)
+            self._bring()
 
-    def see(self, *folders: Path) -> None:
-        """Make sure that all processes see the same folders: what one writes, the others read.
+    def _bring(self) -> None:
+        if self._copies is not None:
+            self._copies.bring()
 
-        All wait for each other.
+    @property
+    def are_apart(self) -> bool:
+        """Whether some see another run folder than the first one."""
+        return self._copies is not None
+
+    def bring_work(self, folder: Path) -> None:
+        """Let all hosts have the checkpoints of the first one; all processes call this."""
+        if self._copies is not None:
+            self._copies.bring_work(folder)
+
+    def collect(self, *folders: str | Path) -> None:
+        """Let the first process have what others wrote into folders; all processes call this."""
+        if self._copies is not None:
+            self._copies.collect(*map(Path, folders))
+
+    def share(self, folder: str | Path) -> None:
+        """Let every host have what any of them has in a folder; all processes call this."""
+        if self._copies is not None:
+            self._copies.collect(Path(folder), everywhere=True)
+
+    def see(self, run: Path, cache: Path, tell: Callable[[str], Any] = lambda text: None) -> None:
+        """Make sure that all processes see what the first one writes.
+
+        Hosts on which they do not keep a copy of the run; see ``HostCopies``. All wait for each
+        other.
 
         Args:
-            folders: of the run; the first process makes those that are not there.
+            run: the run folder; the first process makes what is not there.
+            cache: the cache.
+            tell: called with a line where there are such hosts.
 
         Raises:
-            ConfigError: in the first process, when another one does not see one of them.
+            ConfigError: in the first process, when another one sees one of the two alone, calls
+                them otherwise, or has something else there.
             SystemExit: in the others then.
         """
         if self._state is None:
             return
+        name = self.by_first(_mark, (run, cache))
+        lacking = _without(name, (run, cache))
+        wrong = None
+        if len(lacking) == 1:
+            wrong = f"'{lacking[0]}' on {socket.gethostname()} is not what the first process writes"
+        elif lacking:
+            wrong = why_no_copy(run)
+        said = self._gather((str(run), str(cache), bool(lacking), wrong, socket.gethostname()))
+        if self.is_first:
+            for folder in (run, cache):
+                (folder / name).unlink(missing_ok=True)
+            (run / SCRATCH).unlink(missing_ok=True)  # a copy that is now the run
+        self.by_first(_check_places, said)
+        if not any(apart for _, _, apart, _, _ in said):
+            return
+        keepers = self._keepers(run, name, bool(lacking))
+        hosts = ", ".join(sorted({host for *_, apart, _, host in said if apart}))
+        tell(f"{hosts}: no common folder, so a copy of what the run needs is kept there in '{run}'")
         from torch import distributed
 
-        name = self.by_first(_mark, folders)
-        mine = [f"'{folder}' on {socket.gethostname()}" for folder in _without(name, folders)]
+        between = distributed.new_group(keepers, backend="gloo", timeout=_LONG)
+        self._copies = HostCopies(run, cache, self.index, keepers, self._waiting, between)
+
+    def _gather(self, value: Any) -> list[Any]:
+        """What all processes say."""
+        from torch import distributed
+
         found: list[Any] = [None] * self.count
-        distributed.all_gather_object(found, mine, group=self._waiting)
-        if self.is_first:
-            for folder in folders:
-                (folder / name).unlink(missing_ok=True)
-        lacking = sorted({one for some in found for one in some})
-        if lacking and not self.is_first:
-            raise SystemExit(2)
-        if lacking:
-            raise ConfigError(
-                f"Not all of the {self.count} processes see the same files: what the first one"
-                f" wrote is not in {', '.join(lacking)}. Give --run-dir and `output` on a file"
-                " system that all hosts share, as absolute paths."
-            )
+        distributed.all_gather_object(found, value, group=self._waiting)
+        return found
+
+    def _keepers(self, run: Path, name: str, apart: bool) -> list[int]:
+        """The first process, and of each folder that others see the first one that sees it."""
+        marks = [run / f"{name}-{index}" for index in range(self.count)]
+        if apart:
+            run.mkdir(parents=True, exist_ok=True)
+            marks[self.index].touch()
+        self.wait()
+        mine = [number for number, mark in enumerate(marks) if apart and mark.exists()]
+        found = self._gather(min(mine, default=0))
+        if apart:
+            marks[self.index].unlink()
+        return sorted(set(found))
 
     def by_first(self, function: Callable[..., Found], *arguments: Any, **named: Any) -> Found:
         """Let the first process call a function; all get what it returned.
@@ -129,17 +185,18 @@ class Processes:
         from torch import distributed
 
         said: list[Any] = [None]  # what the function returned, in a list of its own
-        if not self.is_first:
-            distributed.broadcast_object_list(said, src=0, group=self._waiting)
-            if said[0] is None:
-                raise SystemExit(2)
-            return said[0][0]
-        try:
-            said = [[function(*arguments, **named)]]
-        except Exception:
-            distributed.broadcast_object_list(said, src=0, group=self._waiting)
-            raise
+        failed = None
+        if self.is_first:
+            try:
+                said = [[function(*arguments, **named)]]
+            except Exception as error:
+                failed = error
         distributed.broadcast_object_list(said, src=0, group=self._waiting)
+        if failed is not None:
+            raise failed
+        if said[0] is None:
+            raise SystemExit(2)
+        self._bring()
         return said[0][0]
 
 
@@ -166,6 +223,21 @@ def _without(name: str, folders: tuple[Path, ...]) -> list[Path]:
             return []
         time.sleep(1.0)
     return lacking
+
+
+def _check_places(said: list[tuple[str, str, bool, str | None, str]]) -> None:
+    """Refuse hosts that can neither see the run nor keep a copy of it."""
+    run, cache, *_ = said[0]
+    for theirs, cached, _, wrong, host in said:
+        if (theirs, cached) != (run, cache):
+            wrong = f"the run folder and the cache are '{run}' and '{cache}', and on {host}"
+            wrong += f" '{theirs}' and '{cached}'"
+        if wrong is not None:
+            raise ConfigError(
+                f"Not all of the {len(said)} processes see the same files: {wrong}. Give --run-dir"
+                " and `output` on a file system that all hosts share, as absolute paths; or, for"
+                " hosts that share none, such as are new on each of them."
+            )
 
 
 def _check_launcher() -> None:

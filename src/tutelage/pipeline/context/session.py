@@ -15,7 +15,7 @@ from tutelage.locks import held
 from tutelage.pipeline.context.changes import changes, reason
 from tutelage.pipeline.context.clock import Clock
 from tutelage.pipeline.context.display import Display
-from tutelage.pipeline.context.folder import PartsFolder, RunFolder, kind_of
+from tutelage.pipeline.context.folder import USED, PartsFolder, RunFolder, kind_of
 from tutelage.pipeline.context.models import Models
 from tutelage.pipeline.context.processes import Processes
 from tutelage.pipeline.context.shared import SharedParts
@@ -28,9 +28,6 @@ from tutelage.training.settings import parts_of
 
 _ALIKE = 3
 """A part of another run is compared with when no more than so many of its inputs differ."""
-
-USED = "cache.json"
-"""In a run folder: what the run has used in the cache, beside parts."""
 
 USERS = "users"
 """A folder in the cache: which run folders have used it, wherever they are."""

@@ -141,9 +141,11 @@ def _train(session: Session, job: Job, rows: Any) -> Trained:
         )
         for callback in _callbacks(job, trainer, report, session.clock.spent, rows):
             trainer.add_callback(callback)
+        trainer.hosts = session.processes if session.processes.are_apart else None
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         checkpoint = session.processes.by_first(_newest_checkpoint, session, job)
+        session.processes.bring_work(job.folder)
         if checkpoint is not None:
             done, steps = checkpoint_step(checkpoint), trainer.plan.total_steps
             session.display.note(f"{job.title}: continuing at step {done:,} of {steps:,}")

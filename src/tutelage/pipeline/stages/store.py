@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.data import padding_id
+from tutelage.errors import ConfigError
 from tutelage.files import atomic_write_json, read_json_or
 from tutelage.models.head import check_head
 from tutelage.models.shards import shard
@@ -94,11 +95,7 @@ def _fill(
     rows = join_rows(parts)
     size = session.models.size_of(place.teacher)
     first = call if alone else session.processes.by_first
-    if place.mirrors:
-        first(bring, session, place)
-    first(check_folders, place.folders, place.spec)
-    if place.mirrors:
-        first(send, session, place)  # what a run that was stopped had left
+    first(_look_at, session, place)
     need = first(store_need, place.folders, place.spec, size.hidden_size, rows)
     paid = first(_pay, session, place)
     if not need.examples:
@@ -135,12 +132,13 @@ def _fill(
                 process=0 if alone else session.processes.index,
                 processes=1 if alone else session.processes.count,
                 part=part,
-                by_first=first if cut else None,
+                by_first=first if cut or session.processes.are_apart else None,
                 progress=report,
                 tell=session.display.note,
                 made=made,
             )
     if not alone:
+        session.processes.collect(place.folder)
         session.processes.wait()
     if session.processes.is_first:
         _note_time(session, place, paid, time.monotonic() - began)
@@ -148,6 +146,22 @@ def _fill(
         first(send, session, place)
     session.stores.pop(place.folders, None)
     return need
+
+
+def _look_at(session: Session, place: StorePlace) -> None:
+    """Bring what is at addresses, and refuse what is no store, or none that all hosts see."""
+    if session.processes.are_apart and any(
+        folder.parent != session.cache.path for folder in place.folders
+    ):
+        raise ConfigError(
+            f"'{place.folder}' is not below '{session.cache.path}', and hosts that share no folder"
+            " have what is below it alone. Leave teacher.store out, or give folders that all see."
+        )
+    if place.mirrors:
+        bring(session, place)
+    check_folders(place.folders, place.spec)
+    if place.mirrors:
+        send(session, place)  # what a run that was stopped had left
 
 
 def _lent(session: Session, name: str, cut: bool) -> contextlib.AbstractContextManager[Any]:

@@ -58,6 +58,13 @@ def check_folders(store: Folders, spec: StoreSpec) -> None:
             check_spec(folder, read_manifest(folder), spec)
 
 
+def _begun(folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The folders without the first, where others have all and nothing was put into that one."""
+    first = folders[0]
+    has_something = first.is_dir() and any(first.iterdir())
+    return folders if has_something or len(folders) == 1 else folders[1:]
+
+
 class TeacherStore:
     """A folder, or several, with a teacher's signal at the response tokens of examples.
 
@@ -73,7 +80,7 @@ class TeacherStore:
 
     Attributes:
         folder: the store, or its first folder.
-        folders: all of them.
+        folders: all of them, but for a first one that is not there or empty.
         manifest: what it holds and how it was made.
         location: where the signal of each example is.
         stamps: by what verified shards are known again.
@@ -95,7 +102,7 @@ class TeacherStore:
         *,
         verified: Collection[Stamp] = (),
     ) -> None:
-        self.folders = folders_of(folder)
+        self.folders = _begun(folders_of(folder))
         self.folder = self.folders[0]
         self.manifest: dict[str, Any] = read_manifest(self.folder)
         for one in self.folders:
