@@ -23,8 +23,9 @@ from tutelage.lazy import lazy_names
 TORCH_CAME_FIRST = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ
 """Whether it was too late for that; a run says so."""
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Large tensors on huge pages, where the kernel gives them to who asks: a training step of a real
-# model on a processor is a tenth faster, and takes no more memory. torch reads it at its first one.
+# Large tensors on huge pages, where the kernel gives them to who asks: a training step on a
+# processor is up to a tenth faster (benchmarks/huge_pages.py), and takes no more memory. torch
+# reads it at its first one.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Whether the files are there that suites read."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def check_suites(findings: Findings) -> None:
     """
     for key, chosen in _asked(findings):
         source = chosen.options.get("data")
-        if isinstance(source, str) and not Path(source).expanduser().exists():
+        if isinstance(source, str) and not os.path.exists(Path(source).expanduser()):
             with findings.about(f"{key}.data"):
                 raise DataError(
                     f"'{source}' does not exist, so the suite '{chosen.called}' has nothing to ask."

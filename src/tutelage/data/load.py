@@ -4,6 +4,7 @@ What its rows are is in ``shapes``.
 """
 
 import itertools
+import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -158,7 +159,8 @@ def source_rows(
 def _check_place(source: Source) -> None:
     """Refuse what a source says that one of its kind does not have."""
     path = Path(source.path).expanduser()
-    if path.is_file():
+    # By os.path: a Path raises where a name is none that files can have.
+    if os.path.isfile(path):
         wrong = "name" if source.name else "split" if source.split else ""
         if wrong == "name" or (wrong and format_of(path) != ".json"):
             value, what = getattr(source, wrong), {"name": "configs", "split": "splits"}[wrong]
@@ -166,7 +168,7 @@ def _check_place(source: Source) -> None:
                 f"'{source.path}' is a file without {what}, so there is no '{value}' in it."
                 f" Leave `{wrong}` out, or name the folder."
             )
-    if source.revision and path.exists():
+    if source.revision and os.path.exists(path):
         raise DataError(
             f"'{source.path}' is on this machine, where there is no revision '{source.revision}' of"
             " it. Leave `revision` out, or check it out there."

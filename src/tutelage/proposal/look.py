@@ -1,6 +1,7 @@
 """What models and data say of themselves: sizes, tokens, columns, lengths, and what answers are."""
 
 import itertools
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -243,6 +244,6 @@ def _source(path: str, seen: SeenColumns, columns: Mapping[str, str]) -> Source:
 def format_of_source(source: str) -> str:
     """What a source is, in a word."""
     path = Path(source).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return "folder"
-    return format_of(path) if path.is_file() else "hub"
+    return format_of(path) if os.path.isfile(path) else "hub"
