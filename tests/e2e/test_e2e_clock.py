@@ -28,14 +28,8 @@ def moved(patch, jumps):
     patch.setattr(time, "time_ns", lambda: int(jumping() * 1e9))
 
 
-JUMPS = [
-    pytest.param((1, -1, 0), id="to and fro"),
-    pytest.param((-3,), id="back", marks=pytest.mark.slow),
-    pytest.param((40,), id="ahead", marks=pytest.mark.slow),
-]
-
-
-@pytest.mark.parametrize("jumps", JUMPS)
+@pytest.mark.slow
+@pytest.mark.parametrize("jumps", [(1, -1, 0), (-3,), (40,)], ids=["to and fro", "back", "ahead"])
 def test_a_run_under_a_clock_that_moves(tmp_path, jumps):
     make_models(tmp_path)
     began = time.monotonic()
