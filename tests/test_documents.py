@@ -82,7 +82,9 @@ def test_every_number_of_a_study_leads_to_its_recipe_and_its_seeds(page):
     assert numbers.is_file() == (f"({numbers.name})" in behind)
     if numbers.is_file():
         seeds = re.search(r"seeds ([\d, ]+)\.", behind)[1].split(", ")
-        assert all(cell["seeds"] == seeds for cell in read_json(numbers)["cells"])
+        found = [cell["seeds"] for cell in read_json(numbers)["cells"]]
+        assert all(one == seeds for one in found if one)
+        assert all(found) or "runs are missing" in page.read_text()
 
 
 def test_numbers_of_recipes_are_those_that_there_are():
