@@ -81,6 +81,7 @@ def test_auto_stores_where_a_plan_reads_the_teacher_often(tmp_path, recipe):
     assert signal == {"cpd": "hidden", "gkd": "live"}
 
 
+@pytest.mark.slow
 def test_auto_stores_nothing_where_there_is_no_room(tmp_path, recipe, monkeypatch, capsys):
     recipe = {**recipe, "controls": {}}
     monkeypatch.setattr("tutelage.pipeline.stages.room.free_bytes", lambda _: 1000)
