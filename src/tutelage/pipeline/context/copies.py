@@ -10,14 +10,14 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tutelage.errors import ConfigError
-from tutelage.files import TEMPORARY_PREFIX, atomic_write_text, disk_errors
+from tutelage.files import TEMPORARY_PREFIX, atomic_file, atomic_write_text, disk_errors
 from tutelage.pipeline.context.folder import USED
 from tutelage.proofs import read_sealed
 
@@ -160,7 +160,7 @@ class HostCopies:
         chunk = torch.empty(min(size, _CHUNK), dtype=torch.uint8)
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(path.open("rb")) if sends else None
-            target = stack.enter_context(_replacing(path, changed)) if into and not sends else None
+            target = stack.enter_context(atomic_file(path)) if into and not sends else None
             for start in range(0, size, _CHUNK):
                 part = chunk[: min(_CHUNK, size - start)]
                 if source is not None and source.readinto(part.numpy().data) != len(part):
@@ -168,6 +168,9 @@ class HostCopies:
                 torch.distributed.broadcast(part, src=sender, group=self._between)
                 if target is not None:
                     target.write(part.numpy().data)
+            if target is not None:
+                target.flush()  # what is written later would change the time again
+                os.utime(target.fileno(), ns=(changed, changed))
 
     def _from_first(self, said: Any) -> Any:
         box = [said]
@@ -226,18 +229,3 @@ def _remove(folder: Path, listing: Listing, mine: Listing) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path, changed: int) -> Iterator[Any]:
-    """Write a file beside another one and rename it into its place, with the time of its source."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
-    try:
-        with beside.open("wb") as file:
-            yield file
-        os.utime(beside, ns=(changed, changed))
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

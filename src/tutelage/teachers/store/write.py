@@ -137,8 +137,9 @@ def fill_store(
         processes: how many they are; each begins with other shards.
         part: number of a part (from 0) and how many there are: of the shards only those of one
             part are made, for machines that share no folder.
-        by_first: for a model that is cut over ``processes``: calls a function in the first of them
-            and gives all what it returned. All must call this with the same rows.
+        by_first: for a model that is cut over ``processes``, or folders that only some of them
+            see: calls a function in the first of them and gives all what it returned. All must call
+            this with the same rows.
         progress: called with (tokens done, tokens in all).
         tell: called with a line when somebody is waited for.
         made: called with the name of each shard that this worker has made, once it is whole.
