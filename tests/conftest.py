@@ -4,10 +4,12 @@ import gc
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tqdm import tqdm
 
 for folder in (Path(__file__).parent, Path(__file__).parent / "e2e"):
     sys.path.insert(0, str(folder))
@@ -19,8 +21,28 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
+
+def own_lock_of_bars():
+    """Give progress bars a lock of this process alone.
+
+    Theirs is shared with all children: one that is killed while it draws would hold it for ever,
+    and whoever draws next would wait. After a fork nobody holds it, whoever did before.
+    """
+    tqdm.set_lock(threading.RLock())
+
+
+own_lock_of_bars()
+os.register_at_fork(after_in_child=own_lock_of_bars)
+
 # No test cuts the power, and waiting for the disk takes as long as some runs.
 os.fsync = os.fstat
+
+
+def pytest_collection_modifyitems(items):
+    """What is slow may take hours."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(4 * 3600))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -16,8 +16,20 @@ _lock = threading.Lock()
 _running: dict[int, float] = {}
 """By thread, the processor time that it had used when it began the conversation it is at."""
 _stopped: set[int] = set()
-_watcher = 0
-"""The process in which a thread watches; it is gone after a fork."""
+_watching = False
+"""Whether a thread watches."""
+
+
+def _forget() -> None:
+    """Begin anew in a child: the watching thread is not there, and may have held the lock."""
+    global _lock, _watching
+    _lock, _watching = threading.Lock(), False
+    _running.clear()
+    _stopped.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 class _TimeIsUpError(BaseException):
@@ -66,11 +78,9 @@ def _used(thread: int) -> float:
 
 def _watch() -> None:
     """Have a thread that looks at what is running; called with the lock held."""
-    global _watcher
-    if _watcher != os.getpid():
-        _watcher = os.getpid()
-        for thread in [one for one in _running if one != threading.get_ident()]:
-            del _running[thread]  # of before a fork
+    global _watching
+    if not _watching:
+        _watching = True
         threading.Thread(target=_look, daemon=True).start()
 
 

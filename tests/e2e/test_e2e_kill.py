@@ -1,6 +1,8 @@
 """A run that is killed again and again ends with the same weights as one that is not."""
 
 import json
+import os
+import signal
 
 import pytest
 from killing import (
@@ -11,6 +13,7 @@ from killing import (
     run_in_child,
     small_recipe,
 )
+from tqdm import tqdm
 
 
 def records(run_dir, arm="cpd"):
@@ -39,6 +42,19 @@ def test_a_few_kills(tmp_path, recipe):
     ]
     assert answers[0] == answers[1]
     assert not list((tmp_path / "broken").rglob(".tmp-*"))
+
+
+def test_who_is_killed_while_it_draws_a_bar_keeps_nobody_waiting():
+    child = os.fork()
+    if child == 0:
+        tqdm.get_lock().acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    with tqdm.get_lock():  # and a child has one of its own while this one is held
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if tqdm.get_lock().acquire(blocking=False) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.slow
