@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tutelage.data import tokenize_examples
-from tutelage.data.pieces import continuation_text, decode, spaces_beginnings
+from tutelage.data.pieces import continuation_text, decode, spaces_beginnings, token_ids
 from tutelage.types import Example, Message
 
 SPACE = "\u2581"
@@ -78,3 +78,32 @@ def test_turns_after_a_border_inside_a_token_get_no_space():
     assert decode(row["input_ids"], tokenizer) == "Q: Paris\nQ: Pa"
     pieces = tokenizer.convert_ids_to_tokens([i for i in row["labels"] if i != -100])
     assert pieces == ["Pa", "r", "is", "Pa", "</s>"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("split", [False, True])
+def test_many_texts_have_the_ids_of_each(kind, split):
+    tokenizer = metaspace(kind)
+    tokenizer.split_special_tokens = split
+    texts = ["Paris", "Q: Pa</s>is", "", " x=4\n", "<s>Paris", "none of it: \u4e8c"] * 4
+    expected = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert split == (expected[1].count(tokenizer.eos_token_id) == 0)
+    # What somebody asked of the tokenizer before does not stay.
+    tokenizer.pad_token = "</s>"
+    tokenizer(texts, truncation=True, max_length=2, padding="max_length", split_special_tokens=True)
+    assert token_ids(texts, tokenizer) == expected
+    assert token_ids(texts[:2], tokenizer) == expected[:2]
+
+
+def test_a_tokenizer_that_does_more_than_its_backend_is_asked_itself():
+    class Lower(PreTrainedTokenizerFast):
+        def _encode_plus(self, text, *given, **options):
+            text = text.lower() if isinstance(text, str) else [one.lower() for one in text]
+            return super()._encode_plus(text, *given, **options)
+
+    lower = Lower(tokenizer_object=metaspace("never").backend_tokenizer, unk_token="<unk>")
+    texts = ["Paris", "is"] * 10
+    assert token_ids(texts, lower) == [
+        lower(one, add_special_tokens=False).input_ids for one in texts
+    ]
+    assert token_ids(texts, lower)[0] != token_ids(texts, metaspace("never"))[0]

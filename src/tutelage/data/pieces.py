@@ -3,22 +3,44 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tutelage.errors import ModelError
 
 _ANCHORS = ("=", "\n", ".")
 """Texts after which another one may be tokenized so that none of its tokens reaches back."""
 
+_MANY = 16
+"""Texts from which on the backend is asked directly."""
+
 
 def token_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """The ids of each text, without the tokens that a tokenizer puts around a text."""
     if not texts:
         return []
+    many = len(texts) >= _MANY and _is_plain(tokenizer)
     encoded: Mapping[str, Any] = tokenizer(
-        texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+        texts[:1] if many else texts,
+        add_special_tokens=False,
+        return_attention_mask=False,
+        verbose=False,
     )
-    return encoded["input_ids"]
+    if not many:
+        return encoded["input_ids"]
+    # That call has told the backend not to cut and what special tokens are to it; asked without
+    # transformers in between it takes two thirds of the time.
+    backend: Any = tokenizer.backend_tokenizer
+    rest = backend.encode_batch_fast(texts[1:], add_special_tokens=False)
+    return [*encoded["input_ids"], *(one.ids for one in rest)]
+
+
+def _is_plain(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether transformers hands texts to the backend as they are."""
+    kind = type(tokenizer)
+    return isinstance(tokenizer, PreTrainedTokenizerFast) and all(
+        getattr(kind, name) is getattr(PreTrainedTokenizerFast, name)
+        for name in ("__call__", "_encode_plus")
+    )
 
 
 def leading_ids(text: str, plain: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
