@@ -118,6 +118,10 @@ STUDENTS = {
     "lora_head": functools.partial(with_lora, ["q_proj", "lm_head"]),
 }
 
+ADAPTIVE = {"kind": "distillm", "init": 0.9, "epsilon": 0.0, "fresh": "constant", "capacity": 8,
+            "every": 2}  # fmt: skip
+"""Fresh text, kept text and the data in a few steps."""
+
 SCENARIOS = {
     **{name: {"student": name} for name in STUDENTS},
     "accumulated": {
@@ -129,6 +133,11 @@ SCENARIOS = {
     "averaged": {"student": "untied", "average": {"kind": "ema", "decay": 0.5}},
     "states": {"student": "untied", "state_weight": 1.0, "ce_weight": 0.2},
     "on_policy": {"student": "untied", "on_policy": 1.0},
+    "reused": {"student": "untied", "on_policy": 1.0, "own": {"reuse": 2}, "micro": 2},
+    "adaptive": {
+        **{"student": "untied", "on_policy": 1.0, "own": {"adaptive": ADAPTIVE}},
+        "kill_after": 5,  # what it goes on with are kept answers alone
+    },
     "killed": {"student": "tied", "kill_after": 3},
 }
 
@@ -141,10 +150,10 @@ def trainer_of(name, folder, *, shard="none", callbacks=(), teacher=None):
     micro, accumulation = told.pop("micro", 4), told.pop("accumulation", 1)
     share, ce_weight = told.pop("on_policy", 0.0), told.pop("ce_weight", 0.3)
     told.pop("kill_after", None)
-    own = None
+    own, more = None, told.pop("own", {})
     if share:
         settings = GenerationSettings(max_new_tokens=4, sampling_temperature=1.0)
-        own = OwnAnswers(build_tokenizer(), settings, seed=5)
+        own = OwnAnswers(build_tokenizer(), settings, seed=5, **more)
     rows = random_rows(28)
     return DistillTrainer(
         student,

@@ -100,12 +100,11 @@ class OnPolicySteps:
                 " learns from its own answers. Give validation rows (to the trainer as"
                 " `eval_dataset`, one set of them), or leave `adaptive` out."
             )
-        asks_by_rows = own.reuse > 1 or own.adaptive is not None or own.teacher_top_k is not None
-        if asks_by_rows and parts_of(args.shard, "teacher", args.world_size) > 1:
+        if own.teacher_top_k is not None and _is_cut(args):
             raise ConfigError(
                 f"A teacher that is cut over the processes (shard={args.shard}) must be asked by"
-                " all of them equally often, and with `reuse`, `adaptive` or `teacher_top_k` each"
-                " asks by what its own answers need. Leave these out, or cut the student alone."
+                " all of them equally often, and with `teacher_top_k` each asks as often as its"
+                " answers are mended. Leave it out, or cut the student alone."
             )
         folder = Path(str(args.output_dir)) / ROLLOUTS
         place = (folder, args.process_index, pad_token_id, args.device)
@@ -128,6 +127,7 @@ class OnPolicySteps:
             batches,
             trainer.step_loss.teacher_states if asks else None,
             self._engine(trainer, step),
+            trainer.most if _is_cut(trainer.args) else None,
         )
         if made[0].get("of_student"):  # and not the data's, after all
             self._tell(trainer, step, [visit for batch in batches for visit in visits_of(batch)])
@@ -181,8 +181,18 @@ class OnPolicySteps:
         batches: Sequence[Batch],
         encode: Encode | None,
         engine: EngineOf | None = None,
+        most: Callable[[int], int] | None = None,
     ) -> list[Batch]:
-        """The same, from a student and what its teacher says of rows; None to ask nobody."""
+        """The same, from a student and what its teacher says of rows; None to ask nobody.
+
+        Args:
+            model: the student.
+            batches: as the collator made them.
+            encode: asks the teacher.
+            engine: what answers; None: as it was said.
+            most: where the teacher is in parts over the processes, which must ask it equally
+                often: gives the most of a number of theirs.
+        """
         step = batches[0]["step"]
         visits = [visit for batch in batches for visit in visits_of(batch)]
         sources = self._sources(step, visits)
@@ -199,7 +209,8 @@ class OnPolicySteps:
             rollouts = self._weighed(model, step, rollouts, self.own.importance)
         keeps = self._kept_places(step)
         # Rows that come with what the teacher said stand beside rows that must have it too.
-        made = self._batches(step, rollouts, len(batches), encode if keeps or found else None)
+        asked = encode if keeps or found or most is not None else None
+        made = self._batches(step, rollouts, len(batches), asked, most)
         if encode is not None or self.source is not None:
             kept = [one for one in made.rollouts if one.step == step and one.place in keeps]
             if self.own.importance is None:
@@ -304,7 +315,12 @@ class OnPolicySteps:
         ]
 
     def _batches(
-        self, step: int, rollouts: Sequence[Rollout], count: int, encode: Encode | None
+        self,
+        step: int,
+        rollouts: Sequence[Rollout],
+        count: int,
+        encode: Encode | None,
+        most: Callable[[int], int] | None,
     ) -> "_Made":
         """Rollouts as so many micro-batches, of neighbours in length.
 
@@ -313,11 +329,17 @@ class OnPolicySteps:
             rollouts: all of this process.
             count: of micro-batches; those without a row have a filler.
             encode: asks the teacher about rollouts that have no states yet.
+            most: see ``answered_by``.
         """
         ordered = sorted(rollouts, key=lambda r: (len(r.prompt) + len(r.tokens), r.step, r.place))
-        made = _Made([], [])
-        for part in np.array_split(np.arange(len(ordered)), count):
-            rows = [ordered[number] for number in part]
+        numbers = np.array_split(np.arange(len(ordered)), count)
+        parts, made = [[ordered[i] for i in part] for part in numbers], _Made([], [])
+        if encode is not None and most is not None:
+            asks = sum(any(one.states is None for one in rows) for rows in parts)
+            # Once at least: asking is what brings the teacher's head here, too.
+            for _ in range(max(most(asks), 1) - asks):
+                encode(self._sent(step, []))
+        for rows in parts:
             if encode is not None:
                 rows = self._encoded(step, rows, encode)
             batch = self._batch(step, rows)
@@ -334,10 +356,13 @@ class OnPolicySteps:
         new = [one for one in rows if one.states is None]
         if not new:
             return list(rows)
-        batch = self._batch(step, new)
-        batch["input_ids"] = sent(batch["input_ids"], self._device)
-        states = dict(zip(map(id, new), encode(batch), strict=True))
+        states = dict(zip(map(id, new), encode(self._sent(step, new)), strict=True))
         return [replace(one, states=states.get(id(one), one.states)) for one in rows]
+
+    def _sent(self, step: int, rows: Sequence[Rollout]) -> Batch:
+        """A micro-batch as a teacher reads it."""
+        batch = self._batch(step, rows)
+        return {**batch, "input_ids": sent(batch["input_ids"], self._device)}
 
     def _batch(self, step: int, rows: Sequence[Rollout]) -> Batch:
         return {
@@ -355,6 +380,11 @@ class _Made:
 
     batches: list[Batch]
     rollouts: list[Rollout]
+
+
+def _is_cut(args: Any) -> bool:
+    """Whether the teacher is in parts over the processes."""
+    return parts_of(args.shard, "teacher", args.world_size) > 1
 
 
 def _row(rollout: Rollout) -> dict[str, list[int]]:

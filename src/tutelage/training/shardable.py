@@ -83,9 +83,13 @@ class ShardableTrainer(Trainer):
         # Without a budget every process has one part, and nobody need be asked.
         if args.world_size == 1 or args.shard == "none" or args.micro_batch_tokens is None:
             return parts
-        most = torch.tensor(len(parts), device=self.args.device)
-        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
-        return fillers(parts[0], int(most) - len(parts), pad_token_id) + parts
+        return fillers(parts[0], self.most(len(parts)) - len(parts), pad_token_id) + parts
+
+    def most(self, count: int) -> int:
+        """The most of a number over all processes."""
+        found = torch.tensor(count, device=self.args.device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return int(found)
 
     def create_optimizer(self, *arguments: Any, **keywords: Any) -> torch.optim.Optimizer:
         """An optimizer whose saved state is that of the whole model."""
