@@ -101,6 +101,45 @@ def test_a_suite_that_cannot_be_asked_is_named(place, tmp_path, kind, message):
         evaluate_models([str(place / "calm")], [{"kind": kind}], out=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("max_new_tokens=4", r"'choice' has its own. Set it there: --set choice.max_new_tokens="),
+        ("seeds=[1, 2]", "'choice' has its own, and no option for it"),
+        ("metrics=[rouge_l]", "'choice' is scored by choice, whatever is set"),
+    ],
+)
+def test_what_is_set_for_all_and_reaches_no_suite_is_refused(ask, tmp_path, setting, message):
+    data = tmp_path / "options.jsonl"
+    data.write_text('{"question": "7+7", "options": ["14", "15"], "answer": "A"}\n')
+    with pytest.raises(ConfigError, match=f"would change nothing: {message}"):
+        ask(settings=[f"evaluation.{setting}"], kind="choice", data=str(data))
+    with pytest.raises(ConfigError, match="'choice' writes no answers"):
+        ask(settings=[f"evaluation.{setting}"], kind="choice", data=str(data), way="likelihood")
+
+
+def test_what_is_set_for_all_is_said_of_a_suite_that_it_does_not_reach(place, tmp_path, capsys):
+    suites = [
+        {"kind": "file", "data": str(place / "sums.jsonl")},
+        {"kind": "arithmetic", "count": 1, "max_new_tokens": 9},
+    ]
+    settings = ["evaluation.max_new_tokens=4", "evaluation.limit=1"]
+    evaluate_models([str(place / "calm")], suites, settings, out=tmp_path, quiet=True)
+    said = capsys.readouterr().err
+    assert "max_new_tokens=4 does not count for 'arithmetic'" in said and "'file'" not in said
+    for name, tokens in (("file", 4), ("arithmetic", 9)):
+        asked = read_json(tmp_path / f"calm/{name}/suite.json")["asked"]
+        assert asked["generation"]["max_new_tokens"] == tokens
+
+
+def test_prompts_that_leave_no_room_are_told_each_time(ask, capsys):
+    settings = ["evaluation.max_total_tokens=3", "evaluation.seeds=[1]"]
+    for _ in range(2):  # made, and reused
+        (found,) = ask(settings=settings)
+        assert found.without_room == 12 and found.truncated == 1.0
+        assert "12 of 12 answers were cut before their first word" in capsys.readouterr().err
+
+
 def test_mistakes_are_found_before_a_model_is_loaded(ask, place, tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         ask(data=str(place / "sum.jsonl"))

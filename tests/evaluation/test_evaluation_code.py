@@ -3,11 +3,14 @@
 import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tutelage.errors import ConfigError, DataError, SandboxError
 from tutelage.evaluation import Suite, evaluate_suite
 from tutelage.evaluation.code.oracle import close, compare, shaped
+from tutelage.evaluation.code.tests import foreign_modules
 from tutelage.evaluation.metric import bound_metrics
 from tutelage.evaluation.sandbox import find_backend
 from tutelage.evaluation.suites.table import make_suite
@@ -126,10 +129,40 @@ def test_mbpp_asks_its_test_tasks_after_three_solved_ones(tmp_path):
     assert "challenge" not in str(first) and "add_11(-1)" not in first.prompt
     right = [f"def add_{n}(x):\n    return x + {n}" for n in (11, 12)]
     assert scores(found, *right) == [1, 1]
-    learned = [f"def add_{n}(x):\n    return {n + 1}" for n in (11, 12)]  # the test that was shown
-    assert scores(found, *learned) == [0, 0]
+    # By its three asserts alone, as papers report it, whatever else a row brings along.
+    learned = [f"def add_{n}(x):\n    return {n + 1}" for n in (11, 12)]
+    assert scores(found, *learned) == [1, 1]
     everything = suite("mbpp", written(tmp_path, MBPP), tasks="all").questions()
     assert len(everything) == len(MBPP)
+
+
+def test_a_table_of_columns_is_the_same_benchmark(tmp_path):
+    rows = [{**row, "test_setup_code": f"one = {row['task_id']}"} for row in MBPP]
+    rows = [{**row, "test_list": [f"assert add_{row['task_id']}(0) == one"]} for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    columns = suite("mbpp", str(tmp_path / "rows.parquet")).questions()
+    lines = suite("mbpp", written(tmp_path, rows)).questions()
+    assert columns == lines and "one = 11" in columns[0].extra["checks"]
+    pq.write_table(pa.Table.from_pylist([PLUS]), tmp_path / "plus.parquet")
+    plus = suite("humaneval", str(tmp_path / "plus.parquet"))
+    assert scores(plus, "    return x + x", "    return 0") == [1, 0]
+
+
+NUMPY = "import numpy as np\n\ndef check(candidate):\n    assert np.allclose(candidate(2), 4)\n"
+
+
+def test_tests_that_no_program_could_pass_are_refused(tmp_path):
+    found = suite("humaneval", written(tmp_path, [{**HUMANEVAL, "test": NUMPY}]))
+    with pytest.raises(DataError, match=r"'HumanEval/0' import numpy.*HumanEvalPlus\.jsonl"):
+        found.check(found.questions())
+    # Beside them are the asserts of MBPP, which would pass for those of MBPP+.
+    row = {**MBPP[4], "test": NUMPY}
+    with pytest.raises(DataError, match=r"line 1: this is MBPP.*MbppPlus\.jsonl"):
+        suite("mbpp", written(tmp_path, [row])).questions()
+    own = "import collections, os.path\nfrom math import inf\nassert add_1(1) == 2"
+    assert foreign_modules(own) == [] and foreign_modules("from numpy.linalg import norm\n") == [
+        "numpy"
+    ]
 
 
 def test_sanitized_mbpp_is_read_too(tmp_path):

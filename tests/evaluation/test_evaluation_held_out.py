@@ -101,6 +101,12 @@ def test_calibration_is_the_gap_of_confidence_and_hits(model, texts):
     assert calibration_error(certain).tolist() == [0.5]
 
 
+def test_a_model_of_no_numbers_is_refused(model, texts, tmp_path):
+    torch.nn.init.constant_(model.lm_head.weight[3], float("nan"))
+    with pytest.raises(ModelError, match="no numbers"):
+        found_by("perplexity", model, texts)
+
+
 def test_against_a_teacher(model, texts, tmp_path, monkeypatch):
     teacher = tiny_model(seed=2, vocab=len(TOKENIZER))
     monkeypatch.setattr("tutelage.models.load.load_model", lambda place, **how: teacher)

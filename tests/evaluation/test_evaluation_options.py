@@ -81,6 +81,25 @@ def test_forms(form, tmp_path):
             assert set("AB").isdisjoint(question.options) and "\nA. " not in question.prompt
 
 
+def test_a_number_is_a_place_in_a_whole_file_or_a_value_in_all_of_it(tmp_path):
+    path, rows = tmp_path / "sums.jsonl", [
+        {"question": "2+1?", "options": [1, 2, 3], "answer": 2},
+        {"question": "2+3?", "options": [4, 5, 6], "answer": 1},
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suite = make_suite("choice", {"data": str(path)}, ASKED)
+    assert [question.references for question in suite.questions()] == [("C",), ("B",)]
+    rows[1]["answer"] = 5  # no place, so a value: then 2 was none either
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"line 1: the answer 2 .* line 2: .* 5 .*letter"):
+        make_suite("choice", {"data": str(path)}, ASKED).questions()
+    rows[0]["options"] = [2, 4, 8]
+    rows[0]["answer"] = "2"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suite = make_suite("choice", {"data": str(path)}, ASKED)
+    assert [question.references for question in suite.questions()] == [("A",), ("B",)]
+
+
 @pytest.mark.parametrize("fault", REFUSED)
 def test_what_cannot_be_asked_is_told_with_its_place(fault, tmp_path):
     row, message = REFUSED[fault]
@@ -202,3 +221,13 @@ def test_math_reads_its_folders(tmp_path):
     (tmp_path / "test" / "algebra" / "1.json").write_text('{"problem": "?", "solution": "2"}')
     with pytest.raises(DataError, match="nothing says what is right"):
         make_suite("math", {"data": folder, "shots": 0}, ASKED).questions()
+
+
+@pytest.mark.parametrize(("kind", "word"), [("gsm8k", "Question"), ("math", "Problem")])
+def test_an_answer_in_a_conversation_may_quote_the_question(tmp_path, kind, word):
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"problem": "1+1?", "answer": "2"}) + "\n")
+    suite = make_suite(kind, {"data": str(data), "shots": 0}, ASKED)
+    (question,) = suite.questions()
+    assert suite.generation_of([question.prompt]).stop_strings == (f"\n{word}:",)
+    assert suite.generation_of([question.chat]).stop_strings == ()

@@ -210,8 +210,37 @@ def test_line_separators_in_an_answer_survive(scripted, rows, tmp_path):
 
 def test_one_example_has_an_interval_without_width_in_its_file(scripted, rows, tmp_path):
     one = rows.select([0])
-    save_evaluation(tmp_path, evaluate_suite(scripted, questions_of(one), suite_of(EXACT)))
-    assert load_evaluation(tmp_path).scores["exact_match"]["interval"] == [1.0, 1.0]
+    scripted.answer = lambda prompts, *args, **more: [Answer("a word", 3, "stop")] * len(prompts)
+    words = [dataclasses.replace(questions_of(one)[0], references=("a word or two",))]
+    save_evaluation(tmp_path, evaluate_suite(scripted, words, suite_of({"rouge_l": {}})))
+    score = load_evaluation(tmp_path).scores["rouge_l"]
+    assert 0 < score["mean"] < 1 and score["interval"] == [score["mean"]] * 2
+
+
+def test_where_all_are_right_or_wrong_the_interval_is_that_of_wilson(scripted, rows, tmp_path):
+    scripted.answer = lambda prompts, *args, **more: [Answer("", 3, "stop")] * len(prompts)
+    found = evaluate_suite(scripted, questions_of(rows), suite_of(EXACT))
+    low, high = found.scores["exact_match"].interval
+    n, z = len(rows), 1.959964
+    assert low == 0.0 and high == pytest.approx(z * z / (n + z * z), abs=1e-6)
+    save_evaluation(tmp_path, found)
+    assert load_evaluation(tmp_path).scores["exact_match"]["interval"] == [low, high]
+    # Questions of one passage are not so many: nothing is made of them.
+    same = [dataclasses.replace(q, cluster="one") for q in questions_of(rows)]
+    assert evaluate_suite(scripted, same, suite_of(EXACT)).scores["exact_match"].interval == (0, 0)
+
+
+def test_answers_without_room_are_counted(model, rows, tmp_path):
+    (question,) = questions_of(rows.select([0]))
+    room = len(question.prompt)
+    settings = GenerationSettings(max_new_tokens=4, max_total_tokens=room)
+    full = evaluate_suite(LocalEngine(model, TOKENIZER), [question], suite_of(EXACT, settings))
+    assert full.without_room == 1 and full.evaluation.truncated == 1.0
+    save_evaluation(tmp_path, full)
+    assert json.loads((tmp_path / "scores.json").read_text())["without_room"] == 1
+    settings = GenerationSettings(max_new_tokens=4, max_total_tokens=room + 1)
+    some = evaluate_suite(LocalEngine(model, TOKENIZER), [question], suite_of(EXACT, settings))
+    assert some.without_room == 0
 
 
 def test_unusable_references_are_found_before_generation(scripted, rows):

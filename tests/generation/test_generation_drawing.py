@@ -10,6 +10,7 @@ import torch
 
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import build_tokenizer
+from tutelage.errors import ModelError
 from tutelage.generation import GenerationSettings, LocalEngine, halving
 from tutelage.generation.drawing import Chooser, private_stream
 from tutelage.generation.engines import local
@@ -156,8 +157,14 @@ def test_a_text_does_not_depend_on_its_neighbours(monkeypatch):
         assert answer.tokens == whole[:5], "a lower limit only cuts"
 
 
-def test_a_model_of_no_numbers_ends_without_a_fault():
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_of_no_numbers_is_refused(temperature):
     model = copy.deepcopy(tiny_model(seed=3, vocab=len(TOKENIZER))).eval()
     torch.nn.init.constant_(model.lm_head.weight, float("nan"))
-    settings = GenerationSettings(max_new_tokens=3, sampling_temperature=1.0)
-    assert len(LocalEngine(model, TOKENIZER).answer([[5]], settings)) == 1
+    settings = GenerationSettings(max_new_tokens=3, sampling_temperature=temperature)
+    engine, given = LocalEngine(model, TOKENIZER), []
+    with pytest.raises(ModelError, match="no numbers"):
+        engine.answer([[5]], settings, on_answer=lambda *answer: given.append(answer))
+    assert given == [], "nothing of it is kept"
+    with pytest.raises(ModelError, match="no numbers"):
+        engine.log_likelihoods(["1+1="] * 2, ["2", "3"], settings)

@@ -18,7 +18,7 @@ def generated(
     asked: Suite,
     *,
     max_new_tokens: int,
-    stop_strings: Sequence[str] = (),
+    text_ends: Sequence[str] = (),
     sampling_temperature: float = 0.0,
     samples: int = 1,
     ks: Sequence[int] = (),
@@ -28,7 +28,8 @@ def generated(
     Args:
         asked: precision, batches and limit.
         max_new_tokens: longest answer.
-        stop_strings: what ends an answer, where a model goes on with a question of its own.
+        text_ends: what ends an answer to a text, where a model goes on with a question of its own.
+            In a conversation the model's turn ends, and may quote the question before it does.
         sampling_temperature: 0 is greedy.
         samples: answers to each question.
         ks: numbers of answers for pass@k.
@@ -50,8 +51,9 @@ def generated(
             sampling_temperature=sampling_temperature,
             top_p=1.0,
             top_k=0,
-            stop_strings=tuple(stop_strings),
+            stop_strings=(),
         ),
+        text_ends=tuple(text_ends),
         seeds=tuple(10 * (number + 1) for number in range(samples)),
         ks=tuple(ks),
     )

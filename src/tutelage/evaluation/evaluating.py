@@ -19,7 +19,13 @@ from tutelage.evaluation.suite import Suite
 from tutelage.evaluation.suites.table import make_suite
 from tutelage.files import atomic_write_json, atomic_write_text
 from tutelage.generation import Engine, LocalEngine
-from tutelage.statistics import Interval, bootstrap, bootstrap_sums, pass_at_k
+from tutelage.statistics import (
+    Interval,
+    bootstrap,
+    bootstrap_sums,
+    interval_of_alike,
+    pass_at_k,
+)
 from tutelage.types import Evaluation, Score
 
 SCORES_FILE, ANSWERS_FILE = "scores.json", "answers.jsonl"
@@ -96,6 +102,11 @@ class Evaluated:
     def scores(self) -> Mapping[str, Score]:
         """Metric name to its score over all questions."""
         return self.evaluation.scores
+
+    @property
+    def without_room(self) -> int:
+        """Answers that the length limit cut before their first word: the prompt filled it."""
+        return sum(sample.truncated and not sample.answer for row in self.samples for sample in row)
 
     def _by_id(self, array_N: np.ndarray) -> dict[str, float]:
         ids = [question.id for question in self.questions]
@@ -230,7 +241,8 @@ def save_evaluation(folder: str | Path, evaluated: Evaluated) -> None:
     is), ``prompt`` (as it was asked), ``reference`` (the first), ``answer`` and ``answer_scores``
     (of the first seed), ``group``, ``cluster``, ``scores`` (means over seeds) and ``samples``
     (``seed``, ``answer``, ``truncated`` and ``scores`` of each seed). ``scores.json`` has
-    ``num_examples``, ``truncated`` and ``scores`` by metric, and is written last.
+    ``num_examples``, ``truncated`` and ``scores`` by metric, the number of answers
+    ``without_room`` if there are any, and is written last.
 
     Args:
         folder: where to write; made when it is not there.
@@ -259,6 +271,7 @@ def save_evaluation(folder: str | Path, evaluated: Evaluated) -> None:
         "num_examples": found.num_examples,
         "truncated": found.truncated,
         "scores": {metric: asdict(score) for metric, score in found.scores.items()},
+        **({"without_room": evaluated.without_room} if evaluated.without_room else {}),
     }
     atomic_write_json(Path(folder) / SCORES_FILE, summary)
 
@@ -286,7 +299,8 @@ def _score(
     clusters: list[str] | None = [question.cluster for question in questions]
     clusters = clusters if clusters and any(clusters) else None
     if weights is None:
-        found = bootstrap(examples_N, resamples=_RESAMPLES, clusters=clusters)
+        alike = interval_of_alike(examples_N, clusters)
+        found = alike or bootstrap(examples_N, resamples=_RESAMPLES, clusters=clusters)
     else:
         sums = np.stack([examples_N * weights, weights], axis=1)
         found = bootstrap_sums(sums, _ratio, resamples=_RESAMPLES, clusters=clusters)

@@ -19,6 +19,7 @@ from tutelage.evaluation.question import Question
 from tutelage.evaluation.suite import Suite
 from tutelage.files import plain_json
 from tutelage.hashes import content_sha256
+from tutelage.models.finite import no_numbers
 from tutelage.proofs import fingerprint
 from tutelage.statistics import Interval, bootstrap_sums
 
@@ -176,6 +177,7 @@ def _measured(mine: Sequence[Sequence[Mapping[str, Any]]], task: str) -> Measure
     values: dict[str, list[Any]] = {}
     for logged in mine:
         for sample in logged:
+            _check_numbers(sample["filtered_resps"])
             for metric in sample["metrics"]:
                 known = sample["filter"] in ("none", None)
                 name = metric if known else f"{metric},{sample['filter']}"
@@ -197,6 +199,14 @@ def _measured(mine: Sequence[Sequence[Mapping[str, Any]]], task: str) -> Measure
             " exact_match."
         )
     return Measured([_shown(logged[-1]) for logged in mine], scores, weights, overall)
+
+
+def _check_numbers(responses: Sequence[Any]) -> None:
+    """Refuse log-probabilities that are NaN, of which the harness takes the first for the best."""
+    for one in responses:
+        value = one[0] if isinstance(one, list | tuple) and one else one
+        if isinstance(value, float) and math.isnan(value):
+            raise no_numbers()
 
 
 def _is_likelihood(value: Any) -> bool:

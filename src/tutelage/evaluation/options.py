@@ -92,6 +92,32 @@ def choice_of(entry: Entry) -> Choice:
     )
 
 
+def check_numbers_alike(choices: Sequence[Choice]) -> None:
+    """Refuse a file whose answers are numbers, some of which are places and others values.
+
+    Args:
+        choices: its questions.
+
+    Raises:
+        DataError: of one answer the number is no place among the options and was found among their
+            texts, while that of another was taken for a place.
+    """
+    found = [(one, one.entry.value("answer")) for one in choices if not one.yes_or_no]
+    found = [(one, n) for one, n in found if isinstance(n, int) and not isinstance(n, bool)]
+    values = [(one, n) for one, n in found if not 0 <= n < len(one.options)]
+    places = [
+        (one, n) for one, n in found if 0 <= n < len(one.options) and one.options[n] != str(n)
+    ]
+    places = [(one, n) for one, n in places if one.right == n and str(n) in one.options]
+    if values and places:
+        (place, n), (value, m) = places[0], values[0]
+        raise DataError(
+            f"{place.entry.row.where}: the answer {n} is the text of an option and the place of"
+            f" another one, counted from 0. In {value.entry.row.where}: it is the text, since {m} is"
+            " no place. Write answers as letters, or as texts."
+        )
+
+
 def _options(entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Labels and texts of the options."""
     value = entry.value("options")

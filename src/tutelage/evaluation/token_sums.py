@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tutelage.data.collate import collate, length_batches
 from tutelage.divergences import forward_kl, reverse_kl
+from tutelage.models.finite import check_numbers
 from tutelage.models.head import batch_hidden, head_logits
 
 # Shape suffixes: N scored tokens, n those of a tile, V vocabulary, R rows, K numbers.
@@ -100,7 +101,9 @@ def token_sums(
 
 
 def _log_probabilities(model: nn.Module, hidden_NH: Tensor, vocab_size: int) -> Tensor:
-    return head_logits(model, hidden_NH, vocab_size).log_softmax(-1)
+    logp_nV = head_logits(model, hidden_NH, vocab_size).log_softmax(-1)
+    check_numbers(logp_nV[:, 0])  # one NaN makes all of its row so
+    return logp_nV
 
 
 def _values(

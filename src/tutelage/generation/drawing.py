@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from tutelage.generation.settings import GenerationSettings
+from tutelage.models.finite import check_numbers
 
 # Shape suffixes: B batch, L length of the longest answer, V vocabulary.
 
@@ -70,6 +71,7 @@ class Chooser:
     def __init__(self, settings: GenerationSettings, vocab_size: int) -> None:
         self._greedy, self._wanted = settings.greedy, settings.logprobs
         self._vocab_size = vocab_size
+        self._highest: Tensor | None = None
         self._shaping: list[LogitsProcessor] = []
         if settings.greedy:
             return
@@ -93,6 +95,9 @@ class Chooser:
             places_B: the number of its stream that each row has come to.
         """
         logits_BV = logits_BV[:, : self._vocab_size].float()
+        # A sum on the device, asked at the end: looking at every step would wait for it.
+        highest = logits_BV.amax(-1).sum()
+        self._highest = highest if self._highest is None else self._highest + highest
         if self._greedy:
             token_B = logits_BV.argmax(-1)
         else:
@@ -104,6 +109,15 @@ class Chooser:
             return token_B, None
         chosen_B = logits_BV.gather(1, token_B.unsqueeze(1)).squeeze(1)
         return token_B, chosen_B - logits_BV.logsumexp(-1)
+
+    def check(self) -> None:
+        """Make sure that all logits so far were numbers.
+
+        Raises:
+            ModelError: some were not, and what was chosen of them means nothing.
+        """
+        if self._highest is not None:
+            check_numbers(self._highest)
 
 
 def watched(choose: Choose, tell: Callable[[Tensor], None]) -> Choose:

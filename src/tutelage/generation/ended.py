@@ -35,6 +35,7 @@ def read_answers(
     on_end: OnEnd | None,
     progress: Callable[[int, int], None] | None,
     on_answer: Callable[[int, Answer], None] | None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Answer]:
     """Continue rows, and read the answers to all prompts, in order.
 
@@ -48,6 +49,7 @@ def read_answers(
         progress: called with (prompts done, prompts in all).
         on_answer: called with each prompt's position and answer when all have ended: which batches
             there are, and with them the rounding of every answer, depends on all prompts.
+        check: raises where what was chosen means nothing; called before anybody gets an answer.
     """
     none = () if settings.logprobs else None
     answers = [Answer("", 0, "length", seed=seed, logprobs=none) for seed in seeds]
@@ -60,6 +62,7 @@ def read_answers(
         done += len(ended)
         if progress is not None:
             progress(done, len(seeds))
+    check()
     if on_answer is not None:
         for position, answer in enumerate(answers):
             on_answer(position, answer)

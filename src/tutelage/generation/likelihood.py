@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tutelage.data.collate import IGNORED, collate, length_batches
 from tutelage.generation.engine import Likelihood
 from tutelage.generation.requests import Pair
+from tutelage.models.finite import check_numbers
 from tutelage.models.head import batch_hidden, head_logits
 
 # Shape suffixes: N scored tokens, n those of a tile, H hidden, V vocabulary.
@@ -141,4 +142,6 @@ def _scores(
         targets_n1 = targets_N[start : start + TILE_TOKENS, None]
         logps.append(logits_nV.gather(-1, targets_n1).squeeze(-1) - logits_nV.logsumexp(-1))
         likeliest.append(logits_nV.argmax(-1) == targets_n1.squeeze(-1))
-    return torch.cat(logps), torch.cat(likeliest)
+    logp_N = torch.cat(logps)
+    check_numbers(logp_N)
+    return logp_N, torch.cat(likeliest)

@@ -22,11 +22,12 @@ from tutelage.evaluation.pieces import worth_keeping
 from tutelage.files import atomic_write_json, read_json, remove_leftovers
 from tutelage.generation import make_engine
 from tutelage.generation.engines.table import what_decides
-from tutelage.pipeline.context.answers import kept_answers
+from tutelage.pipeline.context.answers import kept_answers, room_warning
 from tutelage.pipeline.context.display import Display, quiet_libraries
 from tutelage.pipeline.context.folder import PartsFolder, part_digest
 from tutelage.pipeline.context.identity import versions
 from tutelage.pipeline.context.inputs import suite_inputs
+from tutelage.pipeline.context.said import unreached
 from tutelage.pipeline.context.subjects import Subject, served, subjects_of
 from tutelage.pipeline.context.suites import chosen_suite, suites_of
 from tutelage.recipe import Recipe, effective, load_recipe
@@ -56,6 +57,7 @@ class Result:
         truncated: share of answers that the length limit ended.
         seconds: that answering and scoring took, in the try that finished.
         reused: whether it was there.
+        without_room: answers that were cut before their first word, because the prompt fills all.
     """
 
     model: str
@@ -66,6 +68,7 @@ class Result:
     truncated: float
     seconds: float
     reused: bool
+    without_room: int = 0
 
 
 def evaluate_models(
@@ -101,7 +104,10 @@ def evaluate_models(
     recipe = _recipe(suites, settings, server)
     display = Display(quiet)
     quiet_libraries()
-    asked = [(suite, _questions(suite)) for suite in suites_of(recipe).values()]
+    made = suites_of(recipe).values()
+    for told in unreached(recipe, {suite.name: suite for suite in made}, settings):
+        display.warn(told)
+    asked = [(suite, _questions(suite)) for suite in made]
     for suite, questions in asked:
         display.note(f"{suite.name}: {len(questions):,} questions")
     options = {"dtype": dtype, "trust_remote_code": trust_remote_code}
@@ -190,7 +196,13 @@ def _evaluate(recipe: Recipe, folder: PartsFolder, asked: _Asked, display: Displ
         display.note(f"{asked.title}: reused")
     else:
         _make(recipe, folder, asked, inputs, display)
-    return _read(folder.part(asked.part), asked.subject.title, suite.name, reused)
+    found = _read(folder.part(asked.part), asked.subject.title, suite.name, reused)
+    warning = room_warning(
+        asked.title, found.without_room, len(asked.questions) * len(suite.asked_seeds)
+    )
+    if warning:
+        display.warn(warning)
+    return found
 
 
 def _make(
@@ -239,4 +251,5 @@ def _read(folder: Path, model: str, suite: str, reused: bool) -> Result:
         truncated=scores["truncated"],
         seconds=about["seconds"],
         reused=reused,
+        without_room=scores.get("without_room", 0),
     )

@@ -20,7 +20,7 @@ from tutelage.report.comparison import (
 )
 from tutelage.report.reading import read_object
 from tutelage.report.run import Evaluated, Run, load_evaluation
-from tutelage.statistics import Interval, wilson_interval
+from tutelage.statistics import Interval, interval_of_alike
 
 
 @dataclass(frozen=True)
@@ -219,17 +219,9 @@ def _pairs(
 def _score(evaluated: Evaluated, metric: str) -> Interval:
     """Mean and interval as they were stored, or Wilson's interval."""
     values, clusters = evaluated.values(metric), clusters_of(evaluated.answers)
-    found = _wilson(list(values.values()), [clusters.get(i, "") for i in values])
+    found = interval_of_alike(list(values.values()), [clusters.get(i, "") for i in values])
     return found or stored_score(evaluated, metric)
 
 
 def _interval(values: Sequence[float], clusters: Sequence[str]) -> Interval:
-    return _wilson(values, clusters) or resampled(values, clusters)
-
-
-def _wilson(values: Sequence[float], clusters: Sequence[str]) -> Interval | None:
-    """An interval where all answers are right, or all wrong: resampling them finds no width."""
-    same = set(values)
-    if len(same) != 1 or not same <= {0.0, 1.0} or any(clusters):
-        return None
-    return wilson_interval(len(values) if 1.0 in same else 0, len(values))
+    return interval_of_alike(values, clusters) or resampled(values, clusters)

@@ -240,6 +240,24 @@ def wilson_interval(successes: int, total: int) -> Interval:
     return Interval(share, low, high)
 
 
+def interval_of_alike(values: ArrayLike, clusters: Sequence[str] | None = None) -> Interval | None:
+    """Wilson's interval where all answers are right, or all wrong: resampling finds no width there.
+
+    Args:
+        values: a score for each example, shape ``[N]``.
+        clusters: as in :func:`bootstrap`.
+
+    Returns:
+        The interval; None where scores differ or are graded, or examples share clusters.
+    """
+    found = np.asarray(values, dtype=np.float64).ravel()
+    if not found.size or any(clusters or ()) or not np.isin(found, (0.0, 1.0)).all():
+        return None
+    if found.min() != found.max():
+        return None
+    return wilson_interval(int(found.sum()), found.size)
+
+
 def paired_difference(
     first: Mapping[str, float],
     second: Mapping[str, float],

@@ -32,6 +32,8 @@ _DELIMITED = re.compile(r"(?<!\\)\$|\\\(|\\\[|\\boxed|\\begin\{")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[a-z*]*\}|\\[a-zA-Z]+")
 _WORD = re.compile(r"[a-zA-Z]{2}")
+# The base of a numeral, which the parser leaves out: 2516_8, 1A_{16}.
+_BASE = re.compile(r"[0-9][A-F]*\s*_\s*(?:\{\s*([0-9]+)\s*\}|([0-9]))")
 _JOINED = re.compile(r"[\s$,;]*(?:and|or|\\text\{\s*(?:and|or)\s*\})?[\s$,;]*")
 _LEAD = re.compile(r".*(?:####|answer\s*(?:is|:|=)|=>|\u21d2)\s*:?", re.IGNORECASE)
 
@@ -157,10 +159,19 @@ def numbers_differ(one: Any, other: Any) -> bool:
     return bool(gap > RELATIVE * size)
 
 
+def base_of(text: str) -> str:
+    """The base in which a text writes its last numeral that names one; empty for none."""
+    found = _BASE.findall(boxed(plain(text)))
+    return "".join(found[-1]).lstrip("0") if found else ""
+
+
 def same(answer: str, reference: str) -> bool:
     """Whether an answer means what a reference means."""
     if _DOTS.search(final(reference)):  # a pattern that goes on: there is no expression of it
         return "".join(final(plain(answer)).split()) == "".join(final(plain(reference)).split())
+    bases = [base_of(answer), base_of(reference)]
+    if all(bases) and bases[0] != bases[1]:
+        return False
     if same_parsed(parsed(answer, bare=False), parsed(reference, bare=True)):
         return True
     # A percentage is what it says, with its sign or without: 10\% is 0.1 and 10.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tutelage.errors import ConfigError, DataError
 from tutelage.evaluation.code.extract import program_of
+from tutelage.evaluation.code.tests import foreign_modules
 from tutelage.evaluation.question import Question
 from tutelage.evaluation.sandbox import Limits, Sandbox, Task, find_backend
 
@@ -44,6 +45,14 @@ class Passes:
         for question in questions:
             if not question.extra.get("checks"):
                 raise DataError(f"The question '{question.id}' has no tests. Remove it.")
+            missing = foreign_modules(question.extra["checks"])
+            if missing:
+                raise DataError(
+                    f"The tests of the question '{question.id}' import {', '.join(missing)}, and"
+                    " the sandbox has Python's standard library alone, so every program would fail"
+                    " them. Give the file as its authors distribute it (of EvalPlus"
+                    " HumanEvalPlus.jsonl, with `plus_input`), or remove the question."
+                )
         find_backend()
 
     def score(

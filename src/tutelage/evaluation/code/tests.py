@@ -1,6 +1,9 @@
 """Tests of problems, as texts that the sandbox runs apart from the program."""
 
+import ast
 import json
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,31 @@ _SHAPES = {
     "T*": "580 615 791",
 }
 _SHAPE_OF = {int(number): shape for shape, numbers in _SHAPES.items() for number in numbers.split()}
+
+
+_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]", re.MULTILINE)
+
+
+def foreign_modules(checks: str) -> list[str]:
+    """Modules beyond Python's own that tests import, and that no sandbox has.
+
+    Args:
+        checks: the tests, as a text.
+    """
+    if not _IMPORT.search(checks):
+        return []
+    try:
+        tree = ast.parse(checks)
+    except SyntaxError:  # the sandbox says what is wrong with them
+        return []
+    names: dict[str, None] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= dict.fromkeys(each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names[node.module] = None
+    roots = dict.fromkeys(name.partition(".")[0] for name in names)
+    return [root for root in roots if root not in sys.stdlib_module_names]
 
 
 def humaneval_checks(prompt: str, test: str, entry_point: str) -> str:

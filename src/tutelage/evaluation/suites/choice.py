@@ -9,7 +9,13 @@ from tutelage.components import Limits
 from tutelage.evaluation.asking import as_chat, generated
 from tutelage.evaluation.chosen import Chosen
 from tutelage.evaluation.likeliest import likeliest
-from tutelage.evaluation.options import LAYOUT, LETTERS, Choice, choice_of
+from tutelage.evaluation.options import (
+    LAYOUT,
+    LETTERS,
+    Choice,
+    check_numbers_alike,
+    choice_of,
+)
 from tutelage.evaluation.question import Question
 from tutelage.evaluation.reading import Names, cluster_of
 from tutelage.evaluation.shots import Shot, before, drawn_shots, examples_file
@@ -65,7 +71,9 @@ def choice(
 
 def read_choices(data: str, group: str = "") -> list[Choice]:
     """The questions of a file."""
-    return [choice_of(entry) for entry in LAYOUT.read(data, group=group)]
+    choices = [choice_of(entry) for entry in LAYOUT.read(data, group=group)]
+    check_numbers_alike(choices)
+    return choices
 
 
 def suite_of_choices(
@@ -90,7 +98,7 @@ def suite_of_choices(
         form: PromptForm = "chat" if prompt == "chat" else "text"
         return dataclasses.replace(likeliest(asked), prompt=form, read=questions)
     return dataclasses.replace(
-        generated(asked, max_new_tokens=max_new_tokens, stop_strings=["\nQuestion:"]),
+        generated(asked, max_new_tokens=max_new_tokens, text_ends=["\nQuestion:"]),
         metrics={"choice": Chosen()},
         prompt=prompt,
         read=questions,

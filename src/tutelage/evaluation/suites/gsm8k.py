@@ -58,7 +58,7 @@ def gsm8k(
         generated(
             asked,
             max_new_tokens=max_new_tokens,
-            stop_strings=["\nQuestion:"],
+            text_ends=["\nQuestion:"],
             sampling_temperature=sampling_temperature,
             samples=samples,
             ks=ks,

@@ -66,7 +66,7 @@ def math(
         generated(
             asked,
             max_new_tokens=max_new_tokens,
-            stop_strings=["\nProblem:"],
+            text_ends=["\nProblem:"],
             sampling_temperature=sampling_temperature,
             samples=samples,
             ks=ks,

@@ -78,9 +78,8 @@ class LocalEngine:
         stops = Stops.of(self.tokenizer, inner, settings.stop_strings)
         rows = rows_of(asked, limits, seeds, greedy=settings.greedy)
         with asking(inner, settings):
-            choose: Choose = Chooser(settings, len(self.tokenizer))
-            if on_tokens is not None:
-                choose = watched(choose, on_tokens)
+            chooser = Chooser(settings, len(self.tokenizer))
+            choose: Choose = chooser if on_tokens is None else watched(chooser, on_tokens)
             budget, pad = settings.batch_tokens, padding_id(self.tokenizer)
             if decodes(inner):
                 way = Refill(inner, choose, stops, budget=budget, pad_token_id=pad)
@@ -97,6 +96,7 @@ class LocalEngine:
                 on_end=with_logprobs if settings.logprobs else None,
                 progress=progress,
                 on_answer=on_answer,
+                check=chooser.check,
             )
 
     @torch.no_grad()

@@ -225,7 +225,7 @@ class ServerEngine:
             return len(self._written(position, prompt))
         raise ConfigError(
             "`max_total_tokens` counts the prompt's tokens, and there is no tokenizer here that"
-            " counts them as the server does. Leave it out, and set `max_new_tokens`."
+            " counts them. Leave it out, and set `max_new_tokens` (instruct.counts=answer)."
         )
 
     def _body(self, one: _Asked, settings: GenerationSettings) -> dict[str, Any]:

@@ -10,6 +10,23 @@ from tutelage.evaluation.pieces import Kept, keep_in
 from tutelage.files import disk_errors, remove_directory
 
 
+def room_warning(title: str, without: int, answers: int) -> str:
+    """What to tell of answers that are empty because their prompts left no room; empty for none.
+
+    Args:
+        title: of the model and the suite.
+        without: how many answers had no room.
+        answers: how many there are.
+    """
+    if not without:
+        return ""
+    return (
+        f"warning: {title}: {without:,} of {answers:,} answers were cut before their first word,"
+        " and count as wrong: the prompt is as long as the model can read, or as max_total_tokens"
+        " allows. Put fewer solved problems in front of the questions (shots), or ask shorter ones."
+    )
+
+
 @contextlib.contextmanager
 def kept_answers(
     folder: Path, inputs: Mapping[str, Any], *, wanted: bool = True

@@ -21,7 +21,7 @@ from tutelage.evaluation import (
 from tutelage.evaluation.pieces import worth_keeping
 from tutelage.files import remove_directory
 from tutelage.generation import AskedModel
-from tutelage.pipeline.context.answers import kept_answers
+from tutelage.pipeline.context.answers import kept_answers, room_warning
 from tutelage.pipeline.context.inputs import Inputs, evaluation_inputs, split_of, validates
 from tutelage.pipeline.context.session import Session
 from tutelage.pipeline.context.suites import agreement_asked
@@ -158,6 +158,9 @@ def _evaluate(
         engine = session.models.engine(asked)
         evaluated = evaluate_suite(engine, questions, suite, report, kept=kept)
         save_evaluation(folder, evaluated)
+        answers = len(questions) * len(suite.asked_seeds)
+        if warning := room_warning(title, evaluated.without_room, answers):
+            session.display.warn(warning)
         if "teacher" in inputs:
             rows = suite.rows_of(rows_of(session, suite.split))
             _compare(session, title, asked.load(), rows, folder)
