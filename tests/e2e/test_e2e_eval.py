@@ -104,17 +104,17 @@ def test_a_suite_that_cannot_be_asked_is_named(place, tmp_path, kind, message):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("max_new_tokens=4", r"'choice' has its own. Set it there: --set choice.max_new_tokens="),
-        ("seeds=[1, 2]", "'choice' has its own, and no option for it"),
-        ("metrics=[rouge_l]", "'choice' is scored by choice, whatever is set"),
+        ("max_new_tokens=4", "'choice', which has its own. Set that: --set choice.max_new_tokens="),
+        ("seeds=[1, 2]", "'choice', which has its own and no option for it"),
+        ("metrics=[rouge_l]", "'choice', which is scored by choice"),
     ],
 )
 def test_what_is_set_for_all_and_reaches_no_suite_is_refused(ask, tmp_path, setting, message):
     data = tmp_path / "options.jsonl"
     data.write_text('{"question": "7+7", "options": ["14", "15"], "answer": "A"}\n')
-    with pytest.raises(ConfigError, match=f"would change nothing: {message}"):
+    with pytest.raises(ConfigError, match=f"would change nothing for {message}"):
         ask(settings=[f"evaluation.{setting}"], kind="choice", data=str(data))
-    with pytest.raises(ConfigError, match="'choice' writes no answers"):
+    with pytest.raises(ConfigError, match="'choice', which writes no answers"):
         ask(settings=[f"evaluation.{setting}"], kind="choice", data=str(data), way="likelihood")
 
 

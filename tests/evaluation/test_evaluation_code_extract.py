@@ -63,6 +63,7 @@ FORMS = {
     "    return sum(shifted(n) - 1 for n in numbers)\n```",
     "asynchronous helper": f"```python\nasync def total_later(): pass\n\n{WHOLE}\n```",
     "helper written anew": f"```python\ndef shifted(x): return x\n\n{WHOLE}\n```",
+    "a value of that name": "```python\ntotal = lambda numbers: sum(numbers)\n```",
     "from the future": f"```python\nfrom __future__ import annotations\n{WHOLE}\n```",
 }
 

@@ -113,7 +113,7 @@ def check_numbers_alike(choices: Sequence[Choice]) -> None:
         (place, n), (value, m) = places[0], values[0]
         raise DataError(
             f"{place.entry.row.where}: the answer {n} is the text of an option and the place of"
-            f" another one, counted from 0. In {value.entry.row.where}: it is the text, since {m} is"
+            f" another one, counted from 0. {value.entry.row.where}: it is the text, since {m} is"
             " no place. Write answers as letters, or as texts."
         )
 

@@ -34,7 +34,7 @@ def program_of(answer: str, entry_point: str, before: str = "") -> str:
     text = spoken(answer)[:LONGEST].replace("\r\n", "\n")
     blocks = [block for block in _blocks(text) if block.strip()]
     for block in blocks:
-        if _defines(block, entry_point):
+        if _defines(block, entry_point) or _assigns(block, entry_point):
             return _with_helpers(before, entry_point, _readable(block))
     for block in blocks:
         if before and _continued(before, block):
@@ -77,6 +77,11 @@ def _dedented(block: str) -> str:
 
 def _defines(text: str, name: str) -> bool:
     return re.search(rf"^(?:async )?def {re.escape(name)}\b", text, re.MULTILINE) is not None
+
+
+def _assigns(block: str, name: str) -> bool:
+    """Whether a block gives the name a value, as in ``f = lambda n: ...``."""
+    return re.search(rf"^{re.escape(name)}[ \t]*(?::[^=\n]*)?=(?!=)", block, re.MULTILINE) is not None
 
 
 def _from_first_code(text: str) -> str:

@@ -37,24 +37,28 @@ def unreached(
         if section != "evaluation" or key not in (*_HOW_TO_ANSWER, *_OTHERS):
             continue
         missed = [(chosen, suite) for chosen, suite in asked if not _reaches(recipe, suite, key)]
+        said = f"{key}={value.strip()}"
         if len(missed) == len(asked):
-            raise ConfigError(
-                f"{key}={value.strip()} would change nothing: {_why(*missed[0], key)}"
-            )
+            raise ConfigError(f"{said} would change nothing for {_why(*missed[0], key)}")
         for chosen, suite in missed:
-            yield f"{key}={value.strip()} does not count for {_why(chosen, suite, key)}"
+            if suite.measure is None:  # nobody expects the others to write answers
+                yield f"{said} does not count for {_why(chosen, suite, key)}"
 
 
 def _why(chosen: SuiteChoice, suite: Suite, key: str) -> str:
+    """Which suite a setting does not reach, and what would reach it."""
     options = SUITES[chosen.kind].options
     if suite.measure is not None:
-        return f"'{suite.name}' writes no answers."
+        return f"'{suite.name}', which writes no answers. Leave it out."
     if key == "metrics" and key not in options:
-        return f"'{suite.name}' is scored by {', '.join(suite.metrics)}, whatever is set for all."
+        return f"'{suite.name}', which is scored by {', '.join(suite.metrics)}. Leave it out."
     name = key if key in options else _INSTEAD.get(key, key)
     if name in options:
-        return f"'{suite.name}' has its own. Set it there: --set {chosen.kind}.{name}=..."
-    return f"'{suite.name}' has its own, and no option for it. `tutelage suites` lists its options."
+        return f"'{suite.name}', which has its own. Set that: --set {chosen.kind}.{name}=..."
+    return (
+        f"'{suite.name}', which has its own and no option for it. `tutelage suites` lists its"
+        " options."
+    )
 
 
 def _reaches(recipe: Recipe, suite: Suite, key: str) -> bool:
