@@ -20,6 +20,7 @@ from document_contexts import MINE, stand_ins
 from typer.testing import CliRunner
 
 from tutelage.cli import app
+from tutelage.evaluation import SUITES
 from tutelage.recipe import list_recipes, load_recipe
 from tutelage.studies.load import load_study
 
@@ -163,7 +164,9 @@ def made_small(name, arguments, parameters):
             changes += EMBEDDED
         return [*arguments, *(f"--set={change}" for change in changes)]
     if name == "eval":
-        return [*arguments, "--limit=1", "--set=max_new_tokens=4"]
+        known = {suite: SUITES[suite].options for suite in parameters["suite"].split(",")}
+        short = [suite for suite, options in known.items() if "max_new_tokens" in options]
+        return [*arguments, "--limit=1", *(f"--set={suite}.max_new_tokens=4" for suite in short)]
     return arguments
 
 

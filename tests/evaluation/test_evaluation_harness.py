@@ -7,8 +7,9 @@ import pytest
 
 from conftest_models import tiny_model
 from tutelage.data.arithmetic import build_tokenizer
-from tutelage.errors import ConfigError, DataError, MissingDependencyError
+from tutelage.errors import ConfigError, DataError, MissingDependencyError, ModelError
 from tutelage.evaluation import Suite, bound_metrics, evaluate_suite, make_suite
+from tutelage.evaluation.harness import Harness
 from tutelage.generation import LocalEngine
 
 ASKED = Suite("asked", bound_metrics({"rouge_l": {}}))
@@ -61,6 +62,16 @@ def found_by(kind, options, count=None):
     questions = suite.questions()[:count]
     engine = LocalEngine(tiny_model(seed=3, vocab=len(TOKENIZER)), TOKENIZER)
     return evaluate_suite(engine, questions, suite)
+
+
+def test_likelihoods_that_are_no_numbers_are_refused():
+    harness = Harness("any")
+    logged = {"filter": "none", "metrics": ["acc"], "acc": 1.0, "arguments": [("q", " 1")] * 2}
+    number = [{**logged, "filtered_resps": [(-1.0, True), (-2.0, False)]}]
+    assert harness.conclude([], [number]).scores == {"acc": [1.0]}
+    none = [{**logged, "filtered_resps": [(float("nan"), True), (float("nan"), False)]}]
+    with pytest.raises(ModelError, match="no numbers"):
+        harness.conclude([], [number, none])
 
 
 @pytest.mark.slow

@@ -81,7 +81,9 @@ def _defines(text: str, name: str) -> bool:
 
 def _assigns(block: str, name: str) -> bool:
     """Whether a block gives the name a value, as in ``f = lambda n: ...``."""
-    return re.search(rf"^{re.escape(name)}[ \t]*(?::[^=\n]*)?=(?!=)", block, re.MULTILINE) is not None
+    return (
+        re.search(rf"^{re.escape(name)}[ \t]*(?::[^=\n]*)?=(?!=)", block, re.MULTILINE) is not None
+    )
 
 
 def _from_first_code(text: str) -> str:

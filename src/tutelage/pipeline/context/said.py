@@ -12,7 +12,11 @@ _HOW_TO_ANSWER = (
     "max_new_tokens", "max_total_tokens", "sampling_temperature", "top_p", "top_k", "stop_strings",
 )  # fmt: skip
 _OTHERS = ("seeds", "metrics")
-_INSTEAD = {"seeds": "samples"}
+_INSTEAD = {
+    "seeds": "samples",
+    "max_new_tokens": "max_length",
+    "max_total_tokens": "max_length",
+}
 """What a suite may call it."""
 
 
