@@ -64,6 +64,7 @@ POINTS = (
     r"rename .*run/recipe\.json",
     r"rename .*cache/teacher-\w+-training -> ",
     r"rename .*cache/store-\w+/manifest\.json",
+    r"rename .*cache/store-\w+/seconds\.json",
     r"rename .*training/best$",
     r"rename .*replanned/after_stage_1$",
     r"rename .*cache/parts/\S+ -> .*cache/parts/student-",

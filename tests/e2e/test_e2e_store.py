@@ -44,6 +44,28 @@ def records(folder, arm="cpd"):
     return [json.loads(line) for line in lines]
 
 
+def test_what_a_stopped_run_spent_on_a_store_is_noted_there(tmp_path, recipe, monkeypatch):
+    recipe = {**with_teacher(recipe, signal="hidden"), "controls": {}}
+    stages = "tutelage.pipeline.stages.store"
+    with monkeypatch.context() as patch:  # a kill just before the note
+        patch.setattr(f"{stages}.atomic_write_json", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            cache(recipe, run_dir=tmp_path / "run")
+    clock = tmp_path / "run" / "seconds.json"
+    before = json.loads(clock.read_text())["seconds"]["teacher store"]
+    (store,) = (tmp_path / "runs/cache").glob("store-*")
+    assert before > 0.05 and not (store / "seconds.json").exists()
+    for _ in range(2):  # once and for all
+        cache(recipe, run_dir=tmp_path / "run")
+        noted = json.loads((store / "seconds.json").read_text())["seconds"]
+        after = json.loads(clock.read_text())["seconds"]["teacher store"]
+        assert noted == pytest.approx(before, abs=0.05) == after
+    # Another run pays for it.
+    cache(recipe, run_dir=tmp_path / "other")
+    paid = json.loads((tmp_path / "other" / "seconds.json").read_text())["seconds"]
+    assert paid["teacher store"] == noted
+
+
 def test_stored_and_live_teachers_train_the_same_student(tmp_path, recipe):
     live = run(with_teacher(recipe, signal="live"), run_dir=tmp_path / "live").folder
     hidden = run(with_teacher(recipe, signal="hidden"), run_dir=tmp_path / "hidden").folder

@@ -105,9 +105,23 @@ class Clock:
             self._write()
 
     def made(self, what: str, stage: str, seconds: float) -> None:
-        """Note what making a thing took that will be found as one to take: it is charged."""
+        """Note what making a thing took that will be found as one to take: it is charged.
+
+        Said of something that grows before it is made on, too: see :meth:`unnoted`.
+        """
+        self._taken.pop(what, None)
         self._taken[what] = [stage, seconds]
         self._write()
+
+    def unnoted(self, stage: str) -> tuple[str, float]:
+        """What was made last in a stage, and how long, if all that is noted of nothing was for it.
+
+        So a process that was stopped at making it is heard of.
+        """
+        noted = {what: taken[1] for what, taken in self._taken.items() if taken[0] == stage}
+        last = next(reversed(noted), "")
+        rest = self.seconds.get(stage, 0.0) - sum(noted.values())
+        return last, noted.get(last, 0.0) + rest
 
     def forget(self, stage: str) -> None:
         """Begin a stage at nothing: what it had made is made anew, from something else."""

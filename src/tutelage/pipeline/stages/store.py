@@ -31,12 +31,15 @@ from tutelage.teachers import (
     join_rows,
     store_need,
 )
-from tutelage.teachers.store import SPENT, Stamp, beginning
+from tutelage.teachers.store import MANIFEST, SPENT, Stamp, beginning
 
 LIVE = "live"
 
 STORING = "teacher store"
 """What the clock calls the filling of stores."""
+
+_NOTED = 0.01
+"""Seconds that are the rounding of those that were noted."""
 
 
 def learns_distributions(recipe: Recipe) -> bool:
@@ -108,6 +111,8 @@ def _fill(
         + (f", of which this part is 1 of {part[1]}" if part[1] > 1 else "")
     )
     first(check_space, place.folder, share)
+    if session.processes.is_first:
+        session.clock.made(place.folder.name, STORING, paid)
     began = time.monotonic()
     cut = not alone and session.cuts("teacher")
     with session.timed(STORING), _lent(session, place.teacher, cut) as model:
@@ -173,7 +178,16 @@ def _lent(session: Session, name: str, cut: bool) -> contextlib.AbstractContextM
 
 
 def _pay(session: Session, place: StorePlace) -> float:
-    """Charge what filling a store took so far, whoever did it: the run reads what is there."""
+    """Charge what filling a store took so far, whoever did it: the run reads what is there.
+
+    Returns:
+        What filling the first folder took so far.
+    """
+    last, seconds = session.clock.unnoted(STORING)
+    before = _spent(place.folder)
+    begun = (place.folder / MANIFEST).is_file()
+    if last == place.folder.name and begun and seconds > before + _NOTED:
+        _note_time(session, place, before, seconds - before)  # this run was stopped there
     spent = [_spent(folder) for folder in place.folders]
     for folder, seconds in zip(place.folders, spent, strict=True):
         # Of several folders two may have one name.

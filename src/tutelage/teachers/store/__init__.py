@@ -15,10 +15,11 @@ from tutelage.teachers.store.need import (
 from tutelage.teachers.store.read import TeacherStore, check_folders
 from tutelage.teachers.store.shards import Stamp
 from tutelage.teachers.store.signal import StoredTeacher, stored_losses
-from tutelage.teachers.store.spec import StoreSpec
+from tutelage.teachers.store.spec import MANIFEST, StoreSpec
 from tutelage.teachers.store.write import begin_store, fill_store
 
 __all__ = [
+    "MANIFEST",
     "ROOM",
     "SPENT",
     "Mirror",
