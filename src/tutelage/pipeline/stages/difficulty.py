@@ -199,9 +199,7 @@ def measure_difficulty(session: Session, recipe: Recipe) -> DifficultyProfile:
     return load_profile(session.part(part) / "profile.parquet")
 
 
-def write_profile(
-    session: Session, recipe: Recipe, folder: Path, model: Any = None
-) -> DifficultyProfile:
+def write_profile(session: Session, recipe: Recipe, folder: Path, model: Any = None) -> None:
     """Measure, and write profile, summary and picture into a folder.
 
     Args:
@@ -244,4 +242,3 @@ def write_profile(
         },
     )
     profile_png(folder / "profile.png", profile, unit)
-    return load_profile(folder / "profile.parquet")

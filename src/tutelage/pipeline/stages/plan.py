@@ -163,7 +163,8 @@ def write_next_plan(
     """
     recipe = session.loaded.arms[arm]
     (folder / "difficulty").mkdir()
-    profile = write_profile(session, recipe, folder / "difficulty", model)
+    write_profile(session, recipe, folder / "difficulty", model)
+    profile = load_profile(folder / "difficulty" / "profile.parquet")
     settings = plan_settings(recipe, main_arm_steps(session, arm))
     written = session.part(f"arms/{arm}/plan") / AVAILABLE
     available = np.load(written) if written.is_file() else None
