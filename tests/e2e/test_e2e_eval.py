@@ -11,6 +11,7 @@ from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.evaluation.judge import JudgeSettings
 from tutelage.files import read_json, read_jsonl
 from tutelage.generation import Answer, LocalEngine
+from tutelage.pipeline.context.subjects import slug_of
 from tutelage.pipeline.evals import evaluate_models
 from tutelage.pipeline.judging import judge_answers
 from tutelage.report.judged import judged_lines
@@ -177,6 +178,10 @@ def test_a_judge_who_always_says_the_first_is_shown_to_be_biased(ask, place, tmp
     assert report.win_rate.mean == 0.5 and report.flips == 1.0 and report.first_shown.mean == 1.0
     words = "\n".join(judged_lines(found.first, found.second, report))
     assert "calm wins 50.0 %" in words and "100 % of pairs had another winner" in words
+    assert report.first_shown.low == pytest.approx(12 / (12 + 1.959964**2)), "of twelve, no more"
+    assert found.path.name == f"calm--teacher--file--{slug_of(str(place / 'calm'))[-60:]}.json"
+    other = judge_answers(*folders, str(place / "teacher"), JudgeSettings(), **options)
+    assert other.path != found.path and found.path.is_file()
     assert read_json(found.path)["flips"] == 1.0
     before = sum(asked)
     again = judge_answers(*folders, str(place / "calm"), JudgeSettings(), **options)

@@ -103,8 +103,7 @@ def judge_answers(
     engine = make_engine(kind, options, subject.asked)
     with display.task(f"Judging {title}") as report:
         found = judge_pairs(engine, pairs, settings, cache, report)
-    name = f"{slug_of(answers[0].model)}--{slug_of(answers[1].model)}.json"
-    path = Path(out) / REPORTS / name
+    path = Path(out) / REPORTS / _report_name(Path(first), Path(second), model)
     atomic_write_json(
         path, {"first": str(first), "second": str(second), "title": title, **found.as_json()}
     )
@@ -134,6 +133,13 @@ def pairs_of(first: Answers, second: Answers, limit: int | None = None) -> list[
         )
         for example in shared
     ]
+
+
+def _report_name(first: Path, second: Path, judge: str) -> str:
+    """A file for each two models, what they were asked, and who judged: none replaces another."""
+    asked = dict.fromkeys(slug_of(folder.resolve().name) for folder in (first, second))
+    models = [slug_of(_title(folder)) for folder in (first, second)]
+    return "--".join([*models, *asked, slug_of(judge)[-60:].strip("-.")]) + ".json"
 
 
 def _title(folder: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from tutelage.evaluation.judge.length import LengthControlled, length_controlled
 from tutelage.evaluation.judge.values import JudgeSettings, Pair, Verdict
 from tutelage.files import plain_json
-from tutelage.statistics import Interval, bootstrap
+from tutelage.statistics import Interval, bootstrap, interval_of_alike
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _rates(counted: Sequence[Pair], values: Sequence[float]) -> dict[str, Any]:
     first = [len(pair.first) for pair in counted]
     second = [len(pair.second) for pair in counted]
     return {
-        "win_rate": bootstrap(values, clusters=clusters),
+        "win_rate": _mean(values, clusters),
         "length_controlled": length_controlled(values, first, second, clusters),
         "mean_lengths": (float(np.mean(first)), float(np.mean(second))),
     }
@@ -156,10 +156,15 @@ def _of_orders(counted: Sequence[Pair], by_pair: Mapping[str, list[Verdict]]) ->
         for pair in asked
     ]
     return {
-        "first_shown": bootstrap(shown, clusters=[pair.cluster for pair in asked]),
+        "first_shown": _mean(shown, [pair.cluster for pair in asked]),
         "flips": _share([two == {"first", "second"} for two in winners]),
         "differing": _share([len(two) > 1 for two in winners]),
     }
+
+
+def _mean(values: Sequence[float], clusters: Sequence[str]) -> Interval:
+    """With Wilson's interval where one model, or one place, won every time."""
+    return interval_of_alike(values, clusters) or bootstrap(values, clusters=clusters)
 
 
 def _share(found: Sequence[bool]) -> float:
