@@ -184,10 +184,10 @@ def _pay(session: Session, place: StorePlace) -> float:
         What filling the first folder took so far.
     """
     last, seconds = session.clock.unnoted(STORING)
-    before = _spent(place.folder)
-    begun = (place.folder / MANIFEST).is_file()
-    if last == place.folder.name and begun and seconds > before + _NOTED:
-        _note_time(session, place, before, seconds - before)  # this run was stopped there
+    if last == place.folder.name and (place.folder / MANIFEST).is_file():
+        before = _spent(place.folder)
+        if seconds > before + _NOTED or not _records(place.folder):  # this run was stopped there
+            _note_time(session, place, before, max(seconds - before, 0.0))
     spent = [_spent(folder) for folder in place.folders]
     for folder, seconds in zip(place.folders, spent, strict=True):
         # Of several folders two may have one name.
@@ -198,8 +198,11 @@ def _pay(session: Session, place: StorePlace) -> float:
 
 def _spent(folder: Path) -> float:
     """What filling a folder took, here and on the hosts that filled its address."""
-    records = [folder / TIME, *sorted(folder.glob(SPENT))]
-    return sum(read_json_or(record, {}).get("seconds", 0.0) for record in records)
+    return sum(read_json_or(one, {}).get("seconds", 0.0) for one in _records(folder))
+
+
+def _records(folder: Path) -> list[Path]:
+    return [one for one in (folder / TIME, *sorted(folder.glob(SPENT))) if one.is_file()]
 
 
 def _note_time(session: Session, place: StorePlace, paid: float, seconds: float) -> None:
