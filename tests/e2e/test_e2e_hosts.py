@@ -125,5 +125,5 @@ def test_hosts_that_have_something_else_there_are_told_so(base, in_the_way):
     if in_the_way == "a file":
         assert (place / "one" / "thesis.txt").read_text() == "mine"
     # Nothing is left but what was there before.
-    assert not list(base.rglob(".seen-*"))
+    assert not list(base.rglob(".tmp-*"))
     assert not (base / "here" / "runs" / "one").exists()

@@ -213,7 +213,7 @@ def listed(folder: Path, *, working: bool = False) -> Listing:
 
 
 def _counts(name: str) -> bool:
-    return name == SCRATCH or not name.startswith((TEMPORARY_PREFIX, ".lock", ".seen-", ".claims"))
+    return name == SCRATCH or not name.startswith((TEMPORARY_PREFIX, ".lock", ".claims"))
 
 
 def _remove(folder: Path, listing: Listing, mine: Listing) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tutelage.errors import ConfigError
+from tutelage.files import TEMPORARY_PREFIX
 from tutelage.pipeline.context.copies import SCRATCH, HostCopies, why_no_copy
 
 _LONG = timedelta(days=7)
@@ -208,7 +209,8 @@ _HOW = (
 
 def _mark(folders: tuple[Path, ...]) -> str:
     """Put a file of a new name into folders; its name."""
-    name = f".seen-{secrets.token_hex(8)}"
+    # What a kill leaves of it goes with other leftovers.
+    name = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
