@@ -197,6 +197,8 @@ def test_spoilt_yaml(tmp_path_factory, what, edits):
 @pytest.mark.parametrize("what", ["recipe.yaml", "study.yaml"])
 @few
 @given(edits=JSON_EDITS)
+@example(edits=[("value", 0.9375, 2**31)])
+@example(edits=[("value", 0.9375, 2**63)])
 def test_yaml_with_odd_values(tmp_path_factory, what, edits):
     path = tmp_path_factory.mktemp("given") / what
     spoilt = json_edited(RECIPE if what == "recipe.yaml" else STUDY, edits)

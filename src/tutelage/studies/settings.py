@@ -17,9 +17,20 @@ FIRST_SEARCH_SEED = 1000
 """Seeds of the search, unless they are given: none of them is a seed of the final runs."""
 
 
+MOST_SEEDS = 10_000
+"""Of more the list itself would take the memory."""
+
+
 def _numbered(given: Any) -> Any:
     """A number of seeds stands for the first so many."""
-    return list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
+    if not isinstance(given, int) or isinstance(given, bool):
+        return given
+    if given > MOST_SEEDS:
+        raise ValueError(
+            f"asks for {given} seeds, each of them a run of every arm, and {MOST_SEEDS} are the"
+            " most. Give fewer, or a list of the seeds themselves."
+        )
+    return list(range(given))
 
 
 SeedList = Annotated[list[Seed], BeforeValidator(_numbered), Field(min_length=1)]
