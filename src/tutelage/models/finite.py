@@ -1,11 +1,14 @@
 """Whether what a model computes are numbers at all."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tutelage.errors import ModelError
 
+if TYPE_CHECKING:  # what is looked at before anything runs reads this, too
+    from torch import Tensor
 
-def check_numbers(values: Tensor) -> None:
+
+def check_numbers(values: "Tensor") -> None:
     """Refuse NaN: the likeliest of such numbers is the first, and looks like an answer.
 
     Args:
