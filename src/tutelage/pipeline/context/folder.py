@@ -40,6 +40,8 @@ USED = "cache.json"
 """Beside it: what the run has used in the cache, but for parts."""
 CARD = "README.md"
 """Written into a finished student by the report, and again by each; no manifest vouches for it."""
+OF_THE_RUN = (CARD, "recipe.yaml")
+"""What is written into a finished student and says which run made it."""
 BESIDE = {"student": ("student_last", "metrics.jsonl", "validation.jsonl", "replanned")}
 """What training leaves beside a student: its manifest vouches for them too."""
 NOTHING_PAID = {"stage": "", "seconds": 0.0}

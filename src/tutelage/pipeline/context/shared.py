@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.files import atomic_directory, read_json, remove_directory
-from tutelage.pipeline.context.folder import BESIDE, CARD, PartsFolder, kind_of, part_digest
+from tutelage.pipeline.context.folder import BESIDE, OF_THE_RUN, PartsFolder, kind_of, part_digest
 from tutelage.proofs import MANIFEST, read_sealed, write_sealed
 
 RECORD = "shared.json"
@@ -62,8 +62,8 @@ class SharedParts:
         own = run.part(name)
         with atomic_directory(kept.path) as folder:
             _copy(own, folder / kind)
-            # A card says which run made the student: each run writes its own.
-            (folder / kind / CARD).unlink(missing_ok=True)
+            for written in OF_THE_RUN:  # each run writes its own
+                (folder / kind / written).unlink(missing_ok=True)
             for beside in BESIDE.get(kind, ()):
                 if (own.parent / beside).exists():
                     _copy(own.parent / beside, folder / beside)
