@@ -194,6 +194,13 @@ def test_ids_that_are_none(tmp_path, ids, words):
         load_profile(tmp_path / "p.parquet")
 
 
+def test_a_column_that_is_missing_is_said_with_all_that_are_there(tmp_path):
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"id": ["a"], "difficulty": [1.0], "group": ["x"]}), path)
+    with pytest.raises(DataError, match="no column 'score'; it has id, difficulty, group"):
+        load_profile(path)
+
+
 def test_scores_parted_by_semicolons_and_numbers_as_ids(tmp_path):
     (tmp_path / "p.csv").write_text("id;score\n007;1.5\nb;0.5\n")
     assert load_profile(tmp_path / "p.csv").ids == ("007", "b")

@@ -20,6 +20,7 @@ from tutelage.ids import Ids
 from tutelage.types import DifficultyProfile
 
 _COMPUTE: Any = pyarrow.compute  # its functions are made at import, where no type checker sees them
+_COLUMNS = ["id", "score"]
 
 
 def save_profile(
@@ -57,12 +58,6 @@ def load_profile(path: str | Path) -> DifficultyProfile:
             " id and score; `tutelage profile RECIPE` makes one."
         )
     table = _read_table(path)
-    for column in ("id", "score"):
-        if column not in table.column_names:
-            raise DataError(
-                f"'{path}' has no column '{column}'; it has {', '.join(table.column_names)}."
-                " A difficulty file needs the columns id and score."
-            )
     ids = _ids(path, table["id"])
     metadata = table.schema.metadata or {}
     measure = metadata.get(b"measure", path.stem.encode()).decode("utf-8", "replace")
@@ -74,27 +69,36 @@ def load_profile(path: str | Path) -> DifficultyProfile:
 
 
 def _read_table(path: Path) -> pa.Table:
+    """The file's columns id and score, and in CSV whatever else there is."""
     try:
         if path.suffix == ".parquet":
             check_content(path, expected=b"PAR1")
             file = pq.ParquetFile(path)
-            check_columns_differ(file.schema_arrow.names, f"'{path}'")
-            # What else there may be takes memory for nothing.
-            table = file.read([name for name in ("id", "score") if name in file.schema_arrow.names])
+            _check_columns(path, file.schema_arrow.names)
+            table = file.read(_COLUMNS)  # what else there may be takes memory for nothing
         else:
             check_content(path)
             # Ids stay text: "007" must not become 7.
             types = pacsv.ConvertOptions(column_types={"id": pa.string()})
             delimiter = pacsv.ParseOptions(delimiter=_delimiter(path))
             table = pacsv.read_csv(path, convert_options=types, parse_options=delimiter)
-        names = table.column_names
+            _check_columns(path, table.column_names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"'{path}' cannot be read as a difficulty file: {first_line(error)}. It must be CSV or"
             " parquet with the columns id and score."
         ) from error
-    check_columns_differ(names, f"'{path}'")
     return table
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    check_columns_differ(names, f"'{path}'")
+    for column in _COLUMNS:
+        if column not in names:
+            raise DataError(
+                f"'{path}' has no column '{column}'; it has {', '.join(names)}."
+                " A difficulty file needs the columns id and score."
+            )
 
 
 def _delimiter(path: Path) -> str:
